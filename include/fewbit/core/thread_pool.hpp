@@ -1,0 +1,126 @@
+// ThreadPool: an Executor on std::thread for programs that have no scheduler of their own (ours do not).
+// Workers sleep between regions; tasks are handed out one by one, so uneven tasks balance themselves.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "fewbit/core/executor.hpp"
+
+namespace fewbit::inline v0 {
+
+class ThreadPool final : public Executor {
+public:
+    /// `threads` lanes, the caller's included; 0 asks for one per hardware thread. Where the system refuses a
+    /// thread the pool is smaller: workers() tells.
+    explicit ThreadPool(std::size_t threads = 0) {
+        if (threads == 0) threads = std::thread::hardware_concurrency();
+        for (std::size_t lane = 1; lane < threads; ++lane) {
+#if defined(__cpp_exceptions)
+            try {
+                threads_.emplace_back([this, lane] { serve(lane); });
+            } catch (...) {
+                break;
+            }
+#else
+            threads_.emplace_back([this, lane] { serve(lane); });
+#endif
+        }
+    }
+    ~ThreadPool() override {
+        {
+            const std::lock_guard lock(mutex_);
+            stopping_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& thread : threads_) thread.join();
+    }
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    [[nodiscard]] std::size_t workers() const noexcept override { return threads_.size() + 1; }
+
+    /// Several threads may call it: their regions run one after the other. A body that calls it again
+    /// (nesting) runs the inner region on its own lane.
+    void parallel_for(std::size_t tasks, Body body) override {
+        if (inside_ == this || threads_.empty() || tasks <= 1) {
+            const std::size_t lane = inside_ == this ? lane_ : 0;
+            if (inside_ == this) {
+                for (std::size_t task = 0; task < tasks; ++task) body(task, lane);
+                return;
+            }
+            const std::lock_guard region(region_);
+            run_inside(0, [&] {
+                for (std::size_t task = 0; task < tasks; ++task) body(task, 0);
+            });
+            return;
+        }
+        const std::lock_guard region(region_);
+        {
+            const std::lock_guard lock(mutex_);
+            body_ = &body;
+            tasks_ = tasks;
+            next_.store(0, std::memory_order_relaxed);
+            busy_ = threads_.size();
+            ++generation_;
+        }
+        wake_.notify_all();
+        run_inside(0, [&] { take_tasks(body, tasks, 0); });
+        std::unique_lock lock(mutex_);
+        done_.wait(lock, [this] { return busy_ == 0; });
+        body_ = nullptr;
+    }
+
+private:
+    template <class F>
+    void run_inside(std::size_t lane, F&& work) {
+        const ThreadPool* outer = inside_;
+        const std::size_t outer_lane = lane_;
+        inside_ = this;
+        lane_ = lane;
+        work();
+        inside_ = outer;
+        lane_ = outer_lane;
+    }
+
+    void take_tasks(Body body, std::size_t tasks, std::size_t lane) {
+        for (std::size_t task = next_.fetch_add(1); task < tasks; task = next_.fetch_add(1)) body(task, lane);
+    }
+
+    void serve(std::size_t lane) {
+        std::size_t seen = 0;
+        for (;;) {
+            std::unique_lock lock(mutex_);
+            wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+            if (stopping_) return;
+            seen = generation_;
+            const Body body = *body_;
+            const std::size_t tasks = tasks_;
+            lock.unlock();
+            run_inside(lane, [&] { take_tasks(body, tasks, lane); });
+            lock.lock();
+            if (--busy_ == 0) done_.notify_one();
+        }
+    }
+
+    inline static thread_local const ThreadPool* inside_ = nullptr;  // the pool whose region this thread runs
+    inline static thread_local std::size_t lane_ = 0;
+
+    std::mutex region_;  // one region at a time
+    std::mutex mutex_;   // guards what follows
+    std::condition_variable wake_;
+    std::condition_variable done_;
+    const Body* body_ = nullptr;
+    std::size_t tasks_ = 0;
+    std::size_t busy_ = 0;
+    std::size_t generation_ = 0;
+    bool stopping_ = false;
+    std::atomic<std::size_t> next_{0};
+    std::vector<std::thread> threads_;
+};
+
+}  // namespace fewbit::inline v0

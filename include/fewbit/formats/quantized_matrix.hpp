@@ -1,0 +1,190 @@
+// QuantizedMatrix: codes and parameters of a weight matrix W (N, K) in one canonical order, with their
+// format. Methods make it, files hold it, pack() arranges it for a kernel. Copies share the bytes.
+//
+//   codes    BitMatrix (N, K)            float elements: the raw little-endian bits, 16 or 32 per code
+//   scales   Tensor (N, G), (N, 1) or (1, 1) of format.scale       G = ceil(K / group)
+//   zeros    BitMatrix of the scales' shape, format.bits per code   Offset::integer only
+//   offsets  Tensor of the scales' shape and type                   Offset::real only
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "fewbit/core/scalar.hpp"
+#include "fewbit/core/tensor.hpp"
+#include "fewbit/formats/bit_matrix.hpp"
+#include "fewbit/formats/format.hpp"
+
+namespace fewbit::inline v0 {
+
+class QuantizedMatrix {
+public:
+    QuantizedMatrix() = default;
+
+    /// Zeroed codes and parameters. Error: invalid format, overflow, no memory.
+    [[nodiscard]] static Result<QuantizedMatrix> allocate(const Format& format, std::size_t n,
+                                                          std::size_t k) {
+        if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
+        auto codes = BitMatrix::allocate(n, k, format.bits);
+        if (!codes) return Unexpected{std::move(codes).error()};
+        QuantizedMatrix matrix(format, n, k, *std::move(codes));
+        if (format.is_float()) return matrix;
+        const auto zeroed = [](Result<Tensor> tensor) {
+            if (tensor)
+                for (std::byte& byte : tensor->mutable_bytes()) byte = std::byte{0};
+            return tensor;
+        };
+        auto scales = zeroed(Tensor::allocate(format.scale, {matrix.scale_rows(), matrix.scale_cols()}));
+        if (!scales) return Unexpected{std::move(scales).error()};
+        matrix.scales = *std::move(scales);
+        if (format.offset == Offset::integer) {
+            auto zeros = BitMatrix::allocate(matrix.scale_rows(), matrix.scale_cols(), format.bits);
+            if (!zeros) return Unexpected{std::move(zeros).error()};
+            matrix.zeros = *std::move(zeros);
+        }
+        if (format.offset == Offset::real) {
+            auto offsets = zeroed(Tensor::allocate(format.scale, {matrix.scale_rows(), matrix.scale_cols()}));
+            if (!offsets) return Unexpected{std::move(offsets).error()};
+            matrix.offsets = *std::move(offsets);
+        }
+        return matrix;
+    }
+
+    /// Assembles a matrix from parts that were read from a file. Error: a part whose shape or type does not
+    /// fit.
+    [[nodiscard]] static Result<QuantizedMatrix> assemble(const Format& format, std::size_t n, std::size_t k,
+                                                          BitMatrix codes, Tensor scales, BitMatrix zeros,
+                                                          Tensor offsets) {
+        if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
+        QuantizedMatrix matrix(format, n, k, std::move(codes));
+        const auto wrong = [&](const char* what) {
+            return fail(ErrorKind::bad_input, "the ", what, " of a ", n, " x ", k, " matrix of ",
+                        name(format), " have the wrong shape or type");
+        };
+        if (matrix.codes.rows() != n || matrix.codes.cols() != k || matrix.codes.bits() != format.bits)
+            return wrong("codes");
+        const Tensor::Shape parameters{matrix.scale_rows(), matrix.scale_cols()};
+        if (!format.is_float() && (scales.type() != format.scale || scales.shape() != parameters))
+            return wrong("scales");
+        if (format.offset == Offset::integer &&
+            (zeros.rows() != parameters[0] || zeros.cols() != parameters[1] || zeros.bits() != format.bits))
+            return wrong("zero points");
+        if (format.offset == Offset::real &&
+            (offsets.type() != format.scale || offsets.shape() != parameters))
+            return wrong("offsets");
+        matrix.scales = std::move(scales);
+        matrix.zeros = std::move(zeros);
+        matrix.offsets = std::move(offsets);
+        return matrix;
+    }
+
+    [[nodiscard]] const Format& format() const noexcept { return format_; }
+    [[nodiscard]] std::size_t n() const noexcept { return n_; }
+    [[nodiscard]] std::size_t k() const noexcept { return k_; }
+    [[nodiscard]] std::size_t group_elements() const noexcept { return format_.group_elements(k_); }
+    [[nodiscard]] std::size_t groups_per_row() const noexcept { return format_.groups_per_row(k_); }
+
+    /// Shape of the parameters: (1, 1) per tensor, else (N, groups); (0, 0) for float elements and empty
+    /// matrices.
+    [[nodiscard]] std::size_t scale_rows() const noexcept {
+        return format_.scales(n_, k_) == 0 ? 0 : format_.granularity == Granularity::tensor ? 1 : n_;
+    }
+    [[nodiscard]] std::size_t scale_cols() const noexcept {
+        return format_.scales(n_, k_) == 0                  ? 0
+               : format_.granularity == Granularity::tensor ? 1
+                                                            : groups_per_row();
+    }
+
+    /// Scale of group g of row r as f32.
+    [[nodiscard]] float scale(std::size_t r, std::size_t g) const noexcept { return parameter(scales, r, g); }
+    /// Real offset of group g of row r; 0 where the format has none.
+    [[nodiscard]] float offset(std::size_t r, std::size_t g) const noexcept {
+        return format_.offset == Offset::real ? parameter(offsets, r, g) : 0.0f;
+    }
+    /// The code of 0.0 in group g of row r: stored, or the middle of a symmetric grid; 0 with a real offset.
+    [[nodiscard]] int zero(std::size_t r, std::size_t g) const noexcept {
+        if (format_.offset == Offset::none) return format_.middle_code();
+        if (format_.offset == Offset::real) return 0;
+        return format_.granularity == Granularity::tensor ? zeros.code(0, 0) : zeros.code(r, g);
+    }
+    void set_scale(std::size_t r, std::size_t g, float value) noexcept { set_parameter(scales, r, g, value); }
+    void set_offset(std::size_t r, std::size_t g, float value) noexcept {
+        set_parameter(offsets, r, g, value);
+    }
+
+    /// Values [first, first + out.size()) of row r, as f32: scale * (code - zero), one rounding; with a real
+    /// offset scale * code rounded, then + offset rounded.
+    void dequantize(std::size_t r, std::size_t first, std::span<float> out) const noexcept {
+        if (format_.is_float()) {
+            const Scalar type = element_scalar(format_);
+            const std::size_t element_bytes = fewbit::size_bytes(type);
+            const auto* source = reinterpret_cast<const std::byte*>(codes.row(r)) + first * element_bytes;
+            for (std::size_t i = 0; i < out.size(); ++i)
+                out[i] = load_float(type, source + i * element_bytes);
+            return;
+        }
+        std::uint8_t block[256];
+        const std::size_t group = group_elements();
+        for (std::size_t i = 0; i < out.size();) {
+            const std::size_t g = (first + i) / group;
+            const std::size_t count = std::min({out.size() - i, (g + 1) * group - first - i, sizeof block});
+            const float s = scale(r, g), o = offset(r, g);
+            const int z = zero(r, g);
+            codes.unpack(r, first + i, {block, count});
+            for (std::size_t j = 0; j < count; ++j) {
+                const float product = s * static_cast<float>(block[j] - z);
+                out[i + j] = format_.offset == Offset::real ? product + o : product;
+            }
+            i += count;
+        }
+    }
+
+    /// Bytes in memory, the padding of rows included.
+    [[nodiscard]] std::size_t size_bytes() const noexcept {
+        return codes.bytes().size_bytes() + scales.size_bytes() + zeros.bytes().size_bytes() +
+               offsets.size_bytes();
+    }
+
+    BitMatrix codes;
+    Tensor scales;
+    BitMatrix zeros;
+    Tensor offsets;
+
+private:
+    QuantizedMatrix(const Format& format, std::size_t n, std::size_t k, BitMatrix codes_)
+        : codes(std::move(codes_)), format_(format), n_(n), k_(k) {}
+
+    [[nodiscard]] std::size_t parameter_index(std::size_t r, std::size_t g) const noexcept {
+        return format_.granularity == Granularity::tensor ? 0 : r * groups_per_row() + g;
+    }
+    [[nodiscard]] float parameter(const Tensor& tensor, std::size_t r, std::size_t g) const noexcept {
+        return load_float(format_.scale,
+                          tensor.bytes().data() + parameter_index(r, g) * fewbit::size_bytes(format_.scale));
+    }
+    void set_parameter(Tensor& tensor, std::size_t r, std::size_t g, float value) noexcept {
+        store_float(
+            format_.scale, value,
+            tensor.mutable_bytes().data() + parameter_index(r, g) * fewbit::size_bytes(format_.scale));
+    }
+
+    Format format_;
+    std::size_t n_ = 0;
+    std::size_t k_ = 0;
+};
+
+/// A float matrix as a QuantizedMatrix of a float format (f32: the same bits; f16, bf16: rounded).
+[[nodiscard]] inline Result<QuantizedMatrix> float_matrix(MatrixView<const float> w,
+                                                          Scalar type = Scalar::f32) {
+    auto matrix = QuantizedMatrix::allocate(float_format(type), w.rows, w.cols);
+    if (!matrix) return matrix;
+    for (std::size_t r = 0; r < w.rows; ++r) {
+        auto* out = reinterpret_cast<std::byte*>(matrix->codes.mutable_row(r));
+        for (std::size_t c = 0; c < w.cols; ++c) store_float(type, w(r, c), out + c * size_bytes(type));
+    }
+    return matrix;
+}
+
+}  // namespace fewbit::inline v0

@@ -1,0 +1,97 @@
+// The contract between the library and its kernels: all that a kernel may include of ours. Plain structs
+// only: kernel files are compiled with instruction-set flags, and an inline function emitted there could be
+// linked program-wide and crash an older CPU.
+//
+// A kernel computes y[m][n] = sum_k x[m][k] * w[n][k] (+ bias[n]) for a rectangle of y, cannot fail, starts
+// no thread, allocates nothing, and gives the same bits however the rectangles are cut. The caller guarantees
+// M, N, K >= 1 and a rectangle that starts at multiples of tile_m and tile_n.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fewbit/core/scalar_type.hpp"
+
+namespace fewbit::inline v0 {
+
+/// Instruction sets, weakest first: among kernels that fit, the last supported one is chosen.
+/// A new one also needs its row in isa.hpp and in cmake/isa.cmake.
+enum class Isa : std::uint8_t { generic, avx2 };
+
+/// Orders of bytes that kernels want; drawn in pack/layout.hpp.
+enum class Layout : std::uint8_t { rows, tile16 };
+
+/// Signed 8-bit codes of x and unsigned codes of w are summed in int32 over at most this many products before
+/// they are scaled; 255 * 127 * 2^15 < 2^31, zero point included.
+inline constexpr std::size_t max_int32_products = 32768;
+static_assert(255ull * 127ull * max_int32_products < (1ull << 31));
+
+/// Weights as a kernel sees them. W is (n, k); codes are unsigned, value = scale * (code - zero) or
+/// scale * code + offset (formats/format.hpp).
+struct WeightsView {
+    std::size_t n = 0;
+    std::size_t k = 0;
+    std::size_t group_elements = 0;  ///< along K; k when a row has one scale
+    std::size_t groups = 0;          ///< per row
+    int bits = 0;
+    int middle_code = 0;         ///< the zero of all groups when has_zeros and has_offsets are false
+    bool has_zeros = false;      ///< an integer code per group
+    bool has_offsets = false;    ///< a number of type `scale` per group
+    bool per_tensor = false;     ///< one scale (and zero or offset) for all
+    Scalar scale = Scalar::f32;  ///< f32, f16, bf16; for float weights the type of the elements
+
+    const std::uint8_t* codes = nullptr;  ///< rows: row 0; tile16: tile 0
+    std::size_t codes_stride_bytes = 0;   ///< rows: between rows; tile16: between tiles
+    // Layout::rows, and per-tensor parameters of every layout. Strides are between rows, 0 when per_tensor.
+    const std::uint8_t* scales = nullptr;
+    std::size_t scales_stride_bytes = 0;
+    const std::uint8_t* zeros = nullptr;  ///< `bits` per code, packed like the codes
+    std::size_t zeros_stride_bytes = 0;
+    const std::uint8_t* offsets = nullptr;
+    std::size_t offsets_stride_bytes = 0;
+};
+
+/// Activations as a kernel sees them. f32: values are the caller's floats, everything below is empty. int8:
+/// `values` holds codes, each row padded with at least 64 zeros beyond k.
+struct ActivationsView {
+    std::size_t m = 0;
+    const void* values = nullptr;
+    std::size_t stride_elements = 0;
+    const float* scales = nullptr;  ///< (m, groups)
+    std::size_t group_elements = 0;
+    std::size_t groups = 0;
+    const std::int32_t* sums =
+        nullptr;  ///< (m, sum_groups): sums of codes over runs of sum_group_elements along K
+    std::size_t sum_group_elements = 0;  ///< the smaller of the two group sizes
+    std::size_t sum_groups = 0;
+};
+
+struct OutputView {
+    float* values = nullptr;  ///< (m, n)
+    std::size_t stride_elements = 0;
+    const float* bias = nullptr;  ///< (n) or null
+};
+
+struct KernelCall {
+    WeightsView w;
+    ActivationsView x;
+    OutputView y;
+};
+
+/// The part of y to compute: rows [m_begin, m_end), columns [n_begin, n_end).
+struct Rectangle {
+    std::size_t m_begin = 0;
+    std::size_t m_end = 0;
+    std::size_t n_begin = 0;
+    std::size_t n_end = 0;
+};
+
+/// What a kernel file exports.
+struct KernelCode {
+    void (*run)(const KernelCall&, const Rectangle&, void* scratch) noexcept = nullptr;
+    std::size_t scratch_bytes = 0;  ///< per lane, aligned to 64
+    std::size_t tile_m = 1;
+    std::size_t tile_n = 1;
+};
+
+}  // namespace fewbit::inline v0

@@ -1,0 +1,51 @@
+// Instruction sets by name, and which of them this CPU has.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string_view>
+
+#include "fewbit/core/config.hpp"
+#include "fewbit/matmul/contract.hpp"
+
+namespace fewbit::inline v0 {
+
+struct IsaInfo {
+    Isa isa;
+    std::string_view name;
+    std::string_view architecture;  ///< "any", "x86-64", "aarch64"
+    std::string_view features;      ///< what a CPU must have, for messages
+};
+
+inline constexpr std::array isa_table{
+    IsaInfo{Isa::generic, "generic", "any", "nothing beyond C++"},
+    IsaInfo{Isa::avx2, "avx2", "x86-64", "AVX2, FMA and F16C"},
+};
+
+[[nodiscard]] constexpr const IsaInfo& info(Isa isa) noexcept {
+    return isa_table[static_cast<std::size_t>(isa)];
+}
+[[nodiscard]] constexpr std::string_view name(Isa isa) noexcept { return info(isa).name; }
+
+[[nodiscard]] constexpr std::optional<Isa> isa_from_name(std::string_view name) noexcept {
+    for (const IsaInfo& row : isa_table)
+        if (row.name == name) return row.isa;
+    return std::nullopt;
+}
+
+/// Whether the CPU (and the operating system's saved registers) can run it.
+[[nodiscard]] inline bool cpu_supports(Isa isa) noexcept {
+    switch (isa) {
+        case Isa::generic: return true;
+        case Isa::avx2:
+#if defined(__x86_64__) && defined(__GNUC__)
+            // F16C came before AVX2 on every CPU that has both; older compilers cannot ask for it by name.
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+            return false;
+#endif
+    }
+    return false;
+}
+
+}  // namespace fewbit::inline v0

@@ -1,0 +1,202 @@
+// PackedLinear: a Linear made ready to run: kernels chosen, weights packed, input transform and float columns
+// around the product:   y = T(x) * W^T  +  x[:, columns] * F^T  +  bias      (formats/linear.hpp)
+//
+// Layers that read the same x (q, k, v; gate, up) run together: x is transformed and packed once for all of
+// them that want it alike.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "fewbit/core/checked.hpp"
+#include "fewbit/core/executor.hpp"
+#include "fewbit/core/tensor.hpp"
+#include "fewbit/formats/linear.hpp"
+#include "fewbit/matmul/kernel.hpp"
+#include "fewbit/matmul/matmul.hpp"
+#include "fewbit/pack/packed_activations.hpp"
+#include "fewbit/pack/packed_matrix.hpp"
+
+namespace fewbit::inline v0 {
+
+class PackedLinear {
+public:
+    /// Chooses a kernel for `linear` with `activations` (float weights always take f32) and packs.
+    /// Layout::rows shares the bytes of the weights. Error: the message of select_kernel, a transform that
+    /// does not fit K, no memory.
+    [[nodiscard]] static Result<PackedLinear> create(const Linear& linear,
+                                                     const ActivationFormat& activations, Fallback fallback,
+                                                     ExecutionContext context = {}) {
+        if (auto valid = check(linear); !valid) return Unexpected{std::move(valid).error()};
+        auto main = Product::create(linear.weights,
+                                    linear.weights.format().is_float() ? exact_activations() : activations,
+                                    fallback, context);
+        if (!main) return Unexpected{std::move(main).error()};
+        PackedLinear packed(*std::move(main));
+        packed.transform_ = linear.transform;
+        packed.bias_ = linear.bias;
+        if (!linear.columns.empty()) {
+            auto columns = Product::create(linear.columns.values, exact_activations(), fallback, context);
+            if (!columns) return Unexpected{std::move(columns).error().within("float columns")};
+            packed.columns_ = *std::move(columns);
+            packed.channels_ = linear.columns.channels;
+        }
+        return packed;
+    }
+
+    [[nodiscard]] std::size_t n() const noexcept { return main_.weights.n(); }
+    [[nodiscard]] std::size_t k() const noexcept { return main_.weights.k(); }
+    [[nodiscard]] const Format& format() const noexcept { return main_.weights.format(); }
+    [[nodiscard]] const Kernel& kernel() const noexcept { return main_.kernel; }
+    /// Bytes that one product reads, float columns included.
+    [[nodiscard]] std::size_t size_bytes() const noexcept {
+        return main_.weights.size_bytes() + (columns_ ? columns_->weights.size_bytes() : 0);
+    }
+
+    /// Whether both want x transformed and packed in the same way.
+    [[nodiscard]] bool reads_like(const PackedLinear& other) const noexcept {
+        return k() == other.k() && kernel().activations() == other.kernel().activations() &&
+               sum_group() == other.sum_group() && transform_.permutation == other.transform_.permutation &&
+               transform_.channel_scales == other.transform_.channel_scales;
+    }
+
+    /// y (M, N) from x (M, K). The bits of y do not depend on the number of threads. Error: shapes, no
+    /// memory.
+    [[nodiscard]] Result<RunReport> apply(MatrixView<const float> x, MatrixView<float> y,
+                                          ExecutionContext context = {}) const {
+        auto input = prepare(x, context);
+        if (!input) return Unexpected{std::move(input).error()};
+        return apply(*input, x, y, context);
+    }
+
+    /// What a product reads: T(x), packed. Holds x itself only where nothing had to be changed.
+    struct Input {
+        Matrix transformed;  ///< (M, K), empty without a transform
+        PackedActivations packed;
+    };
+
+    /// Transforms and packs x (M, K), which must outlive the result.
+    [[nodiscard]] Result<Input> prepare(MatrixView<const float> x, ExecutionContext context = {}) const {
+        if (x.cols != k())
+            return fail(ErrorKind::bad_input, "a layer of ", n(), " x ", k(), " cannot read ", x.rows, " x ",
+                        x.cols, " inputs");
+        Input input;
+        if (!transform_.empty()) {
+            input.transformed = Matrix(x.rows, x.cols);
+            for (std::size_t m = 0; m < x.rows; ++m)
+                for (std::size_t i = 0; i < x.cols; ++i) {
+                    const float value = x(m, transform_.permutation.empty() ? i : transform_.permutation[i]);
+                    input.transformed(m, i) =
+                        transform_.channel_scales.empty() ? value : value / transform_.channel_scales[i];
+                }
+            x = std::as_const(input.transformed).view();
+        }
+        auto packed = pack_activations(x, kernel(), main_.weights, context);
+        if (!packed) return Unexpected{std::move(packed).error()};
+        input.packed = *std::move(packed);
+        return input;
+    }
+
+    /// y from what a layer with reads_like() prepared; x is the untouched input (M, K), read by float
+    /// columns.
+    [[nodiscard]] Result<RunReport> apply(const Input& input, MatrixView<const float> x, MatrixView<float> y,
+                                          ExecutionContext context = {}) const {
+        auto report = matmul(kernel(), input.packed, main_.weights, y, bias_, context);
+        if (!report || !columns_) return report;
+        Matrix picked(x.rows, channels_.size());
+        for (std::size_t m = 0; m < x.rows; ++m)
+            for (std::size_t c = 0; c < channels_.size(); ++c) picked(m, c) = x(m, channels_[c]);
+        Matrix sums(x.rows, n());
+        auto columns =
+            matmul(columns_->kernel, std::as_const(picked).view(), columns_->weights, sums, {}, context);
+        if (!columns) return columns;
+        for (std::size_t m = 0; m < x.rows; ++m)
+            for (std::size_t i = 0; i < n(); ++i) y(m, i) += sums(m, i);
+        report->weight_bytes += columns->weight_bytes;
+        report->activation_bytes += columns->activation_bytes;
+        return report;
+    }
+
+private:
+    struct Product {
+        Kernel kernel;
+        PackedMatrix weights;
+
+        [[nodiscard]] static Result<Product> create(const QuantizedMatrix& weights,
+                                                    const ActivationFormat& activations, Fallback fallback,
+                                                    ExecutionContext context) {
+            const auto kernel =
+                select_kernel({weights.format(), activations, 1, weights.n(), weights.k(), fallback});
+            if (!kernel) return unexpected(kernel.error().kind, kernel.error().message);
+            auto packed = pack(weights, kernel->layout(), context);
+            if (!packed) return Unexpected{std::move(packed).error()};
+            return Product{*kernel, *std::move(packed)};
+        }
+    };
+
+    explicit PackedLinear(Product main) : main_(std::move(main)) {}
+
+    [[nodiscard]] static Result<void> check(const Linear& linear) {
+        const std::size_t n = linear.n(), k = linear.k();
+        const auto& [scales, permutation] = linear.transform;
+        const auto bad = [&](const auto&... why) {
+            return fail(ErrorKind::bad_input, "a layer of ", n, " x ", k, ": ", why...);
+        };
+        if (!scales.empty() && scales.size() != k)
+            return bad("its transform has ", scales.size(), " channel scales");
+        if (!permutation.empty() && permutation.size() != k)
+            return bad("its transform permutes ", permutation.size(), " channels");
+        for (const std::uint32_t index : permutation)
+            if (index >= k) return bad("its permutation names channel ", index);
+        const FloatColumns& columns = linear.columns;
+        for (const std::uint32_t index : columns.channels)
+            if (index >= k) return bad("float column ", index, " is no input channel");
+        if (!columns.empty() && (columns.values.n() != n || columns.values.k() != columns.channels.size() ||
+                                 !columns.values.format().is_float()))
+            return bad("its ", columns.channels.size(), " float columns have values of ", columns.values.n(),
+                       " x ", columns.values.k(), " ", name(columns.values.format()));
+        if (!linear.bias.empty() && linear.bias.size() != n)
+            return bad("its bias has ", linear.bias.size(), " elements");
+        return {};
+    }
+
+    [[nodiscard]] std::size_t sum_group() const noexcept {
+        return kernel().activations().element == ActivationElement::f32
+                   ? 0
+                   : std::min(format().group_elements(k()), kernel().activations().group_elements(k()));
+    }
+
+    Product main_;
+    std::optional<Product> columns_;
+    std::vector<std::uint32_t> channels_;
+    InputTransform transform_;
+    std::vector<float> bias_;
+};
+
+/// One of the layers that read the same x.
+struct LinearCall {
+    const PackedLinear* layer = nullptr;
+    MatrixView<float> y;  ///< (M, N)
+};
+
+/// y_i = layer_i(x). x (M, K) is prepared once for every run of neighbours that read it alike.
+[[nodiscard]] inline Result<void> apply_together(MatrixView<const float> x, std::span<const LinearCall> calls,
+                                                 ExecutionContext context = {}) {
+    std::optional<PackedLinear::Input> input;
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+        if (i == 0 || !calls[i].layer->reads_like(*calls[i - 1].layer)) {
+            auto prepared = calls[i].layer->prepare(x, context);
+            if (!prepared) return Unexpected{std::move(prepared).error()};
+            input = *std::move(prepared);
+        }
+        if (auto done = calls[i].layer->apply(*input, x, calls[i].y, context); !done)
+            return Unexpected{std::move(done).error()};
+    }
+    return {};
+}
+
+}  // namespace fewbit::inline v0

@@ -1,0 +1,114 @@
+// matmul: y = x * W^T + bias with a chosen kernel, and a report of what ran.
+//
+//   auto kernel = select_kernel({.weights = q.format(), .activations = int8_group_activations(32), .m = M, .n
+//   = N, .k = K}); auto packed = pack(q, kernel->layout()); auto report = matmul(*kernel, x, *packed, y);
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "fewbit/core/executor.hpp"
+#include "fewbit/core/tensor.hpp"
+#include "fewbit/matmul/kernel.hpp"
+#include "fewbit/pack/packed_activations.hpp"
+#include "fewbit/pack/packed_matrix.hpp"
+
+namespace fewbit::inline v0 {
+
+/// What a product was computed with.
+struct RunReport {
+    std::string_view kernel;
+    Isa isa = Isa::generic;
+    ActivationFormat activations;
+    bool is_fallback = false;
+    std::size_t weight_bytes = 0;      ///< read once per product
+    std::size_t activation_bytes = 0;  ///< as the kernel reads them
+};
+
+/// Quantizes and arranges x (M, K) for products of `kernel` with `w` and with every matrix of the same format
+/// and K.
+[[nodiscard]] inline Result<PackedActivations> pack_activations(MatrixView<const float> x,
+                                                                const Kernel& kernel, const PackedMatrix& w,
+                                                                ExecutionContext context = {}) {
+    const std::size_t sum_group =
+        std::min(w.format().group_elements(w.k()), kernel.activations().group_elements(w.k()));
+    return pack_activations(x, kernel.activations(), sum_group, context);
+}
+
+/// y (M, N) = x * W^T + bias. The bits of y do not depend on the number of threads. Error: shapes that do not
+/// fit, a layout or activation format that the kernel does not read, no memory.
+[[nodiscard]] inline Result<RunReport> matmul(const Kernel& kernel, const PackedActivations& x,
+                                              const PackedMatrix& w, MatrixView<float> y,
+                                              std::span<const float> bias = {},
+                                              ExecutionContext context = {}) {
+    if (w.layout() != kernel.layout())
+        return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " reads layout ", name(kernel.layout()),
+                    ", but the weights are packed as ", name(w.layout()));
+    if (x.k() != w.k() || y.rows != x.m() || y.cols != w.n())
+        return fail(ErrorKind::bad_input, "shapes do not fit: x is ", x.m(), " x ", x.k(), ", W is ", w.n(),
+                    " x ", w.k(), ", y is ", y.rows, " x ", y.cols);
+    if (!bias.empty() && bias.size() != w.n())
+        return fail(ErrorKind::bad_input, "the bias has ", bias.size(), " elements for ", w.n(),
+                    " output channels");
+    if (!(x.format() == kernel.activations()))
+        return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " was chosen for ",
+                    name(kernel.activations()), " activations, but x is packed as ", name(x.format()));
+
+    KernelCall call{w.view(), x.view(), {y.data, y.stride_elements, bias.empty() ? nullptr : bias.data()}};
+    const MatmulQuery query{w.format(), x.format(), x.m(), w.n(), w.k(), Fallback::allow};
+    if (auto why = refusal(kernel.info(), query); !why.empty())
+        return fail(ErrorKind::unsupported, "kernel ", kernel.name(), " cannot multiply ", name(w.format()),
+                    " of ", w.n(), " x ", w.k(), ": ", why);
+    const std::size_t needed_sums =
+        std::min({call.w.group_elements, x.format().group_elements(w.k()), std::max<std::size_t>(w.k(), 1)});
+    if (x.format().element == ActivationElement::int8 && x.sum_group_elements() != needed_sums)
+        return fail(ErrorKind::bad_input, "x was packed with sums over ", x.sum_group_elements(),
+                    " elements; weights of ", name(w.format()), " need ", needed_sums);
+
+    const RunReport report{kernel.name(),        kernel.isa(),   x.format(),
+                           kernel.is_fallback(), w.size_bytes(), x.size_bytes()};
+    if (y.rows == 0 || y.cols == 0) return report;
+    if (w.k() == 0) {
+        for (std::size_t m = 0; m < y.rows; ++m)
+            for (std::size_t n = 0; n < y.cols; ++n) y(m, n) = bias.empty() ? 0.0f : bias[n];
+        return report;
+    }
+    // Contiguous ranges of channels, four per lane so that uneven lanes balance; rows are cut only when there
+    // are too few channels. Every element of y is computed by one call, in an order that no cut changes.
+    const KernelCode& code = *kernel.info().code;
+    const std::size_t lanes = context.workers();
+    const std::size_t wanted = lanes == 1 ? 1 : 4 * lanes;
+    const std::size_t n_tiles = ceil_div(y.cols, code.tile_n), m_tiles = ceil_div(y.rows, code.tile_m);
+    const std::size_t n_tasks = std::min(n_tiles, wanted);
+    const std::size_t m_tasks = std::min(m_tiles, ceil_div(wanted, n_tasks));
+    const std::size_t scratch_bytes = round_up(code.scratch_bytes, buffer_alignment_bytes);
+    const auto scratch = scratch_bytes == 0 ? nullptr : allocate_host(lanes * scratch_bytes);
+    if (scratch_bytes != 0 && !scratch)
+        return fail(ErrorKind::out_of_memory, "no memory for ", lanes * scratch_bytes,
+                    " bytes of scratch space of kernel ", kernel.name());
+
+    context.parallel_for(n_tasks * m_tasks, [&](std::size_t task, std::size_t lane) {
+        const std::size_t tn = task % n_tasks, tm = task / n_tasks;
+        const Rectangle part{tm * m_tiles / m_tasks * code.tile_m,
+                             std::min(y.rows, (tm + 1) * m_tiles / m_tasks * code.tile_m),
+                             tn * n_tiles / n_tasks * code.tile_n,
+                             std::min(y.cols, (tn + 1) * n_tiles / n_tasks * code.tile_n)};
+        code.run(call, part, scratch ? scratch.get() + lane * scratch_bytes : nullptr);
+    });
+    return report;
+}
+
+/// The same from float x (M, K), packed for this one product.
+[[nodiscard]] inline Result<RunReport> matmul(const Kernel& kernel, MatrixView<const float> x,
+                                              const PackedMatrix& w, MatrixView<float> y,
+                                              std::span<const float> bias = {},
+                                              ExecutionContext context = {}) {
+    auto packed = pack_activations(x, kernel, w, context);
+    if (!packed) return Unexpected{std::move(packed).error()};
+    return matmul(kernel, *packed, w, y, bias, context);
+}
+
+}  // namespace fewbit::inline v0

@@ -1,0 +1,85 @@
+// Layouts: the orders of bytes that kernels want. Many storage formats, few layouts.
+//
+// rows    the canonical order of QuantizedMatrix itself; packing copies nothing.
+//
+// tile16  4-bit and 8-bit codes in tiles of 16 output channels, one stream per tile:
+//           tile  = group | group | ...                       groups along K
+//           group = 16 scales | 16 zeros or offsets (if any) | steps
+//           step  = 64 bytes. 4 bit: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high; c < 16, j
+//           < 4
+//                             8 bit: byte (c, j) = w[c][4s + j] - 128, signed
+//         Scales keep their stored type; integer zeros take 8 bytes (two channels each, low nibble first)
+//         or 16. A 64-byte register holds 16 channels x 4 of K, a 32-byte one 8, a 16-byte one 4: one order
+//         for all register widths. Per-tensor parameters stay outside the stream. Missing channels have scale
+//         0, missing k at the end of a row has code 0. Groups are multiples of 8, or the whole row.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "fewbit/core/checked.hpp"
+#include "fewbit/formats/activation_format.hpp"
+#include "fewbit/formats/format.hpp"
+#include "fewbit/matmul/contract.hpp"
+
+namespace fewbit::inline v0 {
+
+[[nodiscard]] constexpr std::string_view name(Layout layout) noexcept {
+    return layout == Layout::tile16 ? "tile16" : "rows";
+}
+
+/// Channels of a tile of Layout::tile16.
+inline constexpr std::size_t tile16_channels = 16;
+
+/// Byte counts of tile16 for one format and K.
+struct Tile16Shape {
+    std::size_t groups = 0;           ///< per row
+    std::size_t group_elements = 0;   ///< of a full group
+    std::size_t parameter_bytes = 0;  ///< scales, zeros or offsets of a group
+    std::size_t step_elements = 0;    ///< of K per 64 bytes
+    std::size_t group_bytes = 0;      ///< of a full group
+    std::size_t tile_bytes = 0;
+
+    Tile16Shape(const Format& format, std::size_t k)
+        : groups(format.groups_per_row(k)),
+          group_elements(format.group_elements(k)),
+          step_elements(format.bits == 4 ? 8 : 4) {
+        if (format.granularity != Granularity::tensor) {
+            parameter_bytes = tile16_channels * size_bytes(format.scale);
+            if (format.offset == Offset::real) parameter_bytes *= 2;
+            if (format.offset == Offset::integer)
+                parameter_bytes += format.bits == 4 ? tile16_channels / 2 : tile16_channels;
+        }
+        group_bytes = parameter_bytes + ceil_div(group_elements, step_elements) * 64;
+        if (groups != 0) {
+            const std::size_t last = k - (groups - 1) * group_elements;
+            tile_bytes = (groups - 1) * group_bytes + parameter_bytes + ceil_div(last, step_elements) * 64;
+        }
+    }
+};
+
+/// Why a layout cannot hold a format, or serve activations of this kind; empty when it can.
+[[nodiscard]] inline std::string layout_refuses(Layout layout, const Format& format,
+                                                const ActivationFormat& activations, std::size_t k) {
+    if (layout == Layout::rows) return {};
+    const std::size_t group = format.group_elements(k);
+    if (format.is_float() || (format.bits != 4 && format.bits != 8))
+        return text("layout tile16 holds 4-bit and 8-bit codes, not ", name(format));
+    if (group < k && group % 8 != 0)
+        return text("layout tile16 needs groups of a multiple of 8, not ", group);
+    if (activations.element == ActivationElement::f32) return {};
+    const std::size_t x_group = activations.group_elements(k);
+    if (x_group < k && x_group % 8 != 0)
+        return text("layout tile16 needs activation groups of a multiple of 8, not ", x_group);
+    const std::size_t small = group < x_group ? group : x_group;
+    const std::size_t large = group < x_group ? x_group : group;
+    if (large < k && large % small != 0)
+        return text("weight groups of ", group, " and activation groups of ", x_group, " do not nest");
+    if (small > max_int32_products && k > max_int32_products)
+        return text("int32 sums are proven for ", max_int32_products, " products under one scale, not for ",
+                    small < k ? small : k, "; smaller groups of weights or activations avoid it");
+    return {};
+}
+
+}  // namespace fewbit::inline v0

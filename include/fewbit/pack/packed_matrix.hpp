@@ -1,0 +1,184 @@
+// PackedMatrix: a QuantizedMatrix in the layout that a kernel wants. It remembers which, and kernels refuse
+// another. Layout::rows shares the matrix's bytes; tile16 makes new ones, after which the source may go.
+#pragma once
+
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "fewbit/core/executor.hpp"
+#include "fewbit/formats/quantized_matrix.hpp"
+#include "fewbit/matmul/contract.hpp"
+#include "fewbit/pack/layout.hpp"
+
+namespace fewbit::inline v0 {
+
+class PackedMatrix {
+public:
+    PackedMatrix() = default;
+
+    [[nodiscard]] const Format& format() const noexcept { return format_; }
+    [[nodiscard]] std::size_t n() const noexcept { return n_; }
+    [[nodiscard]] std::size_t k() const noexcept { return k_; }
+    [[nodiscard]] Layout layout() const noexcept { return layout_; }
+    /// Bytes that one product reads.
+    [[nodiscard]] std::size_t size_bytes() const noexcept {
+        return source_.size_bytes() + stream_.size_bytes();
+    }
+
+    /// As kernels see it; valid while this object lives.
+    [[nodiscard]] WeightsView view() const noexcept;
+
+    friend Result<PackedMatrix> pack(const QuantizedMatrix&, Layout, ExecutionContext);
+
+private:
+    Format format_;
+    std::size_t n_ = 0;
+    std::size_t k_ = 0;
+    Layout layout_ = Layout::rows;
+    QuantizedMatrix source_;  // rows: all of it; tile16: only per-tensor parameters
+    Tensor stream_;           // tile16
+};
+
+inline WeightsView PackedMatrix::view() const noexcept {
+    WeightsView w;
+    w.n = n_;
+    w.k = k_;
+    w.group_elements = format_.group_elements(k_);
+    w.groups = format_.groups_per_row(k_);
+    w.bits = format_.bits;
+    w.scale = format_.is_float() ? element_scalar(format_) : format_.scale;
+    w.middle_code = format_.is_float() ? 0 : format_.middle_code();
+    w.has_zeros = format_.offset == Offset::integer && !format_.is_float();
+    w.has_offsets = format_.offset == Offset::real && !format_.is_float();
+    w.per_tensor = format_.granularity == Granularity::tensor;
+
+    const auto at = [](const Tensor& tensor) {
+        return reinterpret_cast<const std::uint8_t*>(tensor.bytes().data());
+    };
+    if (layout_ == Layout::tile16) {
+        w.codes = at(stream_);
+        w.codes_stride_bytes = Tile16Shape(format_, k_).tile_bytes;
+    } else {
+        w.codes = at(source_.codes.bytes());
+        w.codes_stride_bytes = source_.codes.row_bytes();
+    }
+    if (layout_ == Layout::rows || w.per_tensor) {
+        const std::size_t stride = w.per_tensor ? 0 : w.groups * fewbit::size_bytes(format_.scale);
+        w.scales = at(source_.scales);
+        w.scales_stride_bytes = stride;
+        w.offsets = at(source_.offsets);
+        w.offsets_stride_bytes = stride;
+        w.zeros = at(source_.zeros.bytes());
+        w.zeros_stride_bytes = w.per_tensor ? 0 : source_.zeros.row_bytes();
+    }
+    return w;
+}
+
+namespace detail {
+
+/// Eight 4-bit codes n0..n7 (n_i at bits 4i) as four bytes n_j | n_{4+j} << 4.
+[[nodiscard]] constexpr std::uint32_t interleave_nibbles(std::uint32_t x) noexcept {
+    const auto spread = [](std::uint32_t v) {  // n3 n2 n1 n0 -> one nibble per byte
+        v = (v | v << 8) & 0x00FF00FFu;
+        return (v | v << 4) & 0x0F0F0F0Fu;
+    };
+    return spread(x & 0xFFFFu) | spread(x >> 16) << 4;
+}
+
+/// Writes tile `tile` of layout tile16 (drawn in layout.hpp).
+inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t tile,
+                        std::uint8_t* out) noexcept {
+    static_assert(std::endian::native == std::endian::little, "tile16 is packed through little-endian words");
+    const Format& format = source.format();
+    const std::size_t first = tile * tile16_channels;
+    const std::size_t channels = std::min(tile16_channels, source.n() - first);
+    const std::size_t scale_bytes = size_bytes(format.scale);
+    const bool inline_parameters = format.granularity != Granularity::tensor;
+
+    for (std::size_t g = 0; g < shape.groups; ++g) {
+        std::memset(out, 0, shape.parameter_bytes);
+        if (inline_parameters) {
+            std::uint8_t* second = out + tile16_channels * scale_bytes;
+            for (std::size_t c = 0; c < channels; ++c) {
+                const std::size_t index = ((first + c) * shape.groups + g) * scale_bytes;
+                std::memcpy(out + c * scale_bytes, source.scales.bytes().data() + index, scale_bytes);
+                if (format.offset == Offset::real)
+                    std::memcpy(second + c * scale_bytes, source.offsets.bytes().data() + index, scale_bytes);
+                if (format.offset == Offset::integer) {
+                    const unsigned zero = source.zeros.code(first + c, g);
+                    if (format.bits == 4)
+                        second[c / 2] = static_cast<std::uint8_t>(second[c / 2] | zero << (4 * (c % 2)));
+                    else
+                        second[c] = static_cast<std::uint8_t>(zero);
+                }
+            }
+            out += shape.parameter_bytes;
+        }
+        const std::size_t k_begin = g * shape.group_elements;
+        const std::size_t count = std::min(shape.group_elements, source.k() - k_begin);
+        const std::size_t steps = ceil_div(count, shape.step_elements);
+        for (std::size_t c = 0; c < tile16_channels; ++c) {
+            std::uint8_t* channel_out = out + 4 * c;
+            if (c >= channels) {
+                for (std::size_t s = 0; s < steps; ++s) std::memset(channel_out + 64 * s, 0, 4);
+                continue;
+            }
+            const std::uint8_t* row =
+                source.codes.row(first + c) + k_begin * static_cast<unsigned>(format.bits) / 8;
+            const std::size_t row_bytes = ceil_div(count * static_cast<unsigned>(format.bits), 8);
+            const std::size_t whole = row_bytes / 4;
+            for (std::size_t s = 0; s < steps; ++s) {
+                std::uint32_t word = 0;
+                std::memcpy(&word, row + 4 * s, s < whole ? 4 : row_bytes - 4 * s);
+                if (format.bits == 4)
+                    word = interleave_nibbles(word);
+                else {
+                    word ^= 0x80808080u;
+                    // Bytes beyond K must be code 0 in the signed sense, not -128: int8 kernels multiply
+                    // them.
+                    if (s >= whole) word &= (1u << (8 * (row_bytes - 4 * s))) - 1;
+                }
+                std::memcpy(channel_out + 64 * s, &word, 4);
+            }
+        }
+        out += steps * 64;
+    }
+}
+
+}  // namespace detail
+
+/// Arranges a matrix for kernels that want `layout`. Peak memory: the packed bytes. Error: the layout cannot
+/// hold the format, or no memory.
+[[nodiscard]] inline Result<PackedMatrix> pack(const QuantizedMatrix& matrix, Layout layout,
+                                               ExecutionContext context = {}) {
+    PackedMatrix packed;
+    packed.format_ = matrix.format();
+    packed.n_ = matrix.n();
+    packed.k_ = matrix.k();
+    packed.layout_ = layout;
+    if (layout == Layout::rows) {
+        packed.source_ = matrix;
+        return packed;
+    }
+    if (auto why = layout_refuses(layout, matrix.format(), {}, matrix.k()); !why.empty())
+        return fail(ErrorKind::unsupported, "cannot pack a ", matrix.n(), " x ", matrix.k(),
+                    " matrix: ", why);
+    if (matrix.format().granularity == Granularity::tensor) {
+        packed.source_.scales = matrix.scales;
+        packed.source_.zeros = matrix.zeros;
+        packed.source_.offsets = matrix.offsets;
+    }
+    const Tile16Shape shape(matrix.format(), matrix.k());
+    const std::size_t tiles = ceil_div(matrix.n(), tile16_channels);
+    auto stream = Tensor::allocate(Scalar::u8, {tiles, shape.tile_bytes});
+    if (!stream) return Unexpected{std::move(stream).error()};
+    auto* bytes = reinterpret_cast<std::uint8_t*>(stream->mutable_bytes().data());
+    context.parallel_for(tiles, [&](std::size_t tile, std::size_t) {
+        detail::pack_tile16(matrix, shape, tile, bytes + tile * shape.tile_bytes);
+    });
+    packed.stream_ = *std::move(stream);
+    return packed;
+}
+
+}  // namespace fewbit::inline v0

@@ -1,0 +1,45 @@
+// The catalogue as data. The table holds what was linked: a kernel whose instruction set was not built for
+// this target has no code, and selection says so.
+#include <array>
+
+#include "fewbit/matmul/kernel.hpp"
+
+namespace fewbit::inline v0 {
+
+#if defined(FEWBIT_BUILT_AVX2)
+#define FEWBIT_CODE_avx2(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_avx2(symbol) nullptr
+#endif
+#define FEWBIT_CODE_generic(symbol) &kernels::symbol
+
+namespace kernels {
+#define FEWBIT_KERNEL(family, isa, activations, layout, bits) \
+    extern const KernelCode family##_##isa##_##activations;
+#include "kernels/catalog.def"
+#undef FEWBIT_KERNEL
+}  // namespace kernels
+
+namespace {
+
+constexpr unsigned BITS(int bits) { return 1u << bits; }
+constexpr unsigned FLOATS = 1u;
+
+constexpr std::array catalog{
+#define FEWBIT_KERNEL(family, isa, activations, layout, bits) \
+    KernelInfo{#family "/" #isa "/" #activations,             \
+               #family,                                       \
+               Isa::isa,                                      \
+               ActivationElement::activations,                \
+               Layout::layout,                                \
+               bits,                                          \
+               FEWBIT_CODE_##isa(family##_##isa##_##activations)},
+#include "kernels/catalog.def"
+#undef FEWBIT_KERNEL
+};
+
+}  // namespace
+
+std::span<const KernelInfo> kernel_catalog() noexcept { return catalog; }
+
+}  // namespace fewbit::inline v0

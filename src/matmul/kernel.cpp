@@ -1,0 +1,2 @@
+// Compiled twin of kernel selection.
+#include "fewbit/matmul/kernel_impl.hpp"

@@ -1,0 +1,161 @@
+// The cases of the contract test: formats, activation formats, shapes, and matrices of random codes and
+// extreme parameters. Codes are drawn, not quantized: a kernel must be right on every matrix that a file can
+// hold.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fewbit/formats/activation_format.hpp"
+#include "fewbit/formats/quantized_matrix.hpp"
+#include "support/guarded.hpp"
+
+namespace fewbit::testing {
+
+/// SplitMix64: the same numbers everywhere.
+class Draw {
+public:
+    explicit Draw(std::uint64_t seed) : state_(seed) {}
+    std::uint64_t next() {
+        std::uint64_t z = (state_ += 0x9E3779B97F4A7C15ull);
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+        return z ^ (z >> 31);
+    }
+    std::size_t below(std::size_t n) { return static_cast<std::size_t>(next() % n); }
+    float uniform() {
+        return static_cast<float>(static_cast<double>(next() >> 11) * 0x1p-52 - 1.0);
+    }  // [-1, 1)
+    template <class T>
+    const T& pick(const std::vector<T>& from) {
+        return from[below(from.size())];
+    }
+
+private:
+    std::uint64_t state_;
+};
+
+inline std::vector<Format> contract_formats() {
+    std::vector<Format> all;
+    for (int bits = min_bits; bits <= max_bits; ++bits)
+        for (const std::size_t group : {0, 1, 8, 12, 20, 32, 40, 64, 128})  // 0: tensor, 1: channel
+            for (const Offset offset : {Offset::none, Offset::integer, Offset::real})
+                for (const Scalar scale : {Scalar::f32, Scalar::f16, Scalar::bf16}) {
+                    Format f;
+                    f.bits = bits;
+                    f.granularity = group == 0   ? Granularity::tensor
+                                    : group == 1 ? Granularity::channel
+                                                 : Granularity::group;
+                    f.group = group < 8 ? 128 : group;
+                    f.offset = offset;
+                    f.scale = scale;
+                    all.push_back(f);
+                    if (offset == Offset::none) {
+                        f.narrow = true;
+                        all.push_back(f);
+                    }
+                }
+    for (const Scalar type : {Scalar::f32, Scalar::f16, Scalar::bf16}) all.push_back(float_format(type));
+    return all;
+}
+
+inline std::vector<ActivationFormat> contract_activations() {
+    return {exact_activations(),        int8_row_activations(),     int8_group_activations(8),
+            int8_group_activations(12), int8_group_activations(32), int8_group_activations(64),
+            int8_group_activations(128)};
+}
+
+struct Shape {
+    std::size_t m, n, k;
+};
+
+/// Zeros, ones, primes, tails of every tile, a short last group.
+inline Shape draw_shape(Draw& draw) {
+    static const std::vector<std::size_t> ms{0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 17, 31, 33};
+    static const std::vector<std::size_t> ns{0, 1, 2, 3, 7, 8, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 65};
+    static const std::vector<std::size_t> ks{0,   1,   2,   3,   4,   5,   7,   8,   9,   12,  15,   16,
+                                             17,  31,  32,  33,  40,  63,  64,  65,  96,  127, 128,  129,
+                                             172, 255, 256, 257, 288, 300, 352, 511, 513, 777, 2049, 2304};
+    return {draw.pick(ms), draw.pick(ns), draw.pick(ks)};
+}
+
+/// A matrix of the format whose parts lie between guard pages. `spread` makes scales differ by powers of two.
+inline QuantizedMatrix draw_matrix(const Format& format, std::size_t n, std::size_t k, Draw& draw) {
+    auto made = QuantizedMatrix::allocate(format, n, k);
+    QuantizedMatrix& q = *made;
+    const bool at_start = draw.below(2) == 0;
+    const auto guarded = [&](const Tensor& source) {
+        Guarded memory(source.size_bytes(), at_start);
+        if (!source.bytes().empty()) std::memcpy(memory.data(), source.bytes().data(), source.size_bytes());
+        return *Tensor::borrow(source.type(), source.shape(), {memory.data(), memory.size()}, memory.owner());
+    };
+    if (format.is_float()) {
+        const Scalar type = element_scalar(format);
+        for (std::size_t r = 0; r < n; ++r)
+            for (std::size_t c = 0; c < k; ++c)
+                store_float(type, draw.uniform() * (draw.below(50) == 0 ? 100.0f : 1.0f),
+                            reinterpret_cast<std::byte*>(q.codes.mutable_row(r)) + c * size_bytes(type));
+    } else {
+        const bool extremes = draw.below(4) == 0;
+        std::vector<std::uint8_t> row(k);
+        const auto code = [&](bool extreme) {
+            const int span = format.max_code() - format.min_code() + 1;
+            if (extreme)
+                return static_cast<std::uint8_t>(draw.below(2) == 0 ? format.min_code() : format.max_code());
+            return static_cast<std::uint8_t>(format.min_code() +
+                                             static_cast<int>(draw.below(static_cast<std::size_t>(span))));
+        };
+        for (std::size_t r = 0; r < n; ++r) {
+            const bool extreme = extremes && draw.below(2) == 0;
+            for (auto& value : row) value = code(extreme);
+            q.codes.pack_row(r, row);
+        }
+        std::vector<std::uint8_t> zeros(q.scale_cols());
+        for (std::size_t r = 0; r < q.scale_rows(); ++r) {
+            for (std::size_t g = 0; g < q.scale_cols(); ++g) {
+                const float size =
+                    draw.below(8) == 0 ? 0.0f : std::ldexp(1.0f, static_cast<int>(draw.below(9)) - 4);
+                q.set_scale(r, g, size * draw.uniform());
+                if (format.offset == Offset::real) q.set_offset(r, g, size * 8.0f * draw.uniform());
+                zeros[g] =
+                    static_cast<std::uint8_t>(draw.below(static_cast<std::size_t>(format.max_code()) + 1));
+            }
+            if (format.offset == Offset::integer) q.zeros.pack_row(r, zeros);
+        }
+    }
+    BitMatrix codes = *BitMatrix::from_bytes(n, k, format.bits, guarded(q.codes.bytes()));
+    BitMatrix zeros;
+    if (format.offset == Offset::integer && !format.is_float())
+        zeros = *BitMatrix::from_bytes(q.scale_rows(), q.scale_cols(), format.bits, guarded(q.zeros.bytes()));
+    const bool parameters = !format.is_float();
+    return *QuantizedMatrix::assemble(
+        format, n, k, codes, parameters ? guarded(q.scales) : q.scales, zeros,
+        format.offset == Offset::real && parameters ? guarded(q.offsets) : q.offsets);
+}
+
+/// x between guard pages, rows `padding` elements apart; the elements between rows are NaN.
+struct GuardedMatrix {
+    Guarded memory;
+    MatrixView<float> view;
+
+    GuardedMatrix(std::size_t rows, std::size_t cols, std::size_t padding, bool at_start)
+        : memory((rows == 0 ? 0 : (rows - 1) * (cols + padding) + cols) * sizeof(float), at_start),
+          view(memory.as<float>(), rows, cols, cols + padding) {
+        for (std::size_t i = 0; i < memory.size() / sizeof(float); ++i)
+            view.data[i] = std::numeric_limits<float>::quiet_NaN();
+    }
+};
+
+inline void draw_activations(MatrixView<float> x, Draw& draw) {
+    for (std::size_t m = 0; m < x.rows; ++m) {
+        const float size = std::ldexp(1.0f, static_cast<int>(draw.below(13)) - 6);
+        const std::size_t kind = draw.below(8);
+        for (std::size_t k = 0; k < x.cols; ++k)
+            x(m, k) = kind == 0   ? 0.0f
+                      : kind == 1 ? (draw.below(2) == 0 ? size : -size)
+                                  : size * draw.uniform();
+    }
+}
+
+}  // namespace fewbit::testing

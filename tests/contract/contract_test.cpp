@@ -1,0 +1,221 @@
+// The contract: every kernel of the catalogue computes y = x * W^T + bias for every format and every shape
+// that it accepts, to within rounding, touches nothing else, and gives the same bits for any number of
+// threads.
+//
+// Tolerances. u = 2^-24. Kernels sum T rounded terms whose magnitudes add up to at most S = sum |x||w| +
+// |bias| (reference::matmul returns it); any order of summation errs by at most (T + c) u S / (1 - (T + c)
+// u). f32 activations: T = K, c = 4 (dequantization rounds up to three times, the bias once). int8: the
+// integer sums are exact; T = pieces between two scales, c = 6, doubled for a real offset, which adds a term
+// per piece.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <set>
+#include <string>
+
+#include "contract/cases.hpp"
+#include "fewbit/core/thread_pool.hpp"
+#include "fewbit/matmul/matmul.hpp"
+#include "fewbit/matmul/reference.hpp"
+#include "support/catch.hpp"
+
+using namespace fewbit;
+using namespace fewbit::testing;
+
+namespace {
+
+double tolerance(const Format& format, const ActivationFormat& activations, std::size_t k, double magnitude) {
+    double terms = static_cast<double>(k) + 4;
+    if (activations.element == ActivationElement::int8) {
+        const double pieces =
+            static_cast<double>(format.groups_per_row(k) + activations.groups_per_row(k) + k / 1024);
+        terms = (format.offset == Offset::real ? 2 : 1) * pieces + 6;
+    }
+    const double error = terms * 0x1p-24;
+    return error / (1 - error) * magnitude + static_cast<double>(k + 1) * 0x1p-149;
+}
+
+/// Runs one case; an empty string when everything held.
+std::string run_case(const KernelInfo& info, const Format& format, const ActivationFormat& activations,
+                     const Shape& shape, Draw& draw) {
+    const Kernel kernel(info, activations, "under test");
+    const QuantizedMatrix w = draw_matrix(format, shape.n, shape.k, draw);
+    const bool at_start = draw.below(2) == 0;
+    GuardedMatrix x(shape.m, shape.k, draw.below(3), at_start);
+    draw_activations(x.view, draw);
+    Guarded bias_memory(shape.n * sizeof(float), at_start);
+    for (std::size_t n = 0; n < shape.n; ++n) bias_memory.as<float>()[n] = draw.uniform();
+    const std::span<const float> bias{bias_memory.as<float>(), draw.below(2) == 0 ? shape.n : 0};
+
+    auto packed = pack(w, kernel.layout());
+    if (!packed) return packed.error().message;
+    std::vector<double> magnitudes;
+    const std::vector<double> truth = reference::matmul(x.view, w, activations, bias, &magnitudes);
+
+    std::vector<std::uint32_t> first_bits;
+    for (const std::size_t lanes : {1, 3}) {
+        static ThreadPool pool(3);
+        GuardedMatrix y(shape.m, shape.n, draw.below(3), at_start);
+        const ExecutionContext context = lanes == 1 ? ExecutionContext{} : ExecutionContext{pool};
+        auto report = matmul(kernel, x.view, *packed, y.view, bias, context);
+        if (!report) return report.error().message;
+        if (report->kernel != info.name) return text("the report names ", report->kernel);
+        std::vector<std::uint32_t> bits;
+        for (std::size_t m = 0; m < shape.m; ++m)
+            for (std::size_t n = 0; n < shape.n; ++n) {
+                const double value = static_cast<double>(y.view(m, n)), expected = truth[m * shape.n + n];
+                const double allowed = tolerance(format, activations, shape.k, magnitudes[m * shape.n + n]);
+                if (!(std::fabs(value - expected) <= allowed))
+                    return text("y[", m, "][", n, "] = ", value, ", expected ", expected, " +- ", allowed,
+                                " (", lanes, " lanes)");
+                bits.push_back(std::bit_cast<std::uint32_t>(y.view(m, n)));
+            }
+        for (std::size_t m = 0; m + 1 < shape.m; ++m)
+            for (std::size_t gap = shape.n; gap < y.view.stride_elements; ++gap)
+                if (!std::isnan(y.view.data[m * y.view.stride_elements + gap]))
+                    return text("wrote between rows ", m, " and ", m + 1, " of y");
+        if (first_bits.empty())
+            first_bits = bits;
+        else if (bits != first_bits)
+            return "3 lanes gave other bits than 1";
+    }
+    return {};
+}
+
+std::size_t cases_per_pair(bool& sampled) {
+    const char* seed = std::getenv("FEWBIT_CONTRACT_SAMPLE");
+    sampled = seed != nullptr && *seed != '\0';
+    return sampled ? 1 : 10;
+}
+
+}  // namespace
+
+TEST_CASE("every kernel is right on every format and shape that it accepts") {
+    bool sampled = false;
+    const std::size_t repeats = cases_per_pair(sampled);
+    const std::uint64_t seed =
+        sampled ? std::strtoull(std::getenv("FEWBIT_CONTRACT_SAMPLE"), nullptr, 10) : 0;
+    const auto formats = contract_formats();
+    const auto activations = contract_activations();
+
+    for (const KernelInfo& info : kernel_catalog()) {
+        std::size_t run = 0, number = 0;
+        std::map<std::string, std::size_t> skipped;
+        for (const Format& format : formats)
+            for (const ActivationFormat& x : activations) {
+                ++number;
+                if (format.is_float() && x.element == ActivationElement::int8) continue;  // no such product
+                if (x.element != info.activations) continue;
+                // There are few float formats: each meets as many shapes as all groupings of an integer
+                // format do.
+                for (std::size_t i = 0; i < (format.is_float() ? 100 * repeats : repeats); ++i) {
+                    Draw draw(seed * 1000003 + number * 1009 + i);
+                    if (sampled && draw.below(4) != 0) continue;
+                    const Shape shape = draw_shape(draw);
+                    const MatmulQuery query{format, x, shape.m, shape.n, shape.k, Fallback::allow};
+                    if (auto why = refusal(info, query); !why.empty()) {
+                        ++skipped[why];
+                        continue;
+                    }
+                    const std::string failure = run_case(info, format, x, shape, draw);
+                    ++run;
+                    if (!failure.empty())
+                        FAIL(info.name << ", weights " << name(format) << ", activations " << name(x)
+                                       << ", m " << shape.m << ", n " << shape.n << ", k " << shape.k << ": "
+                                       << failure);
+                }
+            }
+        std::printf("%-26s %6zu cases%s\n", std::string(info.name).c_str(), run, sampled ? " (sample)" : "");
+        for (const auto& [why, count] : skipped)
+            std::printf("    passed over %6zu: %s\n", count, why.c_str());
+        const bool runnable = info.code != nullptr && cpu_supports(info.isa);
+        INFO(info.name);
+        CHECK((run > 0 || !runnable));
+    }
+}
+
+TEST_CASE("large products: several panels, long groups, and K at the bound of int32 sums") {
+    Draw draw(77);
+    for (const KernelInfo& info : kernel_catalog())
+        for (const char* weights : {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym",
+                                    "int8-tensor-fzero", "int3-channel", "f32"})
+            for (const char* x : {"f32", "int8-row", "int8-g32"}) {
+                const Format format = *parse_format(weights);
+                const ActivationFormat activations = *parse_activation_format(x);
+                for (const Shape shape : {Shape{70, 100, 4096}, Shape{2, 17, max_int32_products},
+                                          Shape{1, 16, max_int32_products + 8}, Shape{3, 9, 70001}}) {
+                    if (!refusal(info, {format, activations, shape.m, shape.n, shape.k, Fallback::allow})
+                             .empty())
+                        continue;
+                    INFO(info.name << " " << weights << " " << x << " " << shape.m << " " << shape.n << " "
+                                   << shape.k);
+                    CHECK(run_case(info, format, activations, shape, draw) == "");
+                }
+            }
+}
+
+TEST_CASE("the worst sums are exact: extreme codes against extreme activations") {
+    // All codes at one end, all activations at +-127: int16 and int32 accumulators are at their bounds.
+    for (const KernelInfo& info : kernel_catalog()) {
+        if (info.activations != ActivationElement::int8) continue;
+        for (const int bits : {2, 4, 8})
+            for (const int code : {0, (1 << bits) - 1})
+                for (const float sign : {1.0f, -1.0f}) {
+                    Format format;
+                    format.bits = bits;
+                    format.granularity = Granularity::channel;
+                    format.scale = Scalar::f32;
+                    format.offset = Offset::integer;
+                    const std::size_t k = max_int32_products, n = 17;
+                    if (!refusal(info, {format, int8_row_activations(), 1, n, k, Fallback::allow}).empty())
+                        continue;
+                    auto w = QuantizedMatrix::allocate(format, n, k);
+                    const std::vector<std::uint8_t> row(k, static_cast<std::uint8_t>(code));
+                    const std::uint8_t zero = static_cast<std::uint8_t>(code == 0 ? (1 << bits) - 1 : 0);
+                    for (std::size_t r = 0; r < n; ++r) {
+                        w->codes.pack_row(r, row);
+                        w->zeros.pack_row(r, {&zero, 1});
+                        w->set_scale(r, 0, 1.0f);
+                    }
+                    Matrix x(1, k), y(1, n);
+                    for (float& value : x.values()) value = sign * 127.0f;
+                    const Kernel kernel(info, int8_row_activations(), "under test");
+                    const auto packed = pack(*w, kernel.layout());
+                    REQUIRE(matmul(kernel, x.view(), *packed, y.view()).has_value());
+                    const double exact =
+                        static_cast<double>(sign) * 127.0 * (code - zero) * static_cast<double>(k);
+                    INFO(info.name << ", " << bits << " bits, code " << code << ", sign " << sign);
+                    for (const float value : y.values())
+                        CHECK(std::fabs(static_cast<double>(value) - exact) <=
+                              6 * 0x1p-24 * 64 * std::fabs(exact));
+                }
+    }
+}
+
+TEST_CASE("activations that are not finite make exactly their rows NaN") {
+    Draw draw(5);
+    for (const KernelInfo& info : kernel_catalog()) {
+        const Format format = *parse_format(info.bits == 1u ? "f32" : "int4-g32");
+        const ActivationFormat activations =
+            info.activations == ActivationElement::f32 ? exact_activations() : int8_group_activations(32);
+        const MatmulQuery query{format, activations, 5, 20, 100, Fallback::allow};
+        if (!refusal(info, query).empty()) continue;
+        QuantizedMatrix w = *QuantizedMatrix::allocate(format, 20, 100);
+        w = draw_matrix(format, 20, 100, draw);
+        for (const float bad :
+             {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+            Matrix x(5, 100), y(5, 20);
+            draw_activations(x.view(), draw);
+            x(2, 50) = bad;
+            const Kernel kernel(info, activations, "under test");
+            const auto packed = pack(w, kernel.layout());
+            REQUIRE(matmul(kernel, x.view(), *packed, y.view()).has_value());
+            INFO(info.name);
+            for (std::size_t m = 0; m < 5; ++m)
+                for (std::size_t n = 0; n < 20; ++n) CHECK((std::isfinite(y(m, n)) || m == 2));
+            if (std::isnan(bad))
+                for (std::size_t n = 0; n < 20; ++n) CHECK(std::isnan(y(2, n)));
+        }
+    }
+}
