@@ -1,0 +1,54 @@
+# One row per instruction set: name | architecture (x86_64, aarch64, any) | flags.
+# kernels/<family>/<name>.cpp is compiled with the flags of its row, and no other file with any. A family that lacks a
+# file for a row is fine: selection reports it. The flags say what the kernel file may assume; whether the CPU has it is
+# asked at run time.
+set(FEWBIT_ISA_ROWS
+    "generic|any|"
+    "avx2|x86_64|-mavx2 -mfma -mf16c")
+
+# For every kernel: the generic ones too are a product, and fast against generic is only a fair comparison if both are
+# optimized equally hard.
+set(FEWBIT_KERNEL_FLAGS "$<$<NOT:$<CONFIG:Debug>>:-O3>")
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(FEWBIT_ARCHITECTURE x86_64)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+    set(FEWBIT_ARCHITECTURE aarch64)
+else()
+    set(FEWBIT_ARCHITECTURE other)
+endif()
+
+# Adds kernel sources to the library and tells it which instruction sets it was built with: FEWBIT_BUILT_<NAME>=1, which
+# selection reads to say "not built" instead of "unknown".
+function(fewbit_add_kernels target)
+    set(known "")
+    set(built "")
+    foreach(row IN LISTS FEWBIT_ISA_ROWS)
+        string(REPLACE "|" ";" cells "${row}")
+        list(GET cells 0 name)
+        list(GET cells 1 architecture)
+        list(GET cells 2 flags)
+        list(APPEND known ${name})
+        if(architecture STREQUAL "any" OR architecture STREQUAL FEWBIT_ARCHITECTURE)
+            list(APPEND built ${name})
+            separate_arguments(flags_${name} UNIX_COMMAND "${flags}")
+            string(TOUPPER "${name}" upper)
+            target_compile_definitions(${target} PRIVATE FEWBIT_BUILT_${upper}=1)
+        endif()
+    endforeach()
+    foreach(source IN LISTS ARGN)
+        cmake_path(GET source STEM name)
+        if(NOT name IN_LIST known)
+            list(JOIN known ", " names)
+            message(FATAL_ERROR "${source}: kernel files are named after their instruction set, and '${name}' has no row "
+                                "in cmake/isa.cmake (rows: ${names}). Add a row there or rename the file.")
+        endif()
+        if(name IN_LIST built)
+            target_sources(${target} PRIVATE "${source}")
+            set_source_files_properties("${source}" TARGET_DIRECTORY ${target} PROPERTIES
+                COMPILE_OPTIONS "${FEWBIT_KERNEL_FLAGS};${flags_${name}}")
+        endif()
+    endforeach()
+    list(JOIN built ", " names)
+    message(STATUS "fewbit: kernels for ${FEWBIT_ARCHITECTURE}: ${names}")
+endfunction()

@@ -1,0 +1,47 @@
+# Defaults for a build of fewbit by itself, and what fewbit's own targets are compiled with. Nothing here touches a
+# global flag or another project's target.
+
+if(PROJECT_IS_TOP_LEVEL)
+    get_property(fewbit_multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
+    if(NOT fewbit_multi_config AND NOT CMAKE_BUILD_TYPE)
+        set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release, RelWithDebInfo or MinSizeRel" FORCE)
+    endif()
+    if(FEWBIT_CCACHE AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
+        find_program(FEWBIT_CCACHE_PROGRAM ccache)
+        mark_as_advanced(FEWBIT_CCACHE_PROGRAM)
+        if(FEWBIT_CCACHE_PROGRAM)
+            set(CMAKE_CXX_COMPILER_LAUNCHER "${FEWBIT_CCACHE_PROGRAM}")
+        endif()
+    endif()
+endif()
+
+if(FEWBIT_CUDA)
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(NOT CMAKE_CUDA_COMPILER)
+        message(FATAL_ERROR "FEWBIT_CUDA is ON, but no CUDA compiler was found. Put nvcc on the PATH, name it with "
+                            "-DCMAKE_CUDA_COMPILER=/path/to/nvcc, or configure with -DFEWBIT_CUDA=OFF.")
+    endif()
+    enable_language(CUDA)
+    message(STATUS "fewbit: FEWBIT_CUDA is ON with ${CMAKE_CUDA_COMPILER}; this version has no CUDA kernels yet")
+endif()
+
+# Warnings that g++ 12 and clang 14 both know.
+function(fewbit_warnings target)
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+        # False alarms about std::string + (GCC bug 105651) and about bytes inserted into a std::vector.
+        target_compile_options(${target} PRIVATE -Wno-restrict -Wno-stringop-overflow)
+    endif()
+    if(FEWBIT_WERROR)
+        target_compile_options(${target} PRIVATE -Werror)
+    endif()
+endfunction()
+
+# What every target of ours is compiled with. Codes are chosen in the library and compared in tests, so nowhere may the
+# compiler fuse a multiplication and an addition that another compiler keeps apart; kernels that want an FMA write one.
+function(fewbit_own_code target)
+    set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
+    target_compile_options(${target} PRIVATE -ffp-contract=off)
+    fewbit_warnings(${target})
+endfunction()

@@ -1,0 +1,34 @@
+// fewbit::headers: the library without its library. Only generic kernels, which a query must allow.
+#include <cmath>
+
+#include "fewbit/fewbit.hpp"
+#include "fewbit/matmul/reference.hpp"
+#include "support/catch.hpp"
+
+using namespace fewbit;
+
+TEST_CASE("the header-only catalogue holds generic kernels alone") {
+    CHECK(kernel_catalog().size() == 3);
+    for (const KernelInfo& info : kernel_catalog()) CHECK(info.isa == Isa::generic);
+}
+
+TEST_CASE("a product needs an allowed fallback, and is right") {
+    const Format format = *parse_format("int4-g32-asym");
+    auto w = *QuantizedMatrix::allocate(format, 5, 70);
+    for (std::size_t n = 0; n < 5; ++n) {
+        std::vector<std::uint8_t> codes(70), zeros(3, static_cast<std::uint8_t>(n));
+        for (std::size_t k = 0; k < 70; ++k) codes[k] = static_cast<std::uint8_t>((3 * n + 7 * k) % 16);
+        w.codes.pack_row(n, codes);
+        w.zeros.pack_row(n, zeros);
+        for (std::size_t g = 0; g < 3; ++g) w.set_scale(n, g, 0.25f * static_cast<float>(g + 1));
+    }
+    Matrix x(3, 70), y(3, 5);
+    for (std::size_t i = 0; i < x.values().size(); ++i) x.values()[i] = static_cast<float>(i % 13) - 6.0f;
+    CHECK(!select_kernel({format, exact_activations(), 3, 5, 70}));
+    const auto kernel = select_kernel({format, exact_activations(), 3, 5, 70, Fallback::allow});
+    REQUIRE(kernel);
+    REQUIRE(matmul(*kernel, x.view(), *pack(w, kernel->layout()), y.view()));
+    const auto truth = reference::matmul(x.view(), w, exact_activations());
+    // All numbers are small multiples of 1/4: every product and sum is exact.
+    for (std::size_t i = 0; i < truth.size(); ++i) CHECK(static_cast<double>(y.values()[i]) == truth[i]);
+}

@@ -1,0 +1,173 @@
+// Laws of packing: every code of the canonical matrix stands in the packed one exactly where layout.hpp's
+// drawing says, everything else is padding, and packing adds at most 3 % to the bytes that a product reads.
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "contract/cases.hpp"
+#include "fewbit/pack/packed_activations.hpp"
+#include "fewbit/pack/packed_matrix.hpp"
+#include "support/catch.hpp"
+
+using namespace fewbit;
+using namespace fewbit::testing;
+
+TEST_CASE("tile16 holds every code, scale, zero and offset where its drawing says") {
+    Draw draw(11);
+    for (const Format& format : contract_formats()) {
+        for (const auto& [n, k] : std::vector<std::pair<std::size_t, std::size_t>>{
+                 {1, 1}, {16, 64}, {17, 100}, {33, 257}, {5, 7}, {48, 128}}) {
+            if (!layout_refuses(Layout::tile16, format, {}, k).empty()) continue;
+            const QuantizedMatrix w = draw_matrix(format, n, k, draw);
+            const auto packed = pack(w, Layout::tile16);
+            REQUIRE(packed);
+            const WeightsView view = packed->view();
+            INFO(name(format) << " " << n << " x " << k);
+            const std::size_t step = format.bits == 4 ? 8 : 4, group = std::min(format.group_elements(k), k);
+            const std::size_t scale_bytes = size_bytes(format.scale);
+            std::size_t parameters = 0;
+            if (format.granularity != Granularity::tensor)
+                parameters =
+                    16 * scale_bytes * (format.offset == Offset::real ? 2 : 1) +
+                    (format.offset == Offset::integer ? static_cast<std::size_t>(2 * format.bits) : 0);
+            const std::size_t group_bytes = parameters + ceil_div(group, step) * 64;
+            bool right = true;
+            for (std::size_t r = 0; r < n; ++r)
+                for (std::size_t c = 0; c < k; ++c) {
+                    const std::uint8_t* start =
+                        view.codes + r / 16 * view.codes_stride_bytes + c / group * group_bytes;
+                    const std::size_t lane = r % 16, in_group = c % group;
+                    const std::uint8_t* codes = start + parameters + in_group / step * 64;
+                    int stored = 0;
+                    if (format.bits == 4) {
+                        const std::size_t j = in_group % 8;
+                        stored = j < 4 ? codes[4 * lane + j] & 15 : codes[4 * lane + j - 4] >> 4;
+                    } else {
+                        stored = static_cast<std::int8_t>(codes[4 * lane + in_group % 4]) + 128;
+                    }
+                    right = right && stored == w.codes.code(r, c);
+                    if (parameters == 0) continue;
+                    const std::size_t g = c / group;
+                    right = right && load_float(format.scale, reinterpret_cast<const std::byte*>(start) +
+                                                                  lane * scale_bytes) == w.scale(r, g);
+                    const std::uint8_t* second = start + 16 * scale_bytes;
+                    if (format.offset == Offset::real)
+                        right = right && load_float(format.scale, reinterpret_cast<const std::byte*>(second) +
+                                                                      lane * scale_bytes) == w.offset(r, g);
+                    if (format.offset == Offset::integer)
+                        right = right && (format.bits == 4 ? second[lane / 2] >> (4 * (lane % 2)) & 15
+                                                           : second[lane]) == w.zero(r, g);
+                }
+            CHECK(right);
+            if (format.bits ==
+                8) {  // int8 kernels multiply what stands beyond K by zeros, and |-128| would be a surprise
+                bool zero = true;
+                const std::size_t last = (k - 1) / group, filled = (k - last * group) % 4;
+                const std::uint8_t* step_at =
+                    view.codes + last * group_bytes + parameters + (k - last * group) / 4 * 64;
+                for (std::size_t j = filled; filled != 0 && j < 4; ++j) zero = zero && step_at[j] == 0;
+                CHECK(zero);
+            }
+        }
+    }
+}
+
+TEST_CASE("packing adds at most 3 % to the bytes read") {
+    for (const char* word : {"int4-g32", "int4-g64", "int4-g128", "int4-g32-asym", "int4-g128-asym",
+                             "int4-g32-fzero", "int4-channel", "int4-tensor", "int8-g32", "int8-g32-asym",
+                             "int8-channel", "int8-channel-asym", "int8-tensor", "int4-g32-sbf16"})
+        for (const std::size_t n : {64, 4096}) {
+            const Format format = *parse_format(word);
+            const auto w = QuantizedMatrix::allocate(format, n, 4096);
+            REQUIRE(w);
+            const auto packed = pack(*w, Layout::tile16);
+            REQUIRE(packed);
+            INFO(word << " n " << n << ": " << packed->size_bytes() << " packed, " << w->size_bytes()
+                      << " canonical");
+            CHECK(static_cast<double>(packed->size_bytes()) <= 1.03 * static_cast<double>(w->size_bytes()));
+        }
+}
+
+TEST_CASE("rows shares the bytes of the matrix") {
+    const auto w = QuantizedMatrix::allocate(*parse_format("int5-g32-asym"), 7, 65);
+    const auto packed = pack(*w, Layout::rows);
+    REQUIRE(packed);
+    CHECK(packed->view().codes == w->codes.row(0));
+    CHECK(packed->size_bytes() == w->size_bytes());
+}
+
+TEST_CASE("a layout that cannot hold a format says why") {
+    const auto refused = [](const char* word, std::size_t k) {
+        const auto packed = pack(*QuantizedMatrix::allocate(*parse_format(word), 4, k), Layout::tile16);
+        return packed ? std::string() : packed.error().message;
+    };
+    CHECK(refused("int3-g32", 64).find("int3-g32") != std::string::npos);
+    CHECK(refused("int4-g12", 64).find("multiple of 8, not 12") != std::string::npos);
+    CHECK(refused("int4-g12", 12) == "");  // one group is the whole row
+    CHECK(refused("f32", 64).find("f32") != std::string::npos);
+}
+
+TEST_CASE("int8 activations: codes, scales and sums") {
+    Draw draw(3);
+    for (const std::size_t k : {1, 31, 32, 33, 100, 257})
+        for (const ActivationFormat& format :
+             {int8_row_activations(), int8_group_activations(32), int8_group_activations(8)})
+            for (const std::size_t sum_group : {std::size_t{8}, std::size_t{32}, k}) {
+                Matrix x(5, k);
+                draw_activations(x.view(), draw);
+                const auto packed = pack_activations(x.view(), format, sum_group);
+                REQUIRE(packed);
+                const ActivationsView& view = packed->view();
+                const auto* codes = static_cast<const std::int8_t*>(view.values);
+                bool right = true, padded = true, sums_right = true;
+                for (std::size_t m = 0; m < 5; ++m) {
+                    for (std::size_t i = 0; i < k; ++i) {
+                        const float scale = view.scales[m * view.groups + i / view.group_elements];
+                        const int code = codes[m * view.stride_elements + i];
+                        right = right && code >= -127 && code <= 127;
+                        // Half a step, plus the rounding of the quotient.
+                        right = right &&
+                                std::fabs(static_cast<double>(x(m, i)) - static_cast<double>(scale) * code) <=
+                                    0.5001 * static_cast<double>(scale);
+                    }
+                    for (std::size_t i = k; i < view.stride_elements; ++i)
+                        padded = padded && codes[m * view.stride_elements + i] == 0;
+                    CHECK(view.stride_elements >= k + 64);
+                    for (std::size_t s = 0; s < view.sum_groups; ++s) {
+                        int sum = 0;
+                        for (std::size_t i = s * view.sum_group_elements;
+                             i < std::min(k, (s + 1) * view.sum_group_elements); ++i)
+                            sum += codes[m * view.stride_elements + i];
+                        sums_right = sums_right && sum == view.sums[m * view.sum_groups + s];
+                    }
+                }
+                INFO("k " << k << ", " << name(format) << ", sums over " << sum_group);
+                CHECK(right);
+                CHECK(padded);
+                CHECK(sums_right);
+            }
+}
+
+TEST_CASE("int8 activations at the edges: zeros, subnormals, ties, huge values") {
+    const auto quantize = [](std::vector<float> values) {
+        Matrix x(1, values.size());
+        std::copy(values.begin(), values.end(), x.values().begin());
+        const auto packed = pack_activations(x.view(), int8_row_activations(), values.size());
+        std::vector<int> codes;
+        for (std::size_t i = 0; i < values.size(); ++i)
+            codes.push_back(static_cast<const std::int8_t*>(packed->view().values)[i]);
+        return std::pair(codes, packed->view().scales[0]);
+    };
+    CHECK(quantize({0.0f, -0.0f}).first == std::vector<int>{0, 0});
+    CHECK(quantize({127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f}).first ==
+          std::vector<int>{127, 0, 2, 2, 0, -2});                                            // ties to even
+    CHECK(quantize({3.4e38f, -3.4e38f, 1.7e38f}).first == std::vector<int>{127, -127, 64});  // 63.5 to even
+    const auto [codes, scale] = quantize({1e-43f, -1e-43f, 0.0f});  // subnormal scale
+    CHECK(scale > 0.0f);
+    CHECK(codes[0] == -codes[1]);
+    CHECK(codes[2] == 0);
+    const auto [none, zero_scale] = quantize({1e-45f});  // the scale underflows: flushed to zero
+    CHECK(zero_scale == 0.0f);
+    CHECK(none[0] == 0);
+}
