@@ -1,0 +1,160 @@
+// PackedLinear: input transforms, float columns and biases around a product, and inputs that are shared.
+#include "fewbit/matmul/linear.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+namespace {
+
+using namespace fewbit;
+
+/// A layer with everything: 8-bit weights in groups of 8, scales, a permutation, two float columns, a bias.
+Linear full_linear(std::size_t n, std::size_t k, std::uint64_t seed) {
+    testing::Random random(seed);
+    Format format;
+    format.bits = 8;
+    format.group = 8;
+    format.scale = Scalar::f32;
+    Linear linear;
+    linear.weights = *QuantizedMatrix::allocate(format, n, k);
+    std::vector<std::uint8_t> codes(k);
+    for (std::size_t r = 0; r < n; ++r) {
+        for (auto& code : codes) code = static_cast<std::uint8_t>(random.below(256));
+        linear.weights.codes.pack_row(r, codes);
+        for (std::size_t g = 0; g < linear.weights.groups_per_row(); ++g)
+            linear.weights.set_scale(r, g, static_cast<float>(random.uniform(0.001, 0.01)));
+    }
+    for (std::size_t i = 0; i < k; ++i) {
+        linear.transform.channel_scales.push_back(static_cast<float>(random.uniform(0.5, 2)));
+        linear.transform.permutation.push_back(static_cast<std::uint32_t>(i));
+    }
+    random.shuffle(std::span(linear.transform.permutation));
+    linear.columns.channels = {1, static_cast<std::uint32_t>(k - 1)};
+    linear.columns.values = *float_matrix(testing::gaussian_matrix(n, 2, seed + 1).view());
+    for (std::size_t r = 0; r < n; ++r) linear.bias.push_back(static_cast<float>(random.gaussian()));
+    return linear;
+}
+
+void check_product(const Linear& linear, const Matrix& x, const Matrix& y) {
+    std::vector<float> row(linear.k()), columns(linear.columns.channels.size());
+    for (std::size_t m = 0; m < x.rows(); ++m)
+        for (std::size_t n = 0; n < linear.n(); ++n) {
+            linear.weights.dequantize(n, 0, row);
+            double sum = linear.bias.empty() ? 0.0 : static_cast<double>(linear.bias[n]),
+                   magnitude = std::fabs(sum);
+            const auto add = [&](double product) { sum += product, magnitude += std::fabs(product); };
+            for (std::size_t k = 0; k < linear.k(); ++k) {
+                const std::size_t from =
+                    linear.transform.permutation.empty() ? k : linear.transform.permutation[k];
+                const double scale = linear.transform.channel_scales.empty()
+                                         ? 1.0
+                                         : static_cast<double>(linear.transform.channel_scales[k]);
+                add(static_cast<double>(x(m, from)) / scale * static_cast<double>(row[k]));
+            }
+            if (!linear.columns.empty()) linear.columns.values.dequantize(n, 0, columns);
+            for (std::size_t c = 0; c < columns.size(); ++c)
+                add(static_cast<double>(x(m, linear.columns.channels[c])) * static_cast<double>(columns[c]));
+            CHECK(std::fabs(sum - static_cast<double>(y(m, n))) <=
+                  0x1p-24 * static_cast<double>(linear.k() + 4) * magnitude);
+        }
+}
+
+}  // namespace
+
+TEST_CASE("a layer applies its transform, float columns and bias") {
+    const Matrix x = testing::gaussian_matrix(5, 43, 7);
+    Linear linear = full_linear(19, 43, 1);
+    for (int parts = 0; parts < 16; ++parts) {
+        Linear some = linear;
+        if ((parts & 1) == 0) some.transform.channel_scales.clear();
+        if ((parts & 2) == 0) some.transform.permutation.clear();
+        if ((parts & 4) == 0) some.columns = {};
+        if ((parts & 8) == 0) some.bias.clear();
+        INFO("parts " << parts);
+        const auto packed = PackedLinear::create(some, exact_activations(), Fallback::allow);
+        REQUIRE(packed);
+        Matrix y(5, 19);
+        REQUIRE(packed->apply(x.view(), y));
+        check_product(some, x, y);
+    }
+}
+
+TEST_CASE("layers that read the same x give the same bits together and alone") {
+    const Matrix x = testing::gaussian_matrix(4, 64, 7);
+    std::vector<Linear> linears{full_linear(16, 64, 1), full_linear(24, 64, 1), full_linear(8, 64, 3)};
+    linears[1].transform = linears[0].transform;  // the first two share, the third has a transform of its own
+    for (const ActivationFormat& activations :
+         {exact_activations(), int8_group_activations(16), int8_row_activations()}) {
+        std::vector<PackedLinear> packed;
+        for (const Linear& linear : linears) {
+            auto one = PackedLinear::create(linear, activations, Fallback::allow);
+            REQUIRE(one);
+            packed.push_back(*std::move(one));
+        }
+        CHECK(packed[0].reads_like(packed[1]));
+        CHECK(!packed[1].reads_like(packed[2]));
+        Matrix together[3] = {Matrix(4, 16), Matrix(4, 24), Matrix(4, 8)};
+        const LinearCall calls[] = {
+            {&packed[0], together[0]}, {&packed[1], together[1]}, {&packed[2], together[2]}};
+        REQUIRE(apply_together(x.view(), calls));
+        for (std::size_t i = 0; i < 3; ++i) {
+            Matrix alone(4, packed[i].n());
+            REQUIRE(packed[i].apply(x.view(), alone));
+            CHECK(std::memcmp(alone.values().data(), together[i].values().data(),
+                              alone.values().size_bytes()) == 0);
+        }
+    }
+}
+
+TEST_CASE("layers whose weights are grouped differently do not share sums") {
+    Linear coarse = full_linear(16, 64, 1);
+    Linear fine = coarse;
+    Format format = coarse.weights.format();
+    format.group = 32;
+    coarse.weights = *QuantizedMatrix::allocate(format, 16, 64);
+    const auto a = PackedLinear::create(coarse, int8_group_activations(32), Fallback::allow),
+               b = PackedLinear::create(fine, int8_group_activations(32), Fallback::allow);
+    REQUIRE(a);
+    REQUIRE(b);
+    CHECK(!a->reads_like(*b));
+}
+
+TEST_CASE("layers that do not fit together are refused") {
+    const auto refused = [](auto&& damage) {
+        Linear linear = full_linear(19, 43, 1);
+        damage(linear);
+        return !PackedLinear::create(linear, exact_activations(), Fallback::allow);
+    };
+    CHECK(refused([](Linear& l) { l.transform.channel_scales.pop_back(); }));
+    CHECK(refused([](Linear& l) { l.transform.permutation.pop_back(); }));
+    CHECK(refused([](Linear& l) { l.transform.permutation[3] = 43; }));
+    CHECK(refused([](Linear& l) { l.columns.channels[1] = 43; }));
+    CHECK(refused([](Linear& l) { l.columns.channels.push_back(0); }));
+    CHECK(refused([](Linear& l) { l.bias.push_back(0); }));
+    CHECK(!refused([](Linear&) {}));
+    const auto packed = PackedLinear::create(full_linear(19, 43, 1), exact_activations(), Fallback::allow);
+    REQUIRE(packed);
+    Matrix x(2, 42), y(2, 19);
+    CHECK(!packed->apply(std::as_const(x).view(), y));
+}
+
+TEST_CASE("a fallback is refused unless it is allowed") {
+    Linear linear = full_linear(19, 43, 1);
+    Format format;
+    format.bits = 3;
+    format.group = 8;
+    linear.weights = *QuantizedMatrix::allocate(format, 19, 43);
+    const auto refused = PackedLinear::create(linear, exact_activations(), Fallback::refuse);
+    if (refused) {
+        CHECK(!refused->kernel().is_fallback());  // a build with a tuned 3-bit kernel
+        return;
+    }
+    CHECK(refused.error().kind == ErrorKind::no_kernel);
+    const auto allowed = PackedLinear::create(linear, exact_activations(), Fallback::allow);
+    REQUIRE(allowed);
+    CHECK(allowed->kernel().is_fallback());
+}
