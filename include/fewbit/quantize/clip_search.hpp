@@ -1,0 +1,93 @@
+// The clip search of mse.hpp on a run of weights. Internal to the room: included by its sources alone.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "fewbit/quantize/grid_impl.hpp"
+
+namespace fewbit::inline v0::detail {
+
+/// Which range factors are tried: 1 - i / steps for i = 0 .. candidates - 1. One candidate: no search, rtn.
+struct ClipSearch {
+    int candidates = 1;
+    int steps = 100;
+    double exponent = 2.0;
+
+    [[nodiscard]] double factor(int i) const noexcept {
+        return i == 0 ? 1.0 : 1.0 - static_cast<double>(i) / steps;
+    }
+};
+
+/// Sum of |w - w^|^exponent over a run, in eight interleaved partial sums: a fixed order that vectorizes.
+/// Stops early once it exceeds `limit`; sums of nonnegative terms only grow, so that never changes which grid
+/// is the best.
+template <bool Real, bool Square>
+[[nodiscard]] double run_error_as(const Format& format, const GroupGrid& grid, double exponent,
+                                  const float* w, std::size_t count, double limit) noexcept {
+    constexpr std::size_t lanes = 8, piece = 32;
+    const StepRounder steps(format, grid);
+    const float scale = grid.scale, offset = grid.offset;
+    double sums[lanes] = {};
+    double errors[piece];
+    const auto errors_of = [&](const float* values, std::size_t n) {
+        for (std::size_t i = 0; i < n; ++i) {
+            float decoded = scale * static_cast<float>(steps(values[i]));
+            if constexpr (Real) decoded += offset;
+            errors[i] = static_cast<double>(values[i]) - static_cast<double>(decoded);
+        }
+        for (std::size_t i = 0; i < n; ++i) {
+            if constexpr (Square)
+                errors[i] *= errors[i];
+            else
+                errors[i] = power(std::abs(errors[i]), exponent);
+        }
+    };
+    const auto total = [&] {
+        return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+    };
+    std::size_t first = 0;
+    for (; count - first >= piece; first += piece) {
+        errors_of(w + first, piece);
+        for (std::size_t i = 0; i < piece; i += lanes)
+            for (std::size_t j = 0; j < lanes; ++j) sums[j] += errors[i + j];
+        const double so_far = total();
+        if (so_far > limit) return so_far;
+    }
+    errors_of(w + first, count - first);
+    for (std::size_t i = 0; first + i < count; ++i) sums[i % lanes] += errors[i];
+    return total();
+}
+
+[[nodiscard]] inline double run_error(const Format& format, const GroupGrid& grid, double exponent,
+                                      const float* w, std::size_t count, double limit) noexcept {
+    const bool square = exponent == 2.0;
+    if (format.offset == Offset::real)
+        return square ? run_error_as<true, true>(format, grid, exponent, w, count, limit)
+                      : run_error_as<true, false>(format, grid, exponent, w, count, limit);
+    return square ? run_error_as<false, true>(format, grid, exponent, w, count, limit)
+                  : run_error_as<false, false>(format, grid, exponent, w, count, limit);
+}
+
+/// The best grid for a group in one run, starting from the unshrunken fit; the first of equals.
+[[nodiscard]] inline GroupGrid best_grid(const Format& format, const ClipSearch& search,
+                                         const GroupGrid& unshrunken, float min, float max, const float* w,
+                                         std::size_t count) noexcept {
+    if (search.candidates <= 1 || min == max) return unshrunken;
+    GroupGrid best = unshrunken, previous = unshrunken;
+    double least =
+        run_error(format, best, search.exponent, w, count, std::numeric_limits<double>::infinity());
+    for (int i = 1; i < search.candidates; ++i) {
+        const GroupGrid grid = fit_group(format, min, max, search.factor(i)).grid;
+        if (grid == previous || grid.scale == 0) continue;
+        previous = grid;
+        const double error = run_error(format, grid, search.exponent, w, count, least);
+        if (error >= least) continue;
+        least = error;
+        best = grid;
+    }
+    return best;
+}
+
+}  // namespace fewbit::inline v0::detail

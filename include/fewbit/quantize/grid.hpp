@@ -1,0 +1,53 @@
+// The grid of one group: which scale and zero (or offset) serve weights between min and max, in their stored
+// types. Every method that rounds to a uniform grid (rtn, mse, hqq, gptq, awq) takes its grids from here.
+//
+//   symmetric   scale = 2 absmax / (2^b - 1)       all 2^b codes (GPTQ's symmetric grid)
+//   narrow      scale = absmax / (2^(b-1) - 1)     2^b - 1 codes
+//   integer     scale = (max - min) / (2^b - 1), zero = round(-min / scale)     [min, max] widened to contain
+//   0 real        offset = min rounded down, scale = (max - offset) / (2^b - 1)
+//
+// Rounding: to nearest, but the scale up where it is subnormal in its type and the offset always down: a grid
+// that covers too little clips. zero and codes are chosen from the rounded values. docs/decisions/0003 has
+// the reasons.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "fewbit/core/config.hpp"
+#include "fewbit/core/result.hpp"
+#include "fewbit/formats/format.hpp"
+
+namespace fewbit::inline v0 {
+
+struct GroupGrid {
+    float scale =
+        0;  ///< exactly as its stored type holds it; 0: every weight is the zero code (real: the offset)
+    int zero = 0;  ///< the code of 0.0: the middle of a symmetric grid, the zero point, 0 with a real offset
+    float offset = 0;        ///< real offsets, exactly as stored
+    bool subnormal = false;  ///< the scale lies below the normal range of its type
+
+    friend bool operator==(const GroupGrid&, const GroupGrid&) = default;
+};
+
+/// The grid for weights in [min, max] (finite, min <= max; from Jacob et al. 2018 and GPTQ's quant.py). A
+/// constant group (min = max) gets scale |c| and a code of +-1, which is as exact as the scale's type allows.
+/// `shrink` in (0, 1] clips: it multiplies absmax or [min, max]; with a real offset it shrinks around the
+/// middle. Precondition: an integer format. Error: a scale, offset or decoded value that overflows its type.
+[[nodiscard]] FEWBIT_API Result<GroupGrid> fit_grid(const Format& format, float min, float max,
+                                                    double shrink = 1.0);
+
+/// Nearest code of each weight, ties to even: clamp(round((w - offset) / scale) + zero). w / scale is rounded
+/// to a double once, which leaves ties exact. codes.size() == weights.size(); weights finite.
+FEWBIT_API void encode(const Format& format, const GroupGrid& grid, std::span<const float> weights,
+                       std::span<std::uint8_t> codes);
+
+/// What a code stands for, with the roundings of QuantizedMatrix::dequantize.
+[[nodiscard]] FEWBIT_API float decode(const Format& format, const GroupGrid& grid, int code);
+
+}  // namespace fewbit::inline v0
+
+#if defined(FEWBIT_HEADER_ONLY)
+#include "fewbit/quantize/grid_impl.hpp"
+#endif

@@ -1,0 +1,2 @@
+// The compiled twin of quantize.hpp.
+#include "fewbit/quantize/quantize_impl.hpp"

@@ -1,0 +1,103 @@
+// The same bytes everywhere: hashes of codes and parameters over all formats and methods, as constants. g++,
+// clang++, x86 and Arm compare with the same numbers; 1, 2 and 7 threads with each other. A changed number is
+// a changed file format for everybody who quantizes again: change it only on purpose, and say so in the
+// changelog.
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fewbit/core/thread_pool.hpp"
+#include "fewbit/quantize/quantize.hpp"
+#include "support/all_formats.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+using namespace fewbit;
+
+namespace {
+
+struct Fnv {
+    std::uint64_t state = 0xCBF29CE484222325u;
+    void add(std::span<const std::byte> bytes) {
+        for (const std::byte b : bytes) state = (state ^ static_cast<std::uint8_t>(b)) * 0x100000001B3u;
+    }
+    void add(const Quantized& q) {
+        const QuantizedMatrix& m = q.linear.weights;
+        for (const auto bytes :
+             {m.codes.bytes().bytes(), m.scales.bytes(), m.zeros.bytes().bytes(), m.offsets.bytes()})
+            add(bytes);
+    }
+};
+
+std::uint64_t hash_of(const Quantized& q) {
+    Fnv hash;
+    hash.add(q);
+    return hash.state;
+}
+
+std::vector<Matrix> matrices() {
+    std::vector<Matrix> out{testing::gaussian_matrix(11, 300, 1, 0.02),
+                            testing::heavy_tailed_matrix(5, 257, 2), testing::gaussian_matrix(5, 40, 3, 1e-6),
+                            Matrix(3, 33)};
+    Matrix positive(3, 71);
+    testing::Random random(4);
+    for (float& x : positive.values()) x = static_cast<float>(random.uniform(3, 5));
+    out.push_back(positive);
+    return out;
+}
+
+std::uint64_t hash_of(const Method& method, const std::vector<Format>& formats,
+                      ExecutionContext context = {}) {
+    Fnv hash;
+    for (const Matrix& w : matrices())
+        for (const Format& format : formats) {
+            const auto q = quantize(w, {}, format, method, context);
+            REQUIRE(q);
+            hash.add(*q);
+        }
+    return hash.state;
+}
+
+std::string hex(std::uint64_t value) {
+    std::string out;
+    for (int shift = 60; shift >= 0; shift -= 4) out += "0123456789abcdef"[value >> shift & 15];
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("golden: the generator's own numbers", "[quantize][golden]") {
+    Fnv hash;
+    for (const Matrix& w : matrices()) hash.add(std::as_bytes(w.values()));
+    CHECK(hex(hash.state) == "f46e5b9c5ca5fcda");
+}
+
+TEST_CASE("golden: bytes of rtn and mse in every format", "[quantize][golden]") {
+    CHECK(hex(hash_of(RtnOptions{}, testing::all_formats({8, 32}))) == "91c3b2f3612c286c");
+    CHECK(hex(hash_of(MseOptions{}, testing::all_formats({8, 32}))) == "036df340183d366b");
+    MseOptions gptq;
+    gptq.exponent = 2.4;  // slow: a few formats
+    std::vector<Format> few;
+    for (const char* name :
+         {"int2-g32", "int3-g32-asym", "int4-g8-fzero-sbf16", "int4-channel-narrow", "int4-tensor-asym"})
+        few.push_back(*parse_format(name));
+    CHECK(hex(hash_of(gptq, few)) == "fcac568fd75da180");
+}
+
+TEST_CASE("golden: bytes and reports do not depend on threads", "[quantize][golden]") {
+    const auto w = testing::heavy_tailed_matrix(160, 500, 9);  // five blocks of rows
+    ThreadPool two(2), seven(7);
+    for (const char* name : {"int4-g32", "int3-g37-asym", "int3-tensor-asym", "int2-tensor-fzero",
+                             "int8-channel-fzero", "int4-channel-narrow", "bf16"})
+        for (const Method& method : {Method(RtnOptions{}), Method(MseOptions{})}) {
+            INFO(name);
+            const auto one = quantize(w, {}, *parse_format(name), method);
+            for (ThreadPool* pool : {&two, &seven}) {
+                const auto many = quantize(w, {}, *parse_format(name), method, *pool);
+                CHECK(hash_of(*one) == hash_of(*many));
+                CHECK(one->report.sqnr_db == many->report.sqnr_db);
+                CHECK(one->report.max_abs_error == many->report.max_abs_error);
+            }
+        }
+}
