@@ -11,7 +11,9 @@ namespace {
 
 #define FEWBIT_OPAQUE(value) __asm__ volatile("" : "+x"(value))
 
-std::uint64_t low_bits(__m256i value) { return static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm256_castsi256_si128(value))); }
+std::uint64_t low_bits(__m256i value) {
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm256_castsi256_si128(value)));
+}
 
 __m256i load(const char* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
@@ -36,10 +38,7 @@ std::uint64_t limit_avx2_fma_f32(std::size_t iterations) noexcept {
     for (int s = 0; s < sums; ++s) sum[s] = _mm256_set1_ps(static_cast<float>(s));
     for (std::size_t i = 0; i < iterations; ++i) {
 #pragma GCC unroll 12
-        for (int s = 0; s < sums; ++s) {
-            sum[s] = _mm256_fmadd_ps(a, b, sum[s]);
-            FEWBIT_OPAQUE(sum[s]);
-        }
+        for (int s = 0; s < sums; ++s) sum[s] = _mm256_fmadd_ps(a, b, sum[s]);
     }
     for (int s = 1; s < sums; ++s) sum[0] = _mm256_add_ps(sum[0], sum[s]);
     return low_bits(_mm256_castps_si256(sum[0]));

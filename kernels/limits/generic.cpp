@@ -44,7 +44,6 @@ std::uint64_t limit_generic_dot_int8(std::size_t iterations) noexcept {
 #pragma GCC unroll 8
         for (int s = 0; s < sums; ++s) {
             FEWBIT_OPAQUE(a);
-            FEWBIT_OPAQUE(sum[s]);
             sum[s] += a * b;
         }
     }

@@ -1,0 +1,95 @@
+// What `fewbit curves` measures, and the files that it makes of it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fewbit/evaluate/curves.hpp"
+#include "fewbit/evaluate/divergence.hpp"
+#include "fewbit/model/transformer.hpp"
+#include "src/cli/command.hpp"
+
+namespace fewbit::cli {
+
+/// A synthetic matrix in one setting.
+struct MatrixPoint {
+    evaluate::CurveSetting setting;
+    double bits_per_weight = 0;
+    double sqnr_db = 0;
+};
+
+struct MatrixCurves {
+    std::string data;  ///< "gaussian", "student-t"
+    std::string title;
+    std::size_t rows = 0, cols = 0;
+    std::uint64_t seed = 0;
+    double bound_db = 0;  ///< no quantizer of R bits exceeds 6.02 R dB + this
+    std::vector<MatrixPoint> points;
+};
+
+/// A model in one setting, with one kind of activations.
+struct ModelPoint {
+    evaluate::CurveSetting setting;
+    ActivationFormat activations;
+    double bits_per_weight = 0;            ///< whole model
+    double quantized_bits_per_weight = 0;  ///< of the matrices that were quantized
+    double sqnr_db = 0;
+    evaluate::Divergence divergence;  ///< without its values
+    std::vector<model::KernelUse> kernels;
+};
+
+struct ModelCurves {
+    std::string model, text, split, keep;
+    std::size_t context = 0, windows = 0;
+    std::size_t parameters = 0;
+    std::size_t quantized_matrices = 0, quantized_weights = 0;
+    std::vector<std::string> kept;  ///< matrices that were not quantized
+    bool tied_head = false;
+    evaluate::Perplexity reference;
+    std::vector<model::KernelUse> reference_kernels;
+    std::vector<ModelPoint> points;
+
+    /// "all 36 matrices (projections, embedding, head)" or what was left out: for pictures and tables.
+    [[nodiscard]] std::string what_is_quantized() const;
+};
+
+struct Curves {
+    std::vector<MatrixCurves> matrices;
+    std::optional<ModelCurves> model;
+    double seconds = 0;
+    std::size_t threads = 0;
+};
+
+/// A place where more bits gave more divergence.
+struct Rise {
+    const ModelPoint* before;
+    const ModelPoint* after;
+};
+[[nodiscard]] std::vector<Rise> rises_of(const ModelCurves& model);
+
+/// Which kernels ran, over all points: a fallback and the same kernel by choice are two rows.
+struct KernelShare {
+    std::string kernel, activations, reason;  ///< reason: why it is a fallback; empty when it is none
+    std::vector<std::string> formats;
+    std::size_t points = 0;
+};
+[[nodiscard]] std::vector<KernelShare> kernels_of(const ModelCurves& model);
+
+/// Lloyd-Max points of the Gaussian: (bits, dB).
+[[nodiscard]] std::vector<std::pair<int, double>> lloyd_max_points();
+
+[[nodiscard]] std::string csv_of(const Curves& curves);
+[[nodiscard]] Json json_of(const Curves& curves);
+/// The tables and notes for the terminal; at most 80 columns.
+[[nodiscard]] std::string report_of(const Curves& curves);
+
+/// The gnuplot script, data inside.
+[[nodiscard]] std::string gnuplot_script(const Curves& curves);
+[[nodiscard]] bool has_gnuplot();
+/// Draws FOLDER/curves.svg and curves.png from FOLDER/curves.gp. Throws Failure.
+void draw(const std::filesystem::path& folder);
+
+}  // namespace fewbit::cli

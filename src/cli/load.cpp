@@ -1,0 +1,121 @@
+// Models, tokenizers and texts from the command line.
+#include "src/cli/load.hpp"
+
+#include <algorithm>
+#include <system_error>
+
+#include "fewbit/io/llama2c.hpp"
+#include "fewbit/io/model_safetensors.hpp"
+
+namespace fewbit::cli {
+
+CLI::Option* add_model(CLI::App& command, std::string& path) {
+    return command
+        .add_option(
+            "MODEL", path,
+            "A llama2.c .bin, a .safetensors file, or a folder with model.safetensors and config.json")
+        ->required()
+        ->type_name("");
+}
+
+CLI::Option* add_tokenizer(CLI::App& command, std::string& path) {
+    return command
+        .add_option("--tokenizer", path, "The model's tokenizer, as llama2.c writes it (tokenizer.bin)")
+        ->type_name("FILE");
+}
+
+ModelKind kind_of_model(const std::string& path) {
+    if (path == "embedded")
+        throw Failure("this version has no embedded model yet; name a llama2.c .bin or a .safetensors file");
+    const std::filesystem::path file = path_of(path);
+    std::string extension = file.extension().string();
+    std::ranges::transform(extension, extension.begin(), [](char c) {
+        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    });
+    if (extension == ".gguf")
+        throw Failure(fmt::format(
+            "'{}': this version does not read GGUF files yet; it reads llama2.c .bin and safetensors", path));
+    std::error_code error;
+    if (extension == ".safetensors" || std::filesystem::is_directory(file, error))
+        return ModelKind::safetensors;
+    if (extension == ".bin") return ModelKind::llama2c;
+    if (!std::filesystem::exists(file, error)) throw Failure(fmt::format("there is no file '{}'", path));
+    throw Failure(fmt::format(
+        "'{}': a model ends in .bin (llama2.c) or .safetensors, or is a folder with model.safetensors in it",
+        path));
+}
+
+io::ModelFile load_model(const std::string& path) {
+    return kind_of_model(path) == ModelKind::llama2c ? expect(io::read_llama2c(path_of(path)))
+                                                     : expect(io::read_safetensors_model(path_of(path)));
+}
+
+model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& model) {
+    if (path.empty())
+        throw Failure(
+            fmt::format("{} model files hold no tokenizer; name it with --tokenizer FILE", model.type));
+    return expect(model::Tokenizer::read_llama2c(path_of(path), model.shape.vocabulary));
+}
+
+std::string_view Text::view() const {
+    const auto bytes = file->bytes();
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+Text load_text(const std::string& path) { return {expect(io::MappedFile::open(path_of(path)))}; }
+
+ModelSize size_of(const io::ModelFile& model) {
+    ModelSize size;
+    for (const auto& [name, linear] : model.linears) {
+        size.parameters += linear.n() * linear.k() + linear.bias.size();
+        size.bits += linear.total_bits();
+    }
+    for (const auto& [name, values] : model.vectors) {
+        size.parameters += values.size();
+        size.bits += 32.0 * static_cast<double>(values.size());
+    }
+    return size;
+}
+
+std::string short_name(std::string_view layer) {
+    return shortened(layer.starts_with("model.") ? layer.substr(6) : layer, 34);
+}
+
+model::Transformer make_transformer(const io::ModelFile& model, const model::ModelOptions& options,
+                                    ExecutionContext context) {
+    auto transformer = model::Transformer::create(model, options, context);
+    if (!transformer && transformer.error().kind == ErrorKind::no_kernel &&
+        options.fallback == Fallback::refuse)
+        throw Failure(transformer.error().message + "\n--fallback allow lets it run all the same, slowly.");
+    return expect(std::move(transformer));
+}
+
+std::string kernels_text(const std::vector<model::KernelUse>& kernels) {
+    std::string out;
+    for (const model::KernelUse& use : kernels) {
+        out += fmt::format(
+            "kernel  {}: {} weights, {} activations, {}\n", use.kernel, name(use.weights),
+            name(use.activations),
+            use.layers.size() == 1 ? use.layers.front() : fmt::format("{} layers", use.layers.size()));
+        if (!use.note.empty()) out += "        " + wrapped(use.note, 80, 8) + '\n';
+        if (!use.fallback_reason.empty())
+            out += "        " + wrapped("FALLBACK: " + use.fallback_reason, 80, 8) + '\n';
+    }
+    return out;
+}
+
+Json kernels_json(const std::vector<model::KernelUse>& kernels) {
+    Json rows = Json::array();
+    for (const model::KernelUse& use : kernels)
+        rows.push_back({{"kernel", use.kernel},
+                        {"isa", name(use.isa)},
+                        {"format", name(use.weights)},
+                        {"activations", name(use.activations)},
+                        {"layers", use.layers},
+                        {"fallback", !use.fallback_reason.empty()},
+                        {"reason", use.fallback_reason},
+                        {"note", use.note}});
+    return rows;
+}
+
+}  // namespace fewbit::cli

@@ -1,0 +1,56 @@
+// Which layer of a model gets which format, and the quantizing itself, layer by layer.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fewbit/formats/format.hpp"
+#include "fewbit/io/model_file.hpp"
+#include "fewbit/quantize/quantize.hpp"
+#include "src/cli/command.hpp"
+
+namespace fewbit::cli {
+
+/// What the options of a command say about quantizing.
+struct PlanOptions {
+    std::optional<Format> format;
+    std::string method = "rtn";
+    std::vector<std::string> overrides;  ///< REGEX=FORMAT
+    std::string keep = "embed_tokens|lm_head";
+};
+/// --format, --method, --tensor-format, --keep.
+void add_plan_options(CLI::App& command, PlanOptions& options, bool format_required);
+
+/// What was decided for one layer.
+struct PlannedLayer {
+    std::string name;
+    std::optional<Format> format;  ///< nothing: stays as it is
+    std::string why;               ///< "--format", "--keep", or the REGEX=FORMAT of --tensor-format
+};
+
+/// A decision for every matrix of the model, in order of names. Of several --tensor-format that match, the
+/// last one counts, and it outweighs --keep. Throws Failure: an override that is malformed or matches
+/// nothing.
+[[nodiscard]] std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOptions& options);
+
+struct LayerReport {
+    std::string name;
+    Format before;
+    Format after;
+    std::size_t n = 0, k = 0;
+    double bits_per_weight = 0;
+    std::optional<QuantizeReport> report;  ///< nothing: stayed as it is
+};
+
+struct QuantizedModel {
+    io::ModelFile file;
+    std::vector<LayerReport> layers;
+};
+
+/// Quantizes one layer after the other; at no time is more than one of them in memory as f32. Layers that are
+/// quantized already are refused unless they stay as they are.
+[[nodiscard]] QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<PlannedLayer>& plan,
+                                            const std::string& method, ExecutionContext context);
+
+}  // namespace fewbit::cli

@@ -1,0 +1,63 @@
+// The limit loops of this build, as data. (Those of an instruction set that this CPU lacks stand at the end
+// and are cut off.)
+#include "fewbit/matmul/limits.hpp"
+
+#include <array>
+
+#include "fewbit/matmul/isa.hpp"
+
+namespace fewbit::inline v0 {
+
+namespace kernels {
+std::uint64_t limit_generic_fma_f32(std::size_t) noexcept;
+std::uint64_t limit_generic_dot_int8(std::size_t) noexcept;
+std::uint64_t limit_generic_read(const void*, std::size_t) noexcept;
+#if defined(FEWBIT_BUILT_AVX2)
+std::uint64_t limit_avx2_fma_f32(std::size_t) noexcept;
+std::uint64_t limit_avx2_dot_int8(std::size_t) noexcept;
+std::uint64_t limit_avx2_dot_int4(std::size_t) noexcept;
+std::uint64_t limit_avx2_read(const void*, std::size_t) noexcept;
+std::uint64_t limit_avx2_read_prefetch(const void*, std::size_t) noexcept;
+std::uint64_t limit_avx2_read_streams(const void*, std::size_t) noexcept;
+#endif
+}  // namespace kernels
+
+namespace {
+
+// operations: accumulators x lanes x 2, as the kernel files say.
+constexpr std::array compute {
+    ComputeLimit{"fma-f32", Isa::generic, "multiply, add", 8 * 4 * 2, kernels::limit_generic_fma_f32},
+        ComputeLimit{"dot-int8", Isa::generic, "16-bit multiply, add", 8 * 8 * 2,
+                     kernels::limit_generic_dot_int8},
+#if defined(FEWBIT_BUILT_AVX2)
+        ComputeLimit{"fma-f32", Isa::avx2, "fmadd", 12 * 8 * 2, kernels::limit_avx2_fma_f32},
+        ComputeLimit{"dot-int8", Isa::avx2, "maddubs, madd, add", 8 * 32 * 2, kernels::limit_avx2_dot_int8},
+        ComputeLimit{"dot-int4", Isa::avx2, "8 maddubs, madd, 8 add", 4 * 8 * 32 * 2,
+                     kernels::limit_avx2_dot_int4},
+#endif
+};
+
+constexpr std::array read {
+    ReadLimit{"plain", Isa::generic, kernels::limit_generic_read},
+#if defined(FEWBIT_BUILT_AVX2)
+        ReadLimit{"plain", Isa::avx2, kernels::limit_avx2_read},
+        ReadLimit{"prefetch", Isa::avx2, kernels::limit_avx2_read_prefetch},
+        ReadLimit{"streams", Isa::avx2, kernels::limit_avx2_read_streams},
+#endif
+};
+
+template <class T>
+std::span<const T> supported(std::span<const T> all) noexcept {
+    std::size_t count = 0;
+    while (count < all.size() && cpu_supports(all[count].isa)) ++count;
+    return all.first(count);
+}
+
+}  // namespace
+
+std::span<const ComputeLimit> compute_limits() noexcept {
+    return supported(std::span<const ComputeLimit>(compute));
+}
+std::span<const ReadLimit> read_limits() noexcept { return supported(std::span<const ReadLimit>(read)); }
+
+}  // namespace fewbit::inline v0
