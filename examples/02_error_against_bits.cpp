@@ -1,5 +1,6 @@
 // How much error does a bit less cost? A synthetic matrix, quantized in many ways: SQNR against the bits per
-// weight that are really stored, beside what theory says is possible. `fewbit curves` draws the same for models.
+// weight that are really stored, beside what theory says is possible. `fewbit curves` draws the same for
+// models.
 #include <cmath>
 #include <cstdio>
 
@@ -15,7 +16,8 @@ int main() {
     fewbit::ThreadPool pool;
     const fewbit::Matrix w = fewbit::evaluate::gaussian_matrix(128, 4096, 1, pool);
 
-    std::printf("SQNR in dB (effective bits per weight) of a Gaussian %zu x %zu matrix\n\n", w.rows(), w.cols());
+    std::printf("SQNR in dB (effective bits per weight) of a Gaussian %zu x %zu matrix\n\n", w.rows(),
+                w.cols());
     std::printf("bits  channel       g128          g32           g32 clipped   Lloyd-Max  bound\n");
     for (int bits = 2; bits <= 8; ++bits) {
         std::printf("%4d", bits);
@@ -38,6 +40,8 @@ int main() {
         std::printf("      %5.2f  %5.2f\n", fewbit::lloyd_max(bits).sqnr_db(),
                     -10 * std::log10(fewbit::rate_distortion_mse(bits)));
     }
-    std::printf("\nScales and zero points count: compare at equal bits in parentheses, not at equal bits of codes.\n");
+    std::printf(
+        "\nScales and zero points count: compare at equal bits in parentheses, not at equal bits of "
+        "codes.\n");
     return 0;
 }

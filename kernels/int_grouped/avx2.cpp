@@ -268,7 +268,7 @@ void fill_panel(const Group& group, const std::uint8_t* p, std::size_t count, fl
                     code = _mm256_srai_epi32(_mm256_slli_epi32(bytes, static_cast<int>(24 - 8 * i)), 24);
                 const __m256 value = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, group.zero[h]));
                 _mm256_store_ps(panel + (k + i) * channels + 8 * h,
-                                _mm256_add_ps(_mm256_mul_ps(value, group.scale[h]), group.offset[h]));
+                                _mm256_fmadd_ps(value, group.scale[h], group.offset[h]));
             }
         }
     }

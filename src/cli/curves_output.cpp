@@ -16,7 +16,12 @@ std::string short_number(double value) {
     if (value == 0) return "0";
     if (std::abs(value) >= 0.0095) {
         const double size = std::abs(value);
-        return size >= 9999.5 ? fmt::format("{:.0e}", value) : fmt::format("{:.{}f}", value, size >= 999.5 ? 0 : size >= 99.95 ? 1 : size >= 9.995 ? 2 : 3);
+        return size >= 9999.5 ? fmt::format("{:.0e}", value)
+                              : fmt::format("{:.{}f}", value,
+                                            size >= 999.5   ? 0
+                                            : size >= 99.95 ? 1
+                                            : size >= 9.995 ? 2
+                                                            : 3);
     }
     std::string text = fmt::format("{:.1e}", value);
     const std::size_t zero = text.find("e-0");
@@ -34,7 +39,8 @@ std::string label_of(const evaluate::CurveSetting& setting) {
 template <class Points, class Cell>
 std::string table_of(const Points& points, Cell cell) {
     std::vector<Table::Column> columns{{"bits"}, {"extra", Table::Align::right}};
-    for (int bits = min_bits; bits <= max_bits; ++bits) columns.push_back({fmt::format("{}", bits), Table::Align::right});
+    for (int bits = min_bits; bits <= max_bits; ++bits)
+        columns.push_back({fmt::format("{}", bits), Table::Align::right});
     Table table(columns);
     std::vector<std::string> row;
     std::string grouping;
@@ -43,8 +49,10 @@ std::string table_of(const Points& points, Cell cell) {
             if (!grouping.empty() && grouping != point->setting.grouping()) table.add_rule();
             grouping = point->setting.grouping();
             double extra = 0;
-            if constexpr (requires { point->quantized_bits_per_weight; }) extra = point->quantized_bits_per_weight;
-            else extra = point->bits_per_weight;
+            if constexpr (requires { point->quantized_bits_per_weight; })
+                extra = point->quantized_bits_per_weight;
+            else
+                extra = point->bits_per_weight;
             row = {label_of(point->setting), fmt::format("+{:.2f}", extra - point->setting.format.bits)};
         }
         row.push_back(cell(*point));
@@ -65,46 +73,65 @@ std::vector<const Point*> chosen(const std::vector<Point>& points, Accept accept
 }
 
 std::string report_of(const ModelCurves& model) {
-    std::string out = fmt::format("{}: {} parameters; {}\n", model.model, grouped(model.parameters), model.what_is_quantized());
-    out += fmt::format("{}: {} predictions per point in {} windows; f32: {:.4f} nats, perplexity {:.4f}\n", model.text,
-                       grouped(model.reference.tokens), grouped(model.windows), model.reference.nll, model.reference.perplexity);
+    std::string out = wrapped(fmt::format("{}: {} parameters; {}", model.model, grouped(model.parameters),
+                                          model.what_is_quantized()),
+                              80, 2);
+    out += '\n' + wrapped(fmt::format("{}: {} predictions per point in {} windows; f32 model: {:.4f} nats, "
+                                      "perplexity {:.4f}",
+                                      model.text, grouped(model.reference.tokens), grouped(model.windows),
+                                      model.reference.nll, model.reference.perplexity),
+                          80, 2);
+    out += '\n';
     std::vector<ActivationFormat> kinds;
     for (const ModelPoint& point : model.points)
-        if (std::find(kinds.begin(), kinds.end(), point.activations) == kinds.end()) kinds.push_back(point.activations);
+        if (std::find(kinds.begin(), kinds.end(), point.activations) == kinds.end())
+            kinds.push_back(point.activations);
     for (const ActivationFormat& kind : kinds) {
-        const auto points = chosen(model.points, [&](const ModelPoint& point) { return point.activations == kind; });
+        const auto points =
+            chosen(model.points, [&](const ModelPoint& point) { return point.activations == kind; });
         out += fmt::format("\nMean KL divergence from f32, nats; {} activations\n\n", name(kind));
-        out += table_of(points, [](const ModelPoint& point) { return short_number(point.divergence.kld.mean); });
+        out +=
+            table_of(points, [](const ModelPoint& point) { return short_number(point.divergence.kld.mean); });
     }
-    const auto exact = chosen(model.points, [&](const ModelPoint& point) { return point.activations == exact_activations(); });
+    const auto exact = chosen(
+        model.points, [&](const ModelPoint& point) { return point.activations == exact_activations(); });
     out += fmt::format("\nPerplexity; f32 activations (f32 weights: {:.3f})\n\n", model.reference.perplexity);
-    out += table_of(exact, [](const ModelPoint& point) { return short_number(point.divergence.model.perplexity); });
+    out += table_of(exact,
+                    [](const ModelPoint& point) { return short_number(point.divergence.model.perplexity); });
 
     out += '\n';
     for (const Rise& rise : rises_of(model))
-        out += wrapped(fmt::format("more bits, more divergence: {} {}, {} activations, from {} bits ({}) to {} ({})\n", rise.before->setting.grouping(),
-                                   evaluate::name(rise.before->setting.variant), name(rise.before->activations), rise.before->setting.format.bits,
-                                   short_number(rise.before->divergence.kld.mean), rise.after->setting.format.bits,
-                                   short_number(rise.after->divergence.kld.mean)),
-                       80);
+        out += wrapped(
+            fmt::format("more bits, more divergence: {} {}, {} activations, from {} bits ({}) to {} ({})\n",
+                        rise.before->setting.grouping(), evaluate::name(rise.before->setting.variant),
+                        name(rise.before->activations), rise.before->setting.format.bits,
+                        short_number(rise.before->divergence.kld.mean), rise.after->setting.format.bits,
+                        short_number(rise.after->divergence.kld.mean)),
+            80);
     for (const ModelPoint& point : model.points)
         if (name(point.setting.format) == "int8-channel")
-            out += fmt::format("int8-channel, {} activations: {:+.5f} nats, KL divergence {}\n", name(point.activations),
-                               point.divergence.model.nll - model.reference.nll, short_number(point.divergence.kld.mean));
+            out += fmt::format("int8-channel, {} activations: {:+.5f} nats, KL divergence {}\n",
+                               name(point.activations), point.divergence.model.nll - model.reference.nll,
+                               short_number(point.divergence.kld.mean));
     out += '\n';
     for (const KernelShare& share : kernels_of(model)) {
-        out += fmt::format("kernel {}, {} activations: {} of {} points\n", share.kernel, share.activations, share.points, model.points.size());
+        out += fmt::format("kernel {}, {} activations: {} of {} points\n", share.kernel, share.activations,
+                           share.points, model.points.size());
         if (!share.reason.empty()) out += "  " + wrapped("FALLBACK: " + share.reason, 80, 2) + '\n';
     }
     return out;
 }
 
 std::string csv_row(std::string_view data, const evaluate::CurveSetting& setting, std::string_view rest) {
-    return fmt::format("{},{},{},{},{},{}\n", data, name(setting.format), setting.format.bits, setting.grouping(), evaluate::name(setting.variant), rest);
+    return fmt::format("{},{},{},{},{},{}\n", data, name(setting.format), setting.format.bits,
+                       setting.grouping(), evaluate::name(setting.variant), rest);
 }
 
 Json json_of(const evaluate::CurveSetting& setting) {
-    return {{"format", name(setting.format)}, {"bits", setting.format.bits}, {"grouping", setting.grouping()}, {"variant", evaluate::name(setting.variant)}};
+    return {{"format", name(setting.format)},
+            {"bits", setting.format.bits},
+            {"grouping", setting.grouping()},
+            {"variant", evaluate::name(setting.variant)}};
 }
 
 Json json_of(const ModelPoint& point) {
@@ -122,7 +149,13 @@ Json json_of(const ModelPoint& point) {
                  {"sqnr_db", point.sqnr_db},
                  {"nll", d.model.nll},
                  {"perplexity", d.model.perplexity},
-                 {"kld", {{"mean", d.kld.mean}, {"median", d.kld.median}, {"p90", d.kld.p90}, {"p99", d.kld.p99}, {"p999", d.kld.p999}, {"max", d.kld.max}}},
+                 {"kld",
+                  {{"mean", d.kld.mean},
+                   {"median", d.kld.median},
+                   {"p90", d.kld.p90},
+                   {"p99", d.kld.p99},
+                   {"p999", d.kld.p999},
+                   {"max", d.kld.max}}},
                  {"top1_agreement", d.top1_agreement},
                  {"flips", {{"lost", d.lost}, {"gained", d.gained}}},
                  {"kernels", kernels},
@@ -169,11 +202,14 @@ Json json_of(const ModelCurves& model) {
 
 std::string ModelCurves::what_is_quantized() const {
     if (kept.empty())
-        return fmt::format("all {} matrices are quantized, {}", quantized_matrices,
-                           tied_head ? "with the embedding, which is the head too" : "embedding and head too");
+        return fmt::format(
+            "all {} matrices are quantized, {}", quantized_matrices,
+            tied_head ? "with the embedding, which is the head too" : "embedding and head too");
     std::string names;
-    for (std::size_t i = 0; i < std::min<std::size_t>(kept.size(), 3); ++i) names += (i == 0 ? "" : ", ") + kept[i];
-    return fmt::format("{} of {} matrices are quantized, not {}{}", quantized_matrices, quantized_matrices + kept.size(), names,
+    for (std::size_t i = 0; i < std::min<std::size_t>(kept.size(), 3); ++i)
+        names += (i == 0 ? "" : ", ") + kept[i];
+    return fmt::format("{} of {} matrices are quantized, not {}{}", quantized_matrices,
+                       quantized_matrices + kept.size(), names,
                        kept.size() > 3 ? fmt::format(" and {} more", kept.size() - 3) : "");
 }
 
@@ -181,8 +217,10 @@ std::vector<Rise> rises_of(const ModelCurves& model) {
     std::vector<Rise> rises;
     for (const ModelPoint& before : model.points)
         for (const ModelPoint& after : model.points)
-            if (after.setting.format.bits == before.setting.format.bits + 1 && after.setting.variant == before.setting.variant &&
-                after.setting.grouping() == before.setting.grouping() && after.activations == before.activations &&
+            if (after.setting.format.bits == before.setting.format.bits + 1 &&
+                after.setting.variant == before.setting.variant &&
+                after.setting.grouping() == before.setting.grouping() &&
+                after.activations == before.activations &&
                 !(after.divergence.kld.mean < before.divergence.kld.mean))
                 rises.push_back({&before, &after});
     return rises;
@@ -194,16 +232,20 @@ std::vector<KernelShare> kernels_of(const ModelCurves& model) {
     for (const ModelPoint& point : model.points)
         for (const model::KernelUse& use : point.kernels) {
             auto same = std::find_if(shares.begin(), shares.end(), [&](const KernelShare& share) {
-                return share.kernel == use.kernel && share.reason.empty() == use.fallback_reason.empty() && share.activations == name(use.activations);
+                return share.kernel == use.kernel && share.reason.empty() == use.fallback_reason.empty() &&
+                       share.activations == name(use.activations);
             });
             if (same == shares.end()) {
-                same = shares.insert(shares.end(), {std::string(use.kernel), name(use.activations), use.fallback_reason, {}, 0});
+                same = shares.insert(
+                    shares.end(),
+                    {std::string(use.kernel), name(use.activations), use.fallback_reason, {}, 0});
                 last.push_back(nullptr);
             }
             const ModelPoint*& counted = last[static_cast<std::size_t>(same - shares.begin())];
             if (counted != &point) ++same->points;
             counted = &point;
-            if (std::string format = name(use.weights); std::find(same->formats.begin(), same->formats.end(), format) == same->formats.end())
+            if (std::string format = name(use.weights);
+                std::find(same->formats.begin(), same->formats.end(), format) == same->formats.end())
                 same->formats.push_back(std::move(format));
         }
     return shares;
@@ -217,21 +259,27 @@ std::vector<std::pair<int, double>> lloyd_max_points() {
 
 std::string csv_of(const Curves& curves) {
     std::string out =
-        "data,format,bits,grouping,variant,activations,bits_per_weight,quantized_bits_per_weight,sqnr_db,tokens,nll,perplexity,"
+        "data,format,bits,grouping,variant,activations,bits_per_weight,quantized_bits_per_weight,sqnr_db,"
+        "tokens,nll,perplexity,"
         "kld_mean,kld_median,kld_p90,kld_p99,kld_p999,kld_max,top1_agreement,lost,gained,fallback\n";
     if (curves.model)
         for (const ModelPoint& point : curves.model->points) {
             const evaluate::Divergence& d = point.divergence;
-            const bool fallback = std::any_of(point.kernels.begin(), point.kernels.end(), [](const auto& use) { return !use.fallback_reason.empty(); });
-            out += csv_row("model", point.setting,
-                           fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", name(point.activations), point.bits_per_weight,
-                                       point.quantized_bits_per_weight, point.sqnr_db, d.model.tokens, d.model.nll, d.model.perplexity, d.kld.mean,
-                                       d.kld.median, d.kld.p90, d.kld.p99, d.kld.p999, d.kld.max, d.top1_agreement, d.lost, d.gained, fallback));
+            const bool fallback = std::any_of(point.kernels.begin(), point.kernels.end(),
+                                              [](const auto& use) { return !use.fallback_reason.empty(); });
+            out += csv_row(
+                "model", point.setting,
+                fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", name(point.activations),
+                            point.bits_per_weight, point.quantized_bits_per_weight, point.sqnr_db,
+                            d.model.tokens, d.model.nll, d.model.perplexity, d.kld.mean, d.kld.median,
+                            d.kld.p90, d.kld.p99, d.kld.p999, d.kld.max, d.top1_agreement, d.lost, d.gained,
+                            fallback));
         }
     for (const MatrixCurves& matrix : curves.matrices)
         for (const MatrixPoint& point : matrix.points)
             out += csv_row(matrix.data, point.setting,
-                           fmt::format(",{},{},{},,,,,,,,,,,,,", point.bits_per_weight, point.bits_per_weight, point.sqnr_db));
+                           fmt::format(",{},{},{},,,,,,,,,,,,,", point.bits_per_weight, point.bits_per_weight,
+                                       point.sqnr_db));
     return out;
 }
 
@@ -244,7 +292,12 @@ Json json_of(const Curves& curves) {
             json.update({{"bits_per_weight", point.bits_per_weight}, {"sqnr_db", point.sqnr_db}});
             points.push_back(std::move(json));
         }
-        matrices.push_back({{"data", matrix.data}, {"rows", matrix.rows}, {"cols", matrix.cols}, {"seed", matrix.seed}, {"bound_db", matrix.bound_db}, {"points", points}});
+        matrices.push_back({{"data", matrix.data},
+                            {"rows", matrix.rows},
+                            {"cols", matrix.cols},
+                            {"seed", matrix.seed},
+                            {"bound_db", matrix.bound_db},
+                            {"points", points}});
     }
     for (const auto& [bits, db] : lloyd_max_points()) lloyd.push_back({{"bits", bits}, {"sqnr_db", db}});
     return {{"seconds", curves.seconds},
@@ -260,17 +313,21 @@ std::string report_of(const Curves& curves) {
     for (const MatrixCurves& matrix : curves.matrices) {
         const auto points = chosen(matrix.points, [](const MatrixPoint&) { return true; });
         out += fmt::format("\nSQNR in dB; {} matrix, {} x {}\n\n", matrix.title, matrix.rows, matrix.cols);
-        std::string table = table_of(points, [](const MatrixPoint& point) { return fmt::format("{:.2f}", point.sqnr_db); });
+        std::string table =
+            table_of(points, [](const MatrixPoint& point) { return fmt::format("{:.2f}", point.sqnr_db); });
         out += table;
         if (matrix.bound_db == 0) {
             out += "in theory, without scales: Lloyd-Max";
             for (const auto& [bits, db] : lloyd_max_points()) out += fmt::format(" {:.2f}", db);
             out += "\nat most (rate-distortion bound): 6.02 dB per bit\n";
         } else {
-            out += fmt::format("at most (Shannon's lower bound): 6.02 dB per bit + {:.2f} dB\n", matrix.bound_db);
+            out += fmt::format("at most (Shannon's lower bound): 6.02 dB per bit + {:.2f} dB\n",
+                               matrix.bound_db);
         }
     }
-    return out + "\nextra: bits per weight that scales and zero points add; sym, asym: round to nearest;\nmse: asym with clipped ranges\n\n";
+    return out +
+           "\nextra: bits per weight that scales and zero points add;\n"
+           "sym, asym: rounded to nearest; mse: asym with clipped ranges\n\n";
 }
 
 }  // namespace fewbit::cli

@@ -1,7 +1,7 @@
 // The picture of `fewbit curves`: a gnuplot script with its data inside, and running it.
 //
-// Colour tells the grouping (Okabe and Ito's palette, safe for colour-blind eyes), line and marker tell the variant;
-// theory is black and grey. One legend for all panels stands below them, where it covers nothing.
+// Colour tells the grouping (Okabe and Ito's palette, safe for colour-blind eyes), line and marker tell the
+// variant; theory is black and grey. One legend for all panels stands below them, where it covers nothing.
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -59,8 +59,10 @@ std::string datablock(std::string_view block, const Points& points, Row row) {
 }
 
 std::string curves_of(std::string_view block, int x, int y) {
-    return fmt::format("for [i=0:14] ${} index i using {}:{} with linespoints lc rgb colour[i/3+1] dt dashes[i%3+1] "
-                       "pt marker[i%3+1] ps size[i%3+1] lw width[i%3+1] notitle", block, x, y);
+    return fmt::format(
+        "for [i=0:14] ${} index i using {}:{} with linespoints lc rgb colour[i/3+1] dt dashes[i%3+1] "
+        "pt marker[i%3+1] ps size[i%3+1] lw width[i%3+1] notitle",
+        block, x, y);
 }
 
 /// 1, 2, 5, 10, 20, ... from low to high, for gnuplot's tics.
@@ -68,16 +70,18 @@ std::string round_numbers(double low, double high) {
     std::string out;
     for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10)
         for (const double mantissa : {1.0, 2.0, 5.0})
-            if (const double value = mantissa * decade; value >= low && value <= high) out += fmt::format("{}{:g}", out.empty() ? "" : ", ", value);
+            if (const double value = mantissa * decade; value >= low && value <= high)
+                out += fmt::format("{}{:g}", out.empty() ? "" : ", ", value);
     return out;
 }
 
 struct Panel {
     std::string title, y_label, y_settings, plot;
+    double x_low = 1.5, x_high = 9;  ///< matrices: 2 to 8 bits and their scales
 };
 
-/// Two rows, centred, in a strip of which gnuplot's screen coordinates 0..1 are the width: groupings, then variants
-/// and theory.
+/// Two rows, centred, in a strip of which gnuplot's screen coordinates 0..1 are the width: groupings, then
+/// variants and theory.
 std::string legend() {
     struct Item {
         std::string text, line, marker;  // how gnuplot writes them; empty: none
@@ -94,11 +98,12 @@ std::string legend() {
          {"limit: 6.02 dB per bit", "lc rgb \"black\" lw 1.5", ""},
          {"Lloyd-Max", "", "pt 5 ps 1.1"}},
     }};
-    constexpr double sample = 44, gap = 8, between = 26, character = 7.1, whole = 1200;  // pixels
+    constexpr double sample = 44, gap = 8, between = 26, character = 6.8, whole = 1200;  // pixels
     std::string out;
     for (std::size_t r = 0; r < rows.size(); ++r) {
         const auto width_of = [&](const Item& item) {
-            return (item.line.empty() ? sample / 2 : sample) + gap + between + character * static_cast<double>(item.text.size());
+            return (item.line.empty() ? sample / 2 : sample) + gap + between +
+                   character * static_cast<double>(item.text.size());
         };
         double x = whole + between;
         for (const Item& item : rows[r]) x -= width_of(item);
@@ -106,9 +111,13 @@ std::string legend() {
         const double y = r == 0 ? 0.70 : 0.32;
         for (const Item& item : rows[r]) {
             const double length = item.line.empty() ? sample / 2 : sample;
-            const auto at = [&](double px) { return fmt::format("graph {:.5f}, graph {:.2f}", px / whole, y); };
-            if (!item.line.empty()) out += fmt::format("set arrow from {} to {} nohead {}\n", at(x), at(x + length), item.line);
-            if (!item.marker.empty()) out += fmt::format("set label \"\" at {} point {}\n", at(x + length / 2), item.marker);
+            const auto at = [&](double px) {
+                return fmt::format("graph {:.5f}, graph {:.2f}", px / whole, y);
+            };
+            if (!item.line.empty())
+                out += fmt::format("set arrow from {} to {} nohead {}\n", at(x), at(x + length), item.line);
+            if (!item.marker.empty())
+                out += fmt::format("set label \"\" at {} point {}\n", at(x + length / 2), item.marker);
             out += fmt::format("set label {} at {} left\n", in_quotes(item.text), at(x + length + gap));
             x += width_of(item);
         }
@@ -116,45 +125,64 @@ std::string legend() {
     return out;
 }
 
-std::string script_of(const std::string& data, const std::string& title, const std::vector<std::string>& lines, const std::vector<Panel>& panels,
-                      double x_low, double x_high, int height) {
+std::string script_of(const std::string& data, const std::string& title,
+                      const std::vector<std::string>& lines, const std::vector<Panel>& panels, int height) {
     const std::size_t columns = panels.size() > 2 ? 3 : 2, rows = (panels.size() + columns - 1) / columns;
-    const double top = 26.0 + 19.0 * static_cast<double>(lines.size()) + 12, bottom = 62;  // pixels for title and legend
+    const double top = 26.0 + 19.0 * static_cast<double>(lines.size()) + 12,
+                 bottom = 62;  // pixels for title and legend
     const double panel_height = (height - top - bottom) / static_cast<double>(rows) / height;
-    std::string out = "# Error against bits per weight, drawn by `gnuplot curves.gp` (5.4 or later): curves.svg and curves.png.\n"
-                      "# Written by `fewbit curves`; the data stand below.\n";
-    out += "if (!exists(\"svg_file\")) svg_file = \"curves.svg\"\nif (!exists(\"png_file\")) png_file = \"curves.png\"\n\n";
+    std::string out =
+        "# Error against bits per weight, drawn by `gnuplot curves.gp` (5.4 or later): curves.svg and "
+        "curves.png.\n"
+        "# Written by `fewbit curves`; the data stand below.\n";
+    out +=
+        "if (!exists(\"svg_file\")) svg_file = \"curves.svg\"\nif (!exists(\"png_file\")) png_file = "
+        "\"curves.png\"\n\n";
     out += data + panel_style;
-    out += fmt::format("\ndo for [kind in \"svg png\"] {{\n"
-                       "if (kind eq \"svg\") {{ set terminal svg noenhanced size 1200,{0} dynamic background rgb \"white\" font \"DejaVu Sans,Helvetica,Arial,sans-serif,12\"; set output svg_file }}\n"
-                       "if (kind eq \"png\") {{ set terminal pngcairo noenhanced size 1200,{0} background rgb \"white\" font \"DejaVu Sans,9.5\"; set output png_file }}\n"
-                       "set multiplot\n"
-                       "unset key; set border 3 lw 1 lc rgb \"#444444\"; set grid lw 1 lc rgb \"#dddddd\" lt 1\n"
-                       "set tics nomirror out scale 0.6 textcolor rgb \"#222222\"\n", height);
-    out += fmt::format("set label 1 {} at screen 0.5, screen {:.5f} center font \",{}\"\n", in_quotes(title), 1 - 20.0 / height, 14);
+    out += fmt::format(
+        "\ndo for [kind in \"svg png\"] {{\n"
+        "if (kind eq \"svg\") {{ set terminal svg noenhanced size 1200,{0} dynamic background rgb \"white\" "
+        "font \"DejaVu Sans,Helvetica,Arial,sans-serif,12\"; set output svg_file }}\n"
+        "if (kind eq \"png\") {{ set terminal pngcairo noenhanced size 1200,{0} background rgb \"white\" "
+        "font \"DejaVu Sans,9.5\"; set output png_file }}\n"
+        "set multiplot\n"
+        "unset key; set border 3 lw 1 lc rgb \"#444444\"; set grid lw 1 lc rgb \"#dddddd\" lt 1\n"
+        "set tics nomirror out scale 0.6 textcolor rgb \"#222222\"\n",
+        height);
+    out += fmt::format("set label 1 {} at screen 0.5, screen {:.5f} center font \",{}\"\n", in_quotes(title),
+                       1 - 20.0 / height, 14);
     for (std::size_t i = 0; i < lines.size(); ++i)
-        out += fmt::format("set label {} {} at screen 0.5, screen {:.5f} center textcolor rgb \"#444444\"\n", i + 2, in_quotes(lines[i]),
-                           1 - (42.0 + 18.0 * static_cast<double>(i)) / height);
+        out += fmt::format("set label {} {} at screen 0.5, screen {:.5f} center textcolor rgb \"#444444\"\n",
+                           i + 2, in_quotes(lines[i]), 1 - (42.0 + 18.0 * static_cast<double>(i)) / height);
     for (std::size_t i = 0; i < panels.size(); ++i) {
         const Panel& panel = panels[i];
         const auto column = static_cast<double>(i % columns), row = static_cast<double>(i / columns);
-        out += fmt::format("\nset origin {:.5f},{:.5f}; set size {:.5f},{:.5f}\n", column / static_cast<double>(columns),
-                           1 - top / height - (row + 1) * panel_height, 1.0 / static_cast<double>(columns), panel_height);
-        out += fmt::format("set title {} offset 0,-0.4; set xlabel \"effective bits per weight\" offset 0,0.4; set ylabel {} offset 0.6,0\n", in_quotes(panel.title),
-                           in_quotes(panel.y_label));
-        out += fmt::format("set xrange [{:.1f}:{:.1f}]; set xtics nomirror 1; unset logscale y; set format y \"%g\"; set yrange [*:*]; set ytics nomirror autofreq\n{}\n", x_low, x_high,
-                           panel.y_settings);
+        out += fmt::format("\nset origin {:.5f},{:.5f}; set size {:.5f},{:.5f}\n",
+                           column / static_cast<double>(columns), 1 - top / height - (row + 1) * panel_height,
+                           1.0 / static_cast<double>(columns), panel_height);
+        out += fmt::format(
+            "set title {} offset 0,-0.4; set xlabel \"effective bits per weight\" offset 0,0.4; set ylabel "
+            "{} offset 0.6,0\n",
+            in_quotes(panel.title), in_quotes(panel.y_label));
+        out += fmt::format(
+            "set xrange [{:.1f}:{:.1f}]; set xtics nomirror 1; unset logscale y; set format y \"%g\"; set "
+            "yrange [*:*]; set ytics nomirror autofreq\n{}\n",
+            panel.x_low, panel.x_high, panel.y_settings);
         out += "plot " + panel.plot + '\n';
         if (i == 0)
-            for (std::size_t label = 1; label <= lines.size() + 1; ++label) out += fmt::format("unset label {}\n", label);
+            for (std::size_t label = 1; label <= lines.size() + 1; ++label)
+                out += fmt::format("unset label {}\n", label);
     }
-    out += fmt::format("\nunset title; unset xlabel; unset ylabel; unset border; unset tics; unset grid; unset logscale y\n"
-                       "set xrange [0:1]; set yrange [0:1]; set lmargin 0; set rmargin 0; set tmargin 0; set bmargin 0\n"
-                       "set origin 0,0; set size 1,{:.5f}\n", bottom / height);
+    out += fmt::format(
+        "\nunset title; unset xlabel; unset ylabel; unset border; unset tics; unset grid; unset logscale y\n"
+        "set xrange [0:1]; set yrange [0:1]; set lmargin 0; set rmargin 0; set tmargin 0; set bmargin 0\n"
+        "set origin 0,0; set size 1,{:.5f}\n",
+        bottom / height);
     out += legend();
     out += "plot NaN notitle\nunset label\nunset arrow\n";
-    return out + "unset multiplot\nset output\n"
-                 "unset lmargin; unset rmargin; unset tmargin; unset bmargin\n}\n";
+    return out +
+           "unset multiplot\nset output\n"
+           "unset lmargin; unset rmargin; unset tmargin; unset bmargin\n}\n";
 }
 
 }  // namespace
@@ -164,59 +192,77 @@ std::string gnuplot_script(const Curves& curves) {
     std::vector<Panel> panels;
     std::vector<std::string> lines;
     std::string title = "Error against bits per weight";
-    double low = 2, high = 8;
-    const auto spread = [&](double x) {
-        low = std::min(low, x);
-        high = std::max(high, x);
+    const auto limit = [](double shift) {
+        return fmt::format("20*log10(2)*x + {} with lines lc rgb \"black\" lw 1.5 notitle, ", shift);
     };
-    const auto limit = [](double shift) { return fmt::format("20*log10(2)*x + {} with lines lc rgb \"black\" lw 1.5 notitle, ", shift); };
     if (curves.model) {
         const ModelCurves& model = *curves.model;
-        low = 1e9, high = 0;
+        double low = 1e9, high = 0;
         std::vector<ModelPoint> exact, rounded;
         for (const ModelPoint& point : model.points) {
             (point.activations == exact_activations() ? exact : rounded).push_back(point);
-            spread(point.bits_per_weight);
+            low = std::min(low, point.bits_per_weight);
+            high = std::max(high, point.bits_per_weight);
         }
         const auto row = [](const ModelPoint& point) {
             const evaluate::Divergence& d = point.divergence;
-            return fmt::format("{} {} {} {} {}\n", number(point.bits_per_weight), positive(d.kld.mean), positive(d.model.perplexity), number(point.sqnr_db),
+            return fmt::format("{} {} {} {} {}\n", number(point.bits_per_weight), positive(d.kld.mean),
+                               positive(d.model.perplexity), number(point.sqnr_db),
                                number(point.quantized_bits_per_weight));
         };
         data += datablock("exact", exact, row) + datablock("rounded", rounded, row);
         title = fmt::format("{}: error against bits per weight", file_name(model.model));
-        lines.push_back(fmt::format("text: {}, {} predictions per point. f32 model: perplexity {:.3f}. {} parameters: {}.", file_name(model.text),
-                                    grouped(model.reference.tokens), model.reference.perplexity, grouped(model.parameters), model.what_is_quantized()));
-        lines.push_back("Bits per weight count scales and zero points and, in the upper row, the whole model with embedding, head and norms.");
+        lines.push_back(fmt::format(
+            "text: {}, {} predictions per point. f32 model: perplexity {:.3f}. {} parameters: {}.",
+            file_name(model.text), grouped(model.reference.tokens), model.reference.perplexity,
+            grouped(model.parameters), model.what_is_quantized()));
+        lines.push_back(
+            "Bits per weight count scales and zero points and, in the upper row, the whole model with "
+            "embedding, head and norms.");
         const std::string log_axis = "set logscale y";
-        panels.push_back({"KL divergence from the f32 model, f32 activations", "nats per prediction (mean)", log_axis, curves_of("exact", 1, 2)});
+        panels.push_back({"KL divergence from the f32 model, f32 activations", "nats per prediction (mean)",
+                          log_axis, curves_of("exact", 1, 2)});
         const std::string kind = rounded.empty() ? "" : name(rounded.front().activations);
-        panels.push_back({fmt::format("The same, with {} activations", kind), "nats per prediction (mean)", log_axis, curves_of("rounded", 1, 2)});
-        const double worst = 30 * model.reference.perplexity;  // beyond it a model babbles, and how much tells nothing
-        panels.push_back({fmt::format("Perplexity, f32 activations (grey: {:.3f}, the f32 model)", model.reference.perplexity), "perplexity",
-                          fmt::format("set logscale y; set yrange [{}:{}]; set ytics nomirror ({})", number(0.85 * model.reference.perplexity), number(worst),
+        panels.push_back({fmt::format("The same, with {} activations", kind), "nats per prediction (mean)",
+                          log_axis, curves_of("rounded", 1, 2)});
+        const double worst =
+            30 * model.reference.perplexity;  // beyond it a model babbles, and how much tells nothing
+        panels.push_back({"Perplexity, f32 activations (grey: f32 model)", "perplexity",
+                          fmt::format("set logscale y; set yrange [{}:{}]; set ytics nomirror ({})",
+                                      number(0.85 * model.reference.perplexity), number(worst),
                                       round_numbers(0.85 * model.reference.perplexity, worst)),
-                          fmt::format("{} with lines lc rgb \"#888888\" lw 2 notitle, ", number(model.reference.perplexity)) + curves_of("exact", 1, 3)});
-        panels.push_back({"Weights of the model: signal to quantization noise", "SQNR in dB", "", limit(0) + curves_of("exact", 5, 4)});
+                          fmt::format("{} with lines lc rgb \"#888888\" lw 2 notitle, ",
+                                      number(model.reference.perplexity)) +
+                              curves_of("exact", 1, 3)});
+        for (Panel& panel : panels) {
+            panel.x_low = std::floor(low * 2 - 0.4) / 2;
+            panel.x_high = std::ceil(high * 2 + 0.2) / 2;
+        }
+        panels.push_back({"Weights of the model: signal to quantization noise", "SQNR in dB", "",
+                          limit(0) + curves_of("exact", 5, 4)});
     } else {
-        lines.push_back("Bits per weight count scales and zero points. No model was given: fewbit curves --model MODEL --text FILE draws its curves too.");
+        lines.push_back(
+            "Bits per weight count scales and zero points. No model was given: fewbit curves --model MODEL "
+            "--text FILE draws its curves too.");
     }
     for (const MatrixCurves& matrix : curves.matrices) {
-        for (const MatrixPoint& point : matrix.points)
-            if (!curves.model) spread(point.bits_per_weight);
         const bool gaussian = matrix.data == "gaussian";
         const std::string block = gaussian ? "gaussian" : "student";
-        data += datablock(block, matrix.points, [](const MatrixPoint& point) { return fmt::format("{} {}\n", number(point.bits_per_weight), number(point.sqnr_db)); });
+        data += datablock(block, matrix.points, [](const MatrixPoint& point) {
+            return fmt::format("{} {}\n", number(point.bits_per_weight), number(point.sqnr_db));
+        });
         std::string plot = limit(matrix.bound_db);
         if (gaussian) {
             data += "$lloyd << EOD\n";
-            for (const auto& [bits, db] : lloyd_max_points()) data += fmt::format("{} {}\n", bits, number(db));
+            for (const auto& [bits, db] : lloyd_max_points())
+                data += fmt::format("{} {}\n", bits, number(db));
             data += "EOD\n";
             plot += "$lloyd using 1:2 with points pt 5 ps 1.1 lc rgb \"black\" notitle, ";
         }
-        panels.push_back({fmt::format("{}, {} x {}", matrix.title, matrix.rows, matrix.cols), "SQNR in dB", "", plot + curves_of(block, 1, 2)});
+        panels.push_back({fmt::format("{}, {} x {}", matrix.title, matrix.rows, matrix.cols), "SQNR in dB",
+                          "", plot + curves_of(block, 1, 2)});
     }
-    return script_of(data, title, lines, panels, std::floor(low * 2 - 0.4) / 2, std::ceil(high * 2 + 0.2) / 2, curves.model ? 900 : 640);
+    return script_of(data, title, lines, panels, curves.model ? 900 : 640);
 }
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -251,7 +297,8 @@ void draw(const std::filesystem::path& folder) {
     std::string script = (folder / "curves.gp").string();
     if (script.starts_with('-')) script = "./" + script;
     std::array<std::string, 4> words{"gnuplot", "-e", names, script};
-    std::array<char*, 5> arguments{words[0].data(), words[1].data(), words[2].data(), words[3].data(), nullptr};
+    std::array<char*, 5> arguments{words[0].data(), words[1].data(), words[2].data(), words[3].data(),
+                                   nullptr};
     pid_t child = 0;
     int status = 0;
     const int error = posix_spawnp(&child, "gnuplot", nullptr, nullptr, arguments.data(), environ);
@@ -260,7 +307,9 @@ void draw(const std::filesystem::path& folder) {
         }
     std::error_code missing;
     const bool drawn = error == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
-                       std::all_of(drafts.begin(), drafts.end(), [&](const auto& draft) { return std::filesystem::file_size(draft, missing) > 0 && !missing; });
+                       std::all_of(drafts.begin(), drafts.end(), [&](const auto& draft) {
+                           return std::filesystem::file_size(draft, missing) > 0 && !missing;
+                       });
     if (!drawn) {
         discard();
         throw Failure(fmt::format("gnuplot could not draw '{}'; the numbers are written", script));

@@ -97,13 +97,15 @@ Status run(const Options& given, Program& program) {
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }();
 
-    say("model       {}{}, {:.3f} bits per weight\n", options.model,
-        on_the_fly ? fmt::format(" as {} by {}", options.plan.format ? name(*options.plan.format) : "planned",
-                                 options.plan.method)
-                   : "",
+    say("model       {}\n", options.model);
+    say("weights     {}{:.3f} bits per weight\n",
+        on_the_fly
+            ? fmt::format("{} by {}, ", options.plan.format ? name(*options.plan.format) : "as planned",
+                          options.plan.method)
+            : "",
         size.bits_per_weight());
-    say("text        {}, {} window{} of at most {} tokens\n", options.text, grouped(windows.size()),
-        windows.size() == 1 ? "" : "s", options.documents.context);
+    say("text        {}\n            {} window{} of at most {} tokens\n", options.text,
+        grouped(windows.size()), windows.size() == 1 ? "" : "s", options.documents.context);
     say("activations {}\n\n", name(options.activations));
     say("predictions {}\nnll         {:.4f} nats per prediction\nperplexity  {:.4f}\n",
         grouped(perplexity.tokens), perplexity.nll, perplexity.perplexity);

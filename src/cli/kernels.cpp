@@ -188,8 +188,8 @@ void print_text(const std::vector<Choice>& choices) {
                    info.code ? "yes" : "no", cpu_supports(info.isa) ? "yes" : "no",
                    fmt::format("{}", chosen)});
     }
-    say("The catalogue: family/isa/activations; chosen: of {} combinations that were asked\n\n{}",
-        choices.size(), table.text());
+    say("The catalogue, family/isa/activations; chosen for so many of {} combinations\n\n{}", choices.size(),
+        table.text());
     std::string notes;
     for (const KernelInfo& info : kernel_catalog())
         if (auto why = why_not(info); !why.empty())

@@ -13,9 +13,10 @@ namespace {
 
 Result<Matrix> floats_of(const Linear& linear, std::string_view tensor) {
     if (!linear.weights.format().is_float() || !linear.transform.empty() || !linear.columns.empty())
-        return fail(ErrorKind::bad_input, "tensor '", tensor, "' is ", name(linear.weights.format()),
-                    linear.transform.empty() && linear.columns.empty() ? "" : " with a transform or float columns",
-                    "; curves start from a float model");
+        return fail(
+            ErrorKind::bad_input, "tensor '", tensor, "' is ", name(linear.weights.format()),
+            linear.transform.empty() && linear.columns.empty() ? "" : " with a transform or float columns",
+            "; curves start from a float model");
     Matrix w(linear.n(), linear.k());
     for (std::size_t r = 0; r < w.rows(); ++r) linear.weights.dequantize(r, 0, w.row(r));
     return w;
@@ -60,8 +61,8 @@ std::vector<CurveSetting> curve_settings() {
     return settings;
 }
 
-Result<Linear> quantize_for_curve(MatrixView<const float> w, const CurveSetting& setting, std::string_view tensor,
-                                  ExecutionContext context) {
+Result<Linear> quantize_for_curve(MatrixView<const float> w, const CurveSetting& setting,
+                                  std::string_view tensor, ExecutionContext context) {
     RtnOptions rtn;
     MseOptions mse;
     rtn.tensor = mse.tensor = tensor;
@@ -72,7 +73,8 @@ Result<Linear> quantize_for_curve(MatrixView<const float> w, const CurveSetting&
 }
 
 Result<CurveModel> quantize_model_for_curve(const io::ModelFile& file, const CurveSetting& setting,
-                                            FunctionRef<bool(std::string_view layer)> keep, ExecutionContext context) {
+                                            FunctionRef<bool(std::string_view layer)> keep,
+                                            ExecutionContext context) {
     CurveModel out;
     out.file = file;
     ErrorAccumulator error;
@@ -103,7 +105,9 @@ Result<CurveModel> quantize_model_for_curve(const io::ModelFile& file, const Cur
         out.parameters += gains.size();
         bits += 32.0 * static_cast<double>(gains.size());
     }
-    const auto per = [](double sum, std::size_t count) { return count == 0 ? 0 : sum / static_cast<double>(count); };
+    const auto per = [](double sum, std::size_t count) {
+        return count == 0 ? 0 : sum / static_cast<double>(count);
+    };
     out.quantized_bits_per_weight = per(quantized_bits, out.quantized_weights);
     out.bits_per_weight = per(bits, out.parameters);
     out.sqnr_db = error.metrics().sqnr_db;

@@ -16,7 +16,8 @@ enum Agreement : unsigned char { same_choice = 1, was_right = 2, is_right = 4 };
 
 /// Everything that is kept of one prediction until the means are taken in order.
 struct Predictions {
-    explicit Predictions(std::size_t count) : reference_nll(count), nll(count), kld(count), agreement(count) {}
+    explicit Predictions(std::size_t count)
+        : reference_nll(count), nll(count), kld(count), agreement(count) {}
 
     std::vector<double> reference_nll, nll, kld;
     std::vector<unsigned char> agreement;
@@ -63,7 +64,8 @@ Distribution distribution(std::span<const double> values) {
 }
 
 Result<Reference> Reference::create(const LogitSource& model, std::span<const Window> windows,
-                                    std::size_t budget_bytes, ExecutionContext context, const Progress& progress) {
+                                    std::size_t budget_bytes, ExecutionContext context,
+                                    const Progress& progress) {
     Reference out;
     out.model_ = &model;
     out.windows_ = windows;
@@ -90,7 +92,8 @@ Result<Reference> Reference::create(const LogitSource& model, std::span<const Wi
                 if (!normalizer) return Unexpected{normalizer.error()};
                 nll[first + at] = *normalizer - static_cast<double>(row[static_cast<std::size_t>(word)]);
                 if (kept.empty()) continue;
-                std::copy(row.begin(), row.end(), kept.begin() + static_cast<std::ptrdiff_t>((first + at) * vocabulary));
+                std::copy(row.begin(), row.end(),
+                          kept.begin() + static_cast<std::ptrdiff_t>((first + at) * vocabulary));
                 out.normalizers_[first + at] = *normalizer;
             }
         }
@@ -141,9 +144,9 @@ Result<Divergence> Reference::measure(const LogitSource& model, ExecutionContext
                 all.reference_nll[i] = reference_normalizer - static_cast<double>(reference[index]);
                 all.kld[i] = kl_divergence(reference, reference_normalizer, row, *normalizer);
                 const int choice = first_choice(row), reference_choice = first_choice(reference);
-                all.agreement[i] =
-                    static_cast<unsigned char>((choice == reference_choice ? same_choice : 0) |
-                                               (reference_choice == word ? was_right : 0) | (choice == word ? is_right : 0));
+                all.agreement[i] = static_cast<unsigned char>((choice == reference_choice ? same_choice : 0) |
+                                                              (reference_choice == word ? was_right : 0) |
+                                                              (choice == word ? is_right : 0));
             }
         }
         return {};

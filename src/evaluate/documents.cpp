@@ -47,7 +47,8 @@ Result<std::vector<Window>> cut_windows(std::string_view text, const DocumentOpt
         return fail(ErrorKind::bad_input, "a context of ", options.context,
                     " tokens leaves nothing to predict after BOS; it must be at least 2");
     const bool one_document = options.split.empty();
-    const auto documents = split_documents(text, options.split, one_document ? unlimited : options.max_documents);
+    const auto documents =
+        split_documents(text, options.split, one_document ? unlimited : options.max_documents);
     const std::size_t step = options.context - 1;
     std::size_t left = options.max_predictions;
     std::vector<Window> windows;
@@ -73,7 +74,8 @@ Result<std::vector<Window>> cut_windows(std::string_view text, const DocumentOpt
 Result<std::vector<Window>> cut_windows(std::string_view text, const DocumentOptions& options,
                                         const model::Tokenizer& tokenizer) {
     return cut_windows(
-        text, options, [&](std::string_view document) { return tokenizer.encode(document, false); }, tokenizer.bos());
+        text, options, [&](std::string_view document) { return tokenizer.encode(document, false); },
+        tokenizer.bos());
 }
 
 }  // namespace fewbit::inline v0::evaluate

@@ -10,15 +10,16 @@ namespace fewbit::inline v0::evaluate {
 namespace {
 
 class TransformerStream final : public LogitStream {
-  public:
+public:
     TransformerStream(const model::Transformer& transformer, model::KvCache cache)
         : transformer_(transformer), cache_(std::move(cache)) {}
 
-    Result<void> advance(std::span<const int> tokens, MatrixView<float> logits, ExecutionContext context) override {
+    Result<void> advance(std::span<const int> tokens, MatrixView<float> logits,
+                         ExecutionContext context) override {
         return transformer_.forward(tokens, cache_, logits, context);
     }
 
-  private:
+private:
     const model::Transformer& transformer_;
     model::KvCache cache_;
 };
@@ -28,7 +29,8 @@ class TransformerStream final : public LogitStream {
 Result<std::unique_ptr<LogitStream>> TransformerSource::start(std::size_t tokens) const {
     auto cache = model::KvCache::create(transformer_->shape(), tokens);
     if (!cache) return Unexpected{std::move(cache).error()};
-    return std::unique_ptr<LogitStream>(std::make_unique<TransformerStream>(*transformer_, *std::move(cache)));
+    return std::unique_ptr<LogitStream>(
+        std::make_unique<TransformerStream>(*transformer_, *std::move(cache)));
 }
 
 double log_normalizer(std::span<const float> logits) noexcept {
@@ -38,16 +40,18 @@ double log_normalizer(std::span<const float> logits) noexcept {
     for (const float logit : logits) largest = std::max(largest, logit);
     if (!std::isfinite(largest)) return nan;
     double sum = 0;
-    for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - static_cast<double>(largest));
-    return static_cast<double>(largest) + std::log(sum);  // a NaN among the logits has become a NaN in the sum
+    for (const float logit : logits)
+        sum += std::exp(static_cast<double>(logit) - static_cast<double>(largest));
+    return static_cast<double>(largest) +
+           std::log(sum);  // a NaN among the logits has become a NaN in the sum
 }
 
 int first_choice(std::span<const float> logits) noexcept {
     return static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-double kl_divergence(std::span<const float> reference, double reference_normalizer, std::span<const float> logits,
-                     double normalizer) noexcept {
+double kl_divergence(std::span<const float> reference, double reference_normalizer,
+                     std::span<const float> logits, double normalizer) noexcept {
     const double shift = normalizer - reference_normalizer;
     double sum = 0;
     for (std::size_t i = 0; i < reference.size(); ++i) {

@@ -43,7 +43,8 @@ ErrorMetrics ErrorAccumulator::metrics() const noexcept {
     out.not_finite = not_finite_;
     if (not_finite_ != 0) {
         constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-        out.relative_error = out.nmse = out.sqnr_db = out.cosine = out.max_abs_error = out.mean_square_error = nan;
+        out.relative_error = out.nmse = out.sqnr_db = out.cosine = out.max_abs_error = out.mean_square_error =
+            nan;
         return out;
     }
     out.max_abs_error = largest_;

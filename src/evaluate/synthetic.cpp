@@ -9,7 +9,7 @@ namespace {
 
 /// Normal numbers: SplitMix64 (Steele, Lea and Flood 2014) through Box and Muller.
 class Normal {
-  public:
+public:
     explicit Normal(std::uint64_t state) : state_(state) {}
 
     double operator()() noexcept {
@@ -23,7 +23,7 @@ class Normal {
         return radius * std::cos(angle);
     }
 
-  private:
+private:
     double uniform() noexcept {  // in (0, 1]
         state_ += 0x9E3779B97F4A7C15u;
         std::uint64_t x = state_;
@@ -61,7 +61,8 @@ Matrix gaussian_matrix(std::size_t rows, std::size_t cols, std::uint64_t seed, E
     return drawn(rows, cols, seed, context, [](Normal& normal) { return normal(); });
 }
 
-Matrix student_t_matrix(std::size_t rows, std::size_t cols, int degrees, std::uint64_t seed, ExecutionContext context) {
+Matrix student_t_matrix(std::size_t rows, std::size_t cols, int degrees, std::uint64_t seed,
+                        ExecutionContext context) {
     return drawn(rows, cols, seed, context, [degrees](Normal& normal) {
         const double numerator = normal();
         double chi_square = 0;

@@ -1,4 +1,5 @@
-// Running a model over windows: which lanes run what, and logits a few rows at a time. Internal to src/evaluate.
+// Running a model over windows: which lanes run what, and logits a few rows at a time. Internal to
+// src/evaluate.
 #pragma once
 
 #include <algorithm>
@@ -17,12 +18,12 @@
 
 namespace fewbit::inline v0::evaluate::detail {
 
-/// Calls body(window, first prediction of it among all, context for its products) for every window. Many windows run
-/// side by side, each on one lane; few run one after the other on all lanes. Returns the error of the first window
-/// that has one; windows behind it may not have run.
+/// Calls body(window, first prediction of it among all, context for its products) for every window. Many
+/// windows run side by side, each on one lane; few run one after the other on all lanes. Returns the error of
+/// the first window that has one; windows behind it may not have run.
 template <class Body>
-Result<void> for_each_window(std::span<const Window> windows, ExecutionContext context, const Progress& progress,
-                             Body&& body) {
+Result<void> for_each_window(std::span<const Window> windows, ExecutionContext context,
+                             const Progress& progress, Body&& body) {
     const std::size_t total = count_predictions(windows);
     std::vector<std::size_t> first(windows.size());
     for (std::size_t w = 1; w < windows.size(); ++w) first[w] = first[w - 1] + windows[w - 1].predictions();
@@ -56,13 +57,14 @@ Result<void> for_each_window(std::span<const Window> windows, ExecutionContext c
 /// Rows of logits that are computed at once: 16 MiB of them, at least 16.
 [[nodiscard]] inline std::size_t chunk_rows(std::size_t vocabulary, std::size_t predictions) noexcept {
     constexpr std::size_t budget_elements = std::size_t{4} << 20;
-    const std::size_t rows = std::max<std::size_t>(16, budget_elements / std::max<std::size_t>(1, vocabulary));
+    const std::size_t rows =
+        std::max<std::size_t>(16, budget_elements / std::max<std::size_t>(1, vocabulary));
     return std::min(rows, predictions);
 }
 
 /// The logits of one window, chunk by chunk, with their normalizers checked.
 class WindowReader {
-  public:
+public:
     [[nodiscard]] static Result<WindowReader> start(const LogitSource& model, const Window& window,
                                                     ExecutionContext context) {
         auto stream = model.start(window.tokens.size());
@@ -73,7 +75,8 @@ class WindowReader {
         return WindowReader(*std::move(stream), *std::move(memory), window, model.vocabulary(), context);
     }
 
-    /// Logits (rows, vocabulary) of the next predictions; the last chunk may be smaller. Precondition: not at the end.
+    /// Logits (rows, vocabulary) of the next predictions; the last chunk may be smaller. Precondition: not at
+    /// the end.
     [[nodiscard]] Result<MatrixView<const float>> next() {
         const std::size_t capacity = memory_.shape()[0];
         const std::size_t rows = std::min(capacity, window_->predictions() - at_);
@@ -85,14 +88,15 @@ class WindowReader {
     }
 
     /// The normalizer of a row. Error: the row is no distribution, or the word is not in the vocabulary.
-    [[nodiscard]] Result<double> normalizer(std::span<const float> logits, std::size_t prediction, int word) const {
+    [[nodiscard]] Result<double> normalizer(std::span<const float> logits, std::size_t prediction,
+                                            int word) const {
         const double value = log_normalizer(logits);
         if (std::isnan(value))
             return fail(ErrorKind::bad_input, place(prediction),
                         ": the model's logits are NaN or infinite; no probabilities come from them");
         if (word < 0 || static_cast<std::size_t>(word) >= logits.size())
-            return fail(ErrorKind::bad_input, place(prediction), ": token ", word, " is not among the model's ",
-                        logits.size(), " words");
+            return fail(ErrorKind::bad_input, place(prediction), ": token ", word,
+                        " is not among the model's ", logits.size(), " words");
         return value;
     }
 
@@ -100,10 +104,14 @@ class WindowReader {
         return text("document ", window_->document, ", token ", window_->first + prediction);
     }
 
-  private:
-    WindowReader(std::unique_ptr<LogitStream> stream, Tensor memory, const Window& window, std::size_t vocabulary,
-                 ExecutionContext context)
-        : stream_(std::move(stream)), memory_(std::move(memory)), window_(&window), vocabulary_(vocabulary), context_(context) {}
+private:
+    WindowReader(std::unique_ptr<LogitStream> stream, Tensor memory, const Window& window,
+                 std::size_t vocabulary, ExecutionContext context)
+        : stream_(std::move(stream)),
+          memory_(std::move(memory)),
+          window_(&window),
+          vocabulary_(vocabulary),
+          context_(context) {}
 
     std::unique_ptr<LogitStream> stream_;
     Tensor memory_;  // (chunk rows, vocabulary)

@@ -59,8 +59,10 @@ TEST_CASE("KL divergence of two coins is the closed form") {
     for (const double p : {0.5, 0.9, 0.01})
         for (const double q : {0.5, 0.2, 0.999}) {
             // Logits are f32, so p and q are taken from them again.
-            const float a = static_cast<float>(std::log(p / (1 - p))), b = static_cast<float>(std::log(q / (1 - q)));
-            const double pa = 1 / (1 + std::exp(-static_cast<double>(a))), qb = 1 / (1 + std::exp(-static_cast<double>(b)));
+            const float a = static_cast<float>(std::log(p / (1 - p))),
+                        b = static_cast<float>(std::log(q / (1 - q)));
+            const double pa = 1 / (1 + std::exp(-static_cast<double>(a))),
+                         qb = 1 / (1 + std::exp(-static_cast<double>(b)));
             const double expected = pa * std::log(pa / qb) + (1 - pa) * std::log((1 - pa) / (1 - qb));
             CHECK(kld_of({a, 0}, {b, 0}) == Approx(expected).epsilon(1e-12).margin(1e-15));
         }
@@ -129,7 +131,8 @@ TEST_CASE("laws of divergence, for kept and recomputed logits and any number of 
         const FormulaModel model = jumble(5, noise);
         const Divergence d = diverge(reference, model, windows);
         CHECK(d.values.size() == count_predictions(windows));
-        CHECK(*std::min_element(d.values.begin(), d.values.end()) >= -1e-15);  // rounding of a few terms near 1
+        CHECK(*std::min_element(d.values.begin(), d.values.end()) >=
+              -1e-15);  // rounding of a few terms near 1
         CHECK(d.kld.mean > last);
         CHECK(d.kld.median <= d.kld.p90);
         CHECK(d.kld.p90 <= d.kld.p99);
@@ -144,7 +147,8 @@ TEST_CASE("laws of divergence, for kept and recomputed logits and any number of 
 
         ThreadPool pool(3);
         for (const Divergence& other :
-             {diverge(reference, model, windows, 0), diverge(reference, model, windows, 1 << 20, pool), diverge(reference, model, windows, 0, pool)}) {
+             {diverge(reference, model, windows, 0), diverge(reference, model, windows, 1 << 20, pool),
+              diverge(reference, model, windows, 0, pool)}) {
             CHECK(other.values == d.values);
             CHECK(other.kld.mean == d.kld.mean);
             CHECK(other.reference.nll == d.reference.nll);

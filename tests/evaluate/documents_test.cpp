@@ -57,8 +57,11 @@ TEST_CASE("documents between marks are stripped and empty ones dropped") {
 TEST_CASE("inner line ends and bytes that are not ASCII stay") {
     CHECK(split_documents("one\r\n\r\ntwo\r\n<|>\r\n", "<|>") == Views{"one\r\n\r\ntwo"});
     // U+00A0 and U+3000 are white space to others, not here: their bytes belong to the text.
-    CHECK(split_documents("\xC2\xA0" "a\xE3\x80\x80<|>\xF0\x9F\x99\x82", "<|>") ==
-          Views{"\xC2\xA0" "a\xE3\x80\x80", "\xF0\x9F\x99\x82"});
+    CHECK(split_documents("\xC2\xA0"
+                          "a\xE3\x80\x80<|>\xF0\x9F\x99\x82",
+                          "<|>") == Views{"\xC2\xA0"
+                                          "a\xE3\x80\x80",
+                                          "\xF0\x9F\x99\x82"});
     CHECK(split_documents("a→b→c", "→") == Views{"a", "b", "c"});
 }
 
@@ -103,7 +106,9 @@ TEST_CASE("documents between marks give one window each, cut to the context") {
 }
 
 TEST_CASE("documents without tokens give no window") {
-    const auto drops_x = [](std::string_view text) { return text == "x" ? std::vector<int>{} : bytes_of(text); };
+    const auto drops_x = [](std::string_view text) {
+        return text == "x" ? std::vector<int>{} : bytes_of(text);
+    };
     const auto windows = cut_windows("x<|>a<|>x", {.split = "<|>"}, drops_x, bos);
     REQUIRE(windows);
     CHECK(predicted(*windows) == Strings{"a"});

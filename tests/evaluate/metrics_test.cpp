@@ -24,7 +24,8 @@ ErrorMetrics of(const std::vector<float>& reference, const std::vector<float>& a
 }  // namespace
 
 TEST_CASE("metrics of a hand-computed pair") {
-    // errors 0, 0.5, -1, 0; noise 1.25; signal 1 + 4 + 9 + 16 = 30; energy 1 + 2.25 + 16 + 16; dot 1 + 3 + 12 + 16
+    // errors 0, 0.5, -1, 0; noise 1.25; signal 1 + 4 + 9 + 16 = 30; energy 1 + 2.25 + 16 + 16; dot 1 + 3 + 12
+    // + 16
     const ErrorMetrics m = of({1, 2, 3, -4}, {1, 1.5f, 4, -4});
     CHECK(m.count == 4);
     CHECK(m.not_finite == 0);
@@ -101,7 +102,8 @@ TEST_CASE("metrics refuse shapes that differ, with both in the sentence") {
     const auto spans = compare(std::span(numbers).first(2), std::span(numbers).first(3));
     REQUIRE_FALSE(spans);
     CHECK(spans.error().message == "cannot compare 2 numbers with 3");
-    const auto matrices = compare(MatrixView<const float>(numbers.data(), 2, 3), MatrixView<const float>(numbers.data(), 3, 2));
+    const auto matrices =
+        compare(MatrixView<const float>(numbers.data(), 2, 3), MatrixView<const float>(numbers.data(), 3, 2));
     REQUIRE_FALSE(matrices);
     CHECK(matrices.error().message == "cannot compare a 2 x 3 matrix with one of 3 x 2");
 }

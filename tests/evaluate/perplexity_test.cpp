@@ -61,7 +61,8 @@ TEST_CASE("log_normalizer: shifts, extremes, and rows that are no distribution")
     CHECK(of({0, -infinity}) == 0);
     CHECK(of({3e38f, -3e38f}) == Approx(3e38).epsilon(1e-6));
     const float nan = std::numeric_limits<float>::quiet_NaN();
-    for (const auto& row : std::vector<std::vector<float>>{{}, {nan}, {0, nan}, {nan, 0}, {infinity, 0}, {-infinity, -infinity}})
+    for (const auto& row : std::vector<std::vector<float>>{
+             {}, {nan}, {0, nan}, {nan, 0}, {infinity, 0}, {-infinity, -infinity}})
         CHECK(std::isnan(log_normalizer(row)));
 }
 
@@ -92,7 +93,8 @@ TEST_CASE("bad logits and unknown words are errors that name the place") {
 TEST_CASE("threads change nothing, progress counts up to the end") {
     const FormulaModel wavy(7, [](int token, std::size_t position, std::span<float> row) {
         for (std::size_t i = 0; i < row.size(); ++i)
-            row[i] = static_cast<float>((i * 31 + static_cast<std::size_t>(token) * 7 + position * 13) % 17) / 3;
+            row[i] =
+                static_cast<float>((i * 31 + static_cast<std::size_t>(token) * 7 + position * 13) % 17) / 3;
     });
     std::vector<Window> windows;
     for (int w = 0; w < 40; ++w) {

@@ -15,7 +15,7 @@ using namespace fewbit;
 
 /// fill(token, position, row) writes the logits that follow a token.
 class FormulaModel final : public evaluate::LogitSource {
-  public:
+public:
     using Fill = std::function<void(int, std::size_t, std::span<float>)>;
     FormulaModel(std::size_t vocabulary, Fill fill) : vocabulary_(vocabulary), fill_(std::move(fill)) {}
 
@@ -24,10 +24,11 @@ class FormulaModel final : public evaluate::LogitSource {
         return std::unique_ptr<evaluate::LogitStream>(std::make_unique<Stream>(*this));
     }
 
-  private:
+private:
     struct Stream final : evaluate::LogitStream {
         explicit Stream(const FormulaModel& model_) : model(model_) {}
-        Result<void> advance(std::span<const int> tokens, MatrixView<float> logits, ExecutionContext) override {
+        Result<void> advance(std::span<const int> tokens, MatrixView<float> logits,
+                             ExecutionContext) override {
             for (std::size_t t = 0; t < tokens.size(); ++t) model.fill_(tokens[t], position++, logits.row(t));
             return {};
         }

@@ -47,14 +47,16 @@ TEST_CASE("Student's t has its variance and heavy tails") {
     const Moments m = moments_of(student_t_matrix(300, 1001, 9, 7));
     const double n = 300 * 1001;
     CHECK(m.mean == Approx(0).margin(5 * std::sqrt(9.0 / 7 / n)));
-    CHECK(m.variance == Approx(9.0 / 7).margin(5 * 9.0 / 7 * std::sqrt(3.2 / n)));  // kurtosis 3 + 6 / (9 - 4)
+    CHECK(m.variance ==
+          Approx(9.0 / 7).margin(5 * 9.0 / 7 * std::sqrt(3.2 / n)));  // kurtosis 3 + 6 / (9 - 4)
     CHECK(m.kurtosis > 3.8);
     CHECK(m.kurtosis < 5.2);
 }
 
 TEST_CASE("the same seed gives the same numbers for any number of threads, another seed others") {
     ThreadPool pool(3);
-    const Matrix one = gaussian_matrix(20, 33, 1), same = gaussian_matrix(20, 33, 1, pool), other = gaussian_matrix(20, 33, 2);
+    const Matrix one = gaussian_matrix(20, 33, 1), same = gaussian_matrix(20, 33, 1, pool),
+                 other = gaussian_matrix(20, 33, 2);
     CHECK(std::equal(one.values().begin(), one.values().end(), same.values().begin()));
     CHECK_FALSE(std::equal(one.values().begin(), one.values().end(), other.values().begin()));
     CHECK(one(0, 0) != one(1, 0));
@@ -62,9 +64,11 @@ TEST_CASE("the same seed gives the same numbers for any number of threads, anoth
 
 TEST_CASE("Shannon's bound for Student's t: closed form, and the Gaussian limit") {
     // 5 degrees: psi(3) - psi(5/2) = 3/2 - (2 + 2/3) + 2 ln 2; B(5/2, 1/2) = 3 pi / 8
-    const double entropy = 3 * (1.5 - 8.0 / 3 + 2 * std::log(2.0)) + std::log(std::sqrt(5.0) * 3 * 3.14159265358979 / 8);
+    const double entropy =
+        3 * (1.5 - 8.0 / 3 + 2 * std::log(2.0)) + std::log(std::sqrt(5.0) * 3 * 3.14159265358979 / 8);
     const double gaussian = 0.5 * std::log(2 * 3.14159265358979 * 2.71828182845905 * 5 / 3);
-    CHECK(student_t_bound_db(5) == Approx(20 * std::log10(std::exp(1.0)) * (gaussian - entropy)).epsilon(1e-9));
+    CHECK(student_t_bound_db(5) ==
+          Approx(20 * std::log10(std::exp(1.0)) * (gaussian - entropy)).epsilon(1e-9));
     CHECK(student_t_bound_db(5) == Approx(0.41).margin(0.01));
     CHECK(student_t_bound_db(100000) == Approx(0).margin(1e-6));
 }

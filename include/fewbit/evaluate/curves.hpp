@@ -43,24 +43,26 @@ struct CurveSetting {
 [[nodiscard]] FEWBIT_API std::vector<CurveSetting> curve_settings();
 
 /// W (N, K), quantized. Errors: those of quantize_rtn and quantize_mse; `tensor` names the matrix in them.
-[[nodiscard]] FEWBIT_API Result<Linear> quantize_for_curve(MatrixView<const float> w, const CurveSetting& setting,
-                                                           std::string_view tensor = {}, ExecutionContext context = {});
+[[nodiscard]] FEWBIT_API Result<Linear> quantize_for_curve(MatrixView<const float> w,
+                                                           const CurveSetting& setting,
+                                                           std::string_view tensor = {},
+                                                           ExecutionContext context = {});
 
 /// A model of which every matrix went through one setting, except those that were to be kept.
 struct CurveModel {
     io::ModelFile file;
-    std::size_t parameters = 0;            ///< of the whole model: matrices, biases and norm gains
-    std::size_t quantized_weights = 0;     ///< in the matrices that were quantized
-    double bits_per_weight = 0;            ///< of the whole model: embedding, head, norm gains (32 each) included
+    std::size_t parameters = 0;         ///< of the whole model: matrices, biases and norm gains
+    std::size_t quantized_weights = 0;  ///< in the matrices that were quantized
+    double bits_per_weight = 0;  ///< of the whole model: embedding, head, norm gains (32 each) included
     double quantized_bits_per_weight = 0;  ///< of the matrices that were quantized
     double sqnr_db = 0;                    ///< over all weights that were quantized, pooled
 };
 
-/// Quantizes the matrices of a float model, the embedding (which a tied head shares) and the head among them, but not
-/// those whose names `keep` accepts. `file` stays as it is.
-/// Errors: a matrix that is quantized already, or has a transform or float columns; those of quantize_for_curve.
-[[nodiscard]] FEWBIT_API Result<CurveModel> quantize_model_for_curve(const io::ModelFile& file, const CurveSetting& setting,
-                                                                     FunctionRef<bool(std::string_view layer)> keep,
-                                                                     ExecutionContext context = {});
+/// Quantizes the matrices of a float model, the embedding (which a tied head shares) and the head among them,
+/// but not those whose names `keep` accepts. `file` stays as it is. Errors: a matrix that is quantized
+/// already, or has a transform or float columns; those of quantize_for_curve.
+[[nodiscard]] FEWBIT_API Result<CurveModel> quantize_model_for_curve(
+    const io::ModelFile& file, const CurveSetting& setting, FunctionRef<bool(std::string_view layer)> keep,
+    ExecutionContext context = {});
 
 }  // namespace fewbit::inline v0::evaluate

@@ -1,10 +1,13 @@
-// Divergence: what a quantized model answers beside what its float original answers, prediction by prediction.
+// Divergence: what a quantized model answers beside what its float original answers, prediction by
+// prediction.
 //
 //   kld     sum p_ref ln(p_ref / p), in nats; mean, quantiles and maximum over the predictions
 //   top1    the share of predictions in which both have the same first choice
-//   flips   shares of predictions whose first choice was right and became wrong (lost), and the reverse (gained)
+//   flips   shares of predictions whose first choice was right and became wrong (lost), and the reverse
+//   (gained)
 //
-// A mean hides what breaks a model in use (facts: accuracy unchanged, 13 % of answers flipped): look at p99.9.
+// A mean hides what breaks a model in use (facts: accuracy unchanged, 13 % of answers flipped): look at
+// p99.9.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +24,8 @@
 
 namespace fewbit::inline v0::evaluate {
 
-/// Quantiles interpolate: sorted values x_0 .. x_{n-1}, quantile q is x at position q (n - 1), linear between its
-/// neighbours (numpy's default, llama-perplexity's). All 0 for no values.
+/// Quantiles interpolate: sorted values x_0 .. x_{n-1}, quantile q is x at position q (n - 1), linear between
+/// its neighbours (numpy's default, llama-perplexity's). All 0 for no values.
 struct Distribution {
     double mean = 0;
     double median = 0;
@@ -47,14 +50,16 @@ struct Divergence {
     std::vector<double> values;  ///< kld of every prediction, window by window
 };
 
-/// The float model's answers to given windows: kept where they fit into a budget, computed again where they do not.
-/// Measure any number of candidates against one. Model and windows must outlive it.
+/// The float model's answers to given windows: kept where they fit into a budget, computed again where they
+/// do not. Measure any number of candidates against one. Model and windows must outlive it.
 class Reference {
-  public:
-    /// Runs the model over the windows. Up to `budget_bytes` of logits (4 bytes x predictions x vocabulary) are kept.
-    /// Errors: those of measure_perplexity.
-    [[nodiscard]] FEWBIT_API static Result<Reference> create(const LogitSource& model, std::span<const Window> windows,
-                                                             std::size_t budget_bytes = std::size_t{256} << 20,
+public:
+    /// Runs the model over the windows. Up to `budget_bytes` of logits (4 bytes x predictions x vocabulary)
+    /// are kept. Errors: those of measure_perplexity.
+    [[nodiscard]] FEWBIT_API static Result<Reference> create(const LogitSource& model,
+                                                             std::span<const Window> windows,
+                                                             std::size_t budget_bytes = std::size_t{256}
+                                                                                        << 20,
                                                              ExecutionContext context = {},
                                                              const Progress& progress = {});
     /// A model that would be gone before it is read.
@@ -67,11 +72,13 @@ class Reference {
     /// Whether the logits are kept.
     [[nodiscard]] bool is_kept() const noexcept { return logits_.size_bytes() != 0; }
 
-    /// Runs `model` over the same windows and compares. Errors: those of measure_perplexity, another vocabulary.
-    [[nodiscard]] FEWBIT_API Result<Divergence> measure(const LogitSource& model, ExecutionContext context = {},
+    /// Runs `model` over the same windows and compares. Errors: those of measure_perplexity, another
+    /// vocabulary.
+    [[nodiscard]] FEWBIT_API Result<Divergence> measure(const LogitSource& model,
+                                                        ExecutionContext context = {},
                                                         const Progress& progress = {}) const;
 
-  private:
+private:
     Reference() = default;
 
     const LogitSource* model_ = nullptr;

@@ -2,11 +2,13 @@
 //
 //   without a mark   the text, as it is, is one document, tokenized once and cut into consecutive windows of
 //                    `context` tokens
-//   with a mark      what stands between marks is a document; white space around it is stripped, empty ones are
+//   with a mark      what stands between marks is a document; white space around it is stripped, empty ones
+//   are
 //                    dropped, and each is cut to `context` tokens: one window per document
 //
-// Every window starts with BOS, which counts in the context, and every token after it is predicted once, from all
-// tokens of the window before it. White space is ASCII's: blank, \t, \n, \v, \f, \r; other bytes are left alone.
+// Every window starts with BOS, which counts in the context, and every token after it is predicted once, from
+// all tokens of the window before it. White space is ASCII's: blank, \t, \n, \v, \f, \r; other bytes are left
+// alone.
 #pragma once
 
 #include <cstddef>
@@ -44,8 +46,10 @@ struct Window {
 /// Predictions of all windows together.
 [[nodiscard]] FEWBIT_API std::size_t count_predictions(std::span<const Window> windows) noexcept;
 
-/// The documents of a text, by the rules above; views into `text`. An empty mark gives the whole text, unstripped.
-[[nodiscard]] FEWBIT_API std::vector<std::string_view> split_documents(std::string_view text, std::string_view mark,
+/// The documents of a text, by the rules above; views into `text`. An empty mark gives the whole text,
+/// unstripped.
+[[nodiscard]] FEWBIT_API std::vector<std::string_view> split_documents(std::string_view text,
+                                                                       std::string_view mark,
                                                                        std::size_t max_documents = unlimited);
 
 /// Text to tokens, without BOS. A function that cannot fail may return the vector itself.
@@ -53,9 +57,11 @@ using Encode = FunctionRef<Result<std::vector<int>>(std::string_view text)>;
 
 /// The windows of a text. Documents without a single token give none.
 /// Errors: a context below 2, what `encode` refuses, a text in which there is nothing to predict.
-[[nodiscard]] FEWBIT_API Result<std::vector<Window>> cut_windows(std::string_view text, const DocumentOptions& options,
+[[nodiscard]] FEWBIT_API Result<std::vector<Window>> cut_windows(std::string_view text,
+                                                                 const DocumentOptions& options,
                                                                  Encode encode, int bos);
-[[nodiscard]] FEWBIT_API Result<std::vector<Window>> cut_windows(std::string_view text, const DocumentOptions& options,
+[[nodiscard]] FEWBIT_API Result<std::vector<Window>> cut_windows(std::string_view text,
+                                                                 const DocumentOptions& options,
                                                                  const model::Tokenizer& tokenizer);
 
 }  // namespace fewbit::inline v0::evaluate

@@ -25,7 +25,8 @@ namespace fewbit::inline v0::evaluate {
 /// | approximation all zero, reference not   | 1                    | 0         | 0      |
 /// | NaN or infinity anywhere (either side)  | NaN                  | NaN       | NaN    |
 ///
-/// In the last case max_abs_error and mean_square_error are NaN too, and not_finite counts the pairs to blame.
+/// In the last case max_abs_error and mean_square_error are NaN too, and not_finite counts the pairs to
+/// blame.
 struct ErrorMetrics {
     std::size_t count = 0;         ///< pairs compared
     std::size_t not_finite = 0;    ///< pairs with a NaN or an infinity
@@ -39,14 +40,14 @@ struct ErrorMetrics {
 
 /// Collects pairs piece by piece, for data that never lies in memory as a whole.
 class ErrorAccumulator {
-  public:
+public:
     /// Adds pairs; spans of different length are compared over the shorter one (precondition: equal).
     FEWBIT_API void add(std::span<const float> reference, std::span<const float> approximation) noexcept;
     /// Adds everything that `other` has seen.
     FEWBIT_API void add(const ErrorAccumulator& other) noexcept;
     [[nodiscard]] FEWBIT_API ErrorMetrics metrics() const noexcept;
 
-  private:
+private:
     std::size_t count_ = 0;
     std::size_t not_finite_ = 0;
     double signal_ = 0;
