@@ -1,4 +1,4 @@
-// The theory against the tables of facts/methods.md 19 (Lloyd-Max and best uniform: converged values to the
+// The theory against published and converged tables (Lloyd-Max and best uniform: converged values to the
 // digits that stand there) and against what defines it.
 #include "fewbit/evaluate/theory.hpp"
 
@@ -26,7 +26,7 @@ bool near(double value, double expected, double relative) {
 
 }  // namespace
 
-TEST_CASE("theory: the tables of methods.md 19", "[theory]") {
+TEST_CASE("theory: the tables", "[theory]") {
     for (int bits = 1; bits <= 8; ++bits) {
         INFO("bits " << bits);
         const auto best = lloyd_max(bits), even = best_uniform(bits);
@@ -63,7 +63,7 @@ TEST_CASE("theory: Lloyd-Max satisfies the centroid condition and beats its neig
 TEST_CASE("theory: rms of the largest of g, and the closed form for absmax", "[theory]") {
     const std::size_t groups[] = {16, 32, 64, 128, 256};
     const double expected[] = {2.132, 2.389, 2.631, 2.855, 3.065};
-    // The sheet's numbers are sampled; the integral is exact, and they differ by up to 0.0016.
+    // The tabled numbers are sampled; the integral is exact, and they differ by up to 0.0016.
     for (int i = 0; i < 5; ++i) CHECK(std::abs(rms_absmax(groups[i]) - expected[i]) < 3e-3);
     CHECK(near(rms_absmax(1), 1.0, 1e-9));
     // Column one of the SQNR table, from 4 bits on.

@@ -1,5 +1,5 @@
-// Real models give the reference values of models/README.md (protocol: one document per window, BOS first,
-// every token after it predicted once).
+// Real models give the reference values of an independent C implementation (protocol: one document per
+// window, BOS first, every token after it predicted once).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -1,4 +1,5 @@
-// Each line of facts/users.md 2.5 that concerns weights, over all formats where it means something.
+// Every kind of degenerate weights that is known to break quantizers, over all formats where it means
+// something.
 #include <cmath>
 #include <functional>
 #include <limits>

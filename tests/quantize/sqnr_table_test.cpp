@@ -1,7 +1,7 @@
-// The acceptance test of facts/methods.md 19: SQNR of Gaussian weights within 0.1 dB of every cell, 2^20
+// SQNR against an independent Monte-Carlo table: SQNR of Gaussian weights within 0.1 dB of every cell, 2^20
 // samples each, f32 scales; row-wise over 4096 weights; the closed form; fp8 per tensor.
 //
-// The sheet's row-wise 16.09 dB is the narrow grid (absmax / 7); the full grid (2 absmax / 15) gives 16.6.
+// The tabled row-wise 16.09 dB is the narrow grid (absmax / 7); the full grid (2 absmax / 15) gives 16.6.
 // Its 19.28 with MSE shrink is the full grid; the narrow one gives 18.9. Its asymmetric column has integer
 // zero points and exponent 2.
 #include <cmath>
@@ -69,7 +69,7 @@ TEST_CASE("sqnr: the table of Gaussian cells", "[quantize][sqnr]") {
                 if (reduced() && bits != 2 && bits != 4 && bits != 8) continue;
                 const std::string format = text("int", bits, "-g", 32 << g, columns[column], "-sf32");
                 const double measured = sqnr(w, format, column == 3, pool);
-                INFO(format << (column == 3 ? " mse" : " rtn") << ": " << measured << ", the sheet says "
+                INFO(format << (column == 3 ? " mse" : " rtn") << ": " << measured << ", the table says "
                             << table[g][bits - 2][column]);
                 worst = std::max(worst, std::abs(measured - table[g][bits - 2][column]));
                 CHECK(std::abs(measured - table[g][bits - 2][column]) <= 0.1);
