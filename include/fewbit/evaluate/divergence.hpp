@@ -2,7 +2,7 @@
 //
 //   kld     sum p_ref ln(p_ref / p), in nats; mean, quantiles and maximum over the predictions
 //   top1    the share of predictions in which both have the same first choice
-//   flips   shares of predictions whose first choice was right and became wrong (lost), or the reverse (gained)
+//   flips   shares of predictions whose first choice was right and became wrong (lost); gained: the reverse
 //
 // A mean hides what breaks a model in use (accuracy unchanged within 2 %, 13.6 % of answers flipped: arXiv
 // 2407.09141): look at p99.9.
