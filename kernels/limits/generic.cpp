@@ -9,7 +9,7 @@ namespace fewbit::inline v0::kernels {
 namespace {
 
 typedef float Floats __attribute__((vector_size(16)));
-typedef std::int16_t Shorts __attribute__((vector_size(16)));
+typedef std::uint16_t Shorts __attribute__((vector_size(16)));  // unsigned: the sums wrap
 
 constexpr int sums = 8;
 

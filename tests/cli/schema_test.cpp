@@ -154,7 +154,8 @@ TEST_CASE("docs/json.md: the benchmarks") {
                     "--formats", "int4-g8,int3-channel,bf16", "--activations", "f32,int8-g8", "--fallback",
                     "allow", "--json", json}));
     check_json(json, "fewbit.bench-matmul/1");
-    for (const Json& row : read_json(json)["results"]) {
+    const Json report = read_json(json);
+    for (const Json& row : report["results"]) {
         INFO(row.dump());
         CHECK(row["median_seconds"] > 0.0);
         CHECK(row["limit_share"] > 0.0);

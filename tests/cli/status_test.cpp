@@ -150,7 +150,8 @@ TEST_CASE("quantize: overrides, and files that cannot be written") {
                         "embed=bf16", "--json", folder / "out.json"});
     INFO(done.out << done.err);
     REQUIRE(done.status == 0);
-    for (const Json& layer : read_json(folder / "out.json")["layers"]) {
+    const Json report = read_json(folder / "out.json");
+    for (const Json& layer : report["layers"]) {
         const std::string name = layer["name"];
         const bool up = name.find("up_proj") != std::string::npos,
                    embedding = name.find("embed") != std::string::npos;
