@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -79,23 +80,35 @@ Loss measure(const char* model_name, const char* tokenizer_name, std::size_t doc
 
 }  // namespace
 
+namespace {
+
+/// Sanitizers and emulators (FEWBIT_CONTRACT_SAMPLE) see a tenth of the documents. The mean of ten stories is
+/// not that of a hundred: single stories lie 0.2 nats (one standard deviation) around it, ten of them 0.07,
+/// and four times that is allowed.
+void check(const char* model_name, const char* tokenizer_name, std::size_t documents, std::size_t context,
+           std::size_t predictions, std::size_t unknown, double nats) {
+    const char* seed = std::getenv("FEWBIT_CONTRACT_SAMPLE");
+    const bool sampled = seed != nullptr && *seed != '\0';
+    const Loss loss = measure(model_name, tokenizer_name, sampled ? documents / 10 : documents, context);
+    CHECK(std::fabs(loss.nats - nats) < (sampled ? 0.28 : 1e-3));
+    if (sampled) return;
+    CHECK(loss.predictions == predictions);
+    CHECK(loss.unknown == unknown);
+}
+
+}  // namespace
+
 TEST_CASE("stories260K reproduces its reference value") {
     if (shared_file("models/stories260K/stories260K.bin").empty() ||
         shared_file("text/tinystories.txt").empty())
         FEWBIT_SKIP("models/stories260K or text/tinystories.txt is not in FEWBIT_SHARED_DIR");
-    const Loss loss =
-        measure("models/stories260K/stories260K.bin", "models/stories260K/tok512.bin", 100, 512);
-    CHECK(loss.predictions == 37072);
-    CHECK(std::fabs(loss.nats - 1.4076) < 1e-3);
+    check("models/stories260K/stories260K.bin", "models/stories260K/tok512.bin", 100, 512, 37072, 0, 1.4076);
 }
 
 TEST_CASE("babyllama105 reproduces its reference value") {
     if (shared_file("models/babyllama105/model5000.bin").empty() ||
         shared_file("text/tinystories.txt").empty())
         FEWBIT_SKIP("models/babyllama105 or text/tinystories.txt is not in FEWBIT_SHARED_DIR");
-    const Loss loss =
-        measure("models/babyllama105/model5000.bin", "models/babyllama105/tok105.derived.bin", 120, 256);
-    CHECK(loss.predictions == 30600);
-    CHECK(loss.unknown == 439);
-    CHECK(std::fabs(loss.nats - 0.7078) < 1e-3);
+    check("models/babyllama105/model5000.bin", "models/babyllama105/tok105.derived.bin", 120, 256, 30600, 439,
+          0.7078);
 }
