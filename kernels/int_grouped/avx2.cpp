@@ -251,6 +251,16 @@ void run_int8(const KernelCall& call, const Rectangle& part, void*) noexcept {
 
 constexpr std::size_t panel_elements = 256;  // of K: 16 KiB, half of L1
 
+/// Code i of a step as int32, 8 channels: 4 bit 0..15, 8 bit -128..127.
+template <int Bits>
+__m256i code_at(__m256i bytes, std::size_t i) {
+    if constexpr (Bits == 4)
+        return _mm256_and_si256(_mm256_srli_epi32(bytes, static_cast<int>(8 * (i % 4) + 4 * (i / 4))),
+                                _mm256_set1_epi32(15));
+    else
+        return _mm256_srai_epi32(_mm256_slli_epi32(bytes, static_cast<int>(24 - 8 * i)), 24);
+}
+
 /// Dequantizes codes of `count` consecutive k, which lie in one group and start at a step, into panel[k][16].
 template <int Bits>
 void fill_panel(const Group& group, const std::uint8_t* p, std::size_t count, float* panel) {
@@ -259,18 +269,58 @@ void fill_panel(const Group& group, const std::uint8_t* p, std::size_t count, fl
         for (std::size_t h = 0; h < 2; ++h) {
             const __m256i bytes = load_codes(p + 32 * h);
             for (std::size_t i = 0; i < step_elements && k + i < count; ++i) {
-                __m256i code;
-                if constexpr (Bits == 4)
-                    code = _mm256_and_si256(
-                        _mm256_srli_epi32(bytes, static_cast<int>(8 * (i % 4) + 4 * (i / 4))),
-                        _mm256_set1_epi32(15));
-                else
-                    code = _mm256_srai_epi32(_mm256_slli_epi32(bytes, static_cast<int>(24 - 8 * i)), 24);
-                const __m256 value = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, group.zero[h]));
+                const __m256 value =
+                    _mm256_cvtepi32_ps(_mm256_sub_epi32(code_at<Bits>(bytes, i), group.zero[h]));
                 _mm256_store_ps(panel + (k + i) * channels + 8 * h,
                                 _mm256_fmadd_ps(value, group.scale[h], group.offset[h]));
             }
         }
+    }
+}
+
+/// A single row of x: no panel, because every weight is used once, and four chains of FMA instead of two.
+template <int Bits>
+void f32_row(const KernelCall& call, const Rectangle& part) {
+    const WeightsView& w = call.w;
+    constexpr std::size_t step_elements = Bits == 4 ? 8 : 4;
+    const auto* x = static_cast<const float*>(call.x.values);
+    for (std::size_t n = part.n_begin; n < part.n_end; n += channels) {
+        const std::uint8_t* p = w.codes + n / channels * w.codes_stride_bytes;
+        __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+        for (std::size_t k = 0, g = 0; g < w.groups; ++g) {
+            const std::size_t group_end = k + w.group_elements < w.k ? k + w.group_elements : w.k;
+            const Group group = load_group<Bits>(w, p);
+            __m256 dot[2][2], x_sum[2];
+            for (int i = 0; i < 2; ++i) dot[0][i] = dot[1][i] = x_sum[i] = _mm256_setzero_ps();
+            const auto add_step = [&](std::size_t count) __attribute__((always_inline)) {
+                const __m256i bytes[2] = {load_codes(p), load_codes(p + 32)};
+#pragma GCC unroll 8
+                for (std::size_t i = 0; i < step_elements; ++i) {
+                    if (i >= count) break;
+                    const __m256 value = _mm256_broadcast_ss(x + k + i);
+                    for (std::size_t h = 0; h < 2; ++h)
+                        dot[h][i % 2] = _mm256_fmadd_ps(
+                            value,
+                            _mm256_cvtepi32_ps(_mm256_sub_epi32(code_at<Bits>(bytes[h], i), group.zero[h])),
+                            dot[h][i % 2]);
+                    if (w.has_offsets) x_sum[i % 2] = _mm256_add_ps(x_sum[i % 2], value);
+                }
+            };
+            for (; k + step_elements <= group_end; k += step_elements, p += step_bytes)
+                add_step(step_elements);
+            if (k < group_end) {
+                add_step(group_end - k);
+                p += step_bytes;
+                k = group_end;
+            }
+            for (int h = 0; h < 2; ++h) {
+                sums[h] = _mm256_fmadd_ps(_mm256_add_ps(dot[h][0], dot[h][1]), group.scale[h], sums[h]);
+                if (w.has_offsets)
+                    sums[h] = _mm256_fmadd_ps(_mm256_add_ps(x_sum[0], x_sum[1]), group.offset[h], sums[h]);
+            }
+        }
+        store_row(call.y.values + n, call.y.bias != nullptr ? call.y.bias + n : nullptr,
+                  part.n_end - n < channels ? part.n_end - n : channels, sums[0], sums[1]);
     }
 }
 
@@ -345,7 +395,10 @@ void f32_rectangle(const KernelCall& call, const Rectangle& part, float* panel) 
 }
 
 void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    if (call.w.bits == 4)
+    const bool four = call.w.bits == 4;
+    if (call.x.m == 1)
+        four ? f32_row<4>(call, part) : f32_row<8>(call, part);  // of the call, not of this part
+    else if (four)
         f32_rectangle<4>(call, part, static_cast<float*>(scratch));
     else
         f32_rectangle<8>(call, part, static_cast<float*>(scratch));
