@@ -19,15 +19,7 @@ inline constexpr std::string_view metadata_key = "__metadata__";
 /// Bits of a tensor. Nothing on overflow, which a zero among the extents does not hide.
 [[nodiscard]] inline std::optional<std::size_t> tensor_bits(SafetensorsType type,
                                                             std::span<const std::size_t> shape) noexcept {
-    std::size_t product = bits(type);
-    bool zero = false;
-    for (const std::size_t extent : shape) {
-        zero = zero || extent == 0;
-        const auto next = checked_multiply(product, extent == 0 ? std::size_t{1} : extent);
-        if (!next) return std::nullopt;
-        product = *next;
-    }
-    return zero ? 0 : product;
+    return checked_product(shape, bits(type));
 }
 
 }  // namespace fewbit::inline v0::io::detail

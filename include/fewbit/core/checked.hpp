@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <span>
 #include <type_traits>
 
 namespace fewbit::inline v0 {
@@ -24,11 +25,11 @@ requires std::is_unsigned_v<T>
     return static_cast<T>(a * b);
 }
 
-/// The product of all factors. A zero does not hide an overflow among the others: {2^40, 2^40, 0} is an
-/// overflow, as a reader that later skips the zero would find out.
-[[nodiscard]] constexpr std::optional<std::size_t> checked_product(
-    std::initializer_list<std::size_t> factors) noexcept {
-    std::size_t product = 1;
+/// unit times all factors (`unit` > 0: the size of an element, say). A zero does not hide an overflow among
+/// the others: {2^40, 2^40, 0} is an overflow, as a reader that later skips the zero would find out.
+[[nodiscard]] constexpr std::optional<std::size_t> checked_product(std::span<const std::size_t> factors,
+                                                                   std::size_t unit) noexcept {
+    std::size_t product = unit;
     bool zero = false;
     for (const std::size_t factor : factors) {
         if (factor == 0) {
@@ -40,6 +41,10 @@ requires std::is_unsigned_v<T>
         product = *next;
     }
     return zero ? 0 : product;
+}
+[[nodiscard]] constexpr std::optional<std::size_t> checked_product(
+    std::initializer_list<std::size_t> factors) noexcept {
+    return checked_product(std::span<const std::size_t>(factors.begin(), factors.size()), 1);
 }
 
 /// a / b rounded up; b > 0.

@@ -141,16 +141,8 @@ private:
           owner_(std::move(owner)) {}
 
     [[nodiscard]] static std::optional<std::size_t> bytes_of(Scalar type, const Shape& shape) {
-        std::size_t product = fewbit::size_bytes(type);
-        bool zero = false;
-        for (const std::size_t extent : shape) {
-            zero = zero || extent == 0;
-            const auto next = checked_multiply(product, extent == 0 ? std::size_t{1} : extent);
-            if (!next) return std::nullopt;
-            product = *next;
-        }
-        if (product > static_cast<std::size_t>(PTRDIFF_MAX)) return std::nullopt;
-        return zero ? 0 : product;
+        const auto bytes = checked_product(shape, fewbit::size_bytes(type));
+        return bytes && *bytes <= static_cast<std::size_t>(PTRDIFF_MAX) ? bytes : std::nullopt;
     }
 
     Scalar type_ = Scalar::f32;
