@@ -13,6 +13,7 @@
 #include "fewbit/core/executor.hpp"
 #include "fewbit/core/tensor.hpp"
 #include "fewbit/matmul/kernel.hpp"
+#include "fewbit/matmul/split.hpp"
 #include "fewbit/pack/packed_activations.hpp"
 #include "fewbit/pack/packed_matrix.hpp"
 
@@ -76,28 +77,14 @@ struct RunReport {
             for (std::size_t n = 0; n < y.cols; ++n) y(m, n) = bias.empty() ? 0.0f : bias[n];
         return report;
     }
-    // Contiguous ranges of channels, four per lane so that uneven lanes balance; rows are cut only when there
-    // are too few channels. Every element of y is computed by one call, in an order that no cut changes.
     const KernelCode& code = *kernel.info().code;
-    const std::size_t lanes = context.workers();
-    const std::size_t wanted = lanes == 1 ? 1 : 4 * lanes;
-    const std::size_t n_tiles = ceil_div(y.cols, code.tile_n), m_tiles = ceil_div(y.rows, code.tile_m);
-    const std::size_t n_tasks = std::min(n_tiles, wanted);
-    const std::size_t m_tasks = std::min(m_tiles, ceil_div(wanted, n_tasks));
-    const std::size_t scratch_bytes = round_up(code.scratch_bytes, buffer_alignment_bytes);
-    const auto scratch = scratch_bytes == 0 ? nullptr : allocate_host(lanes * scratch_bytes);
+    const std::size_t scratch_bytes =
+        context.workers() * round_up(code.scratch_bytes, buffer_alignment_bytes);
+    const auto scratch = scratch_bytes == 0 ? nullptr : allocate_host(scratch_bytes);
     if (scratch_bytes != 0 && !scratch)
-        return fail(ErrorKind::out_of_memory, "no memory for ", lanes * scratch_bytes,
+        return fail(ErrorKind::out_of_memory, "no memory for ", scratch_bytes,
                     " bytes of scratch space of kernel ", kernel.name());
-
-    context.parallel_for(n_tasks * m_tasks, [&](std::size_t task, std::size_t lane) {
-        const std::size_t tn = task % n_tasks, tm = task / n_tasks;
-        const Rectangle part{tm * m_tiles / m_tasks * code.tile_m,
-                             std::min(y.rows, (tm + 1) * m_tiles / m_tasks * code.tile_m),
-                             tn * n_tiles / n_tasks * code.tile_n,
-                             std::min(y.cols, (tn + 1) * n_tiles / n_tasks * code.tile_n)};
-        code.run(call, part, scratch ? scratch.get() + lane * scratch_bytes : nullptr);
-    });
+    detail::run_split(code, call, scratch.get(), context);
     return report;
 }
 

@@ -1,0 +1,254 @@
+// `fewbit train`: trains the small model on the synthetic corpus, from nothing or from a checkpoint.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <system_error>
+
+#include "fewbit/evaluate/behaviours.hpp"
+#include "fewbit/evaluate/embedded_vocabulary.hpp"
+#include "fewbit/io/model_safetensors.hpp"
+#include "fewbit/matmul/limits.hpp"
+#include "fewbit/model/trainer.hpp"
+#include "src/cli/load.hpp"
+#include "src/cli/options.hpp"
+#include "src/cli/training_data.hpp"
+
+namespace fewbit::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+    std::string out, checkpoint;
+    std::size_t dim = 256, hidden = 512, layers = 4, heads = 8, kv_heads = 4, context = 512;
+    std::size_t steps = 10000, warmup = 200, batch_tokens = 8192, seed = 1, corpus_seed = 1, minutes = 0;
+    std::size_t items = 200, report_minutes = 5;
+    double rate = 2e-3, prompt_weight = 0.1;
+    Fallback fallback = Fallback::refuse;
+};
+
+io::ModelShape shape_of(const Options& options) {
+    if (options.heads == 0 || options.dim % options.heads != 0)
+        throw Failure(fmt::format("--dim {} is no multiple of --heads {}", options.dim, options.heads));
+    if (options.kv_heads == 0 || options.heads % options.kv_heads != 0)
+        throw Failure(
+            fmt::format("--heads {} is no multiple of --kv-heads {}", options.heads, options.kv_heads));
+    if (options.dim / options.heads % 2 != 0)
+        throw Failure(fmt::format("heads of {} elements cannot be rotated in pairs; dim / heads must be even",
+                                  options.dim / options.heads));
+    io::ModelShape shape;
+    shape.dim = options.dim;
+    shape.hidden = options.hidden;
+    shape.layers = options.layers;
+    shape.heads = options.heads;
+    shape.kv_heads = options.kv_heads;
+    shape.head_dim = options.dim / options.heads;
+    shape.vocabulary = evaluate::embedded_vocabulary_size;
+    shape.context = options.context;
+    shape.tied_head = true;
+    return shape;
+}
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// What this machine multiplies in f32 at best, on all lanes, in operations per second: the strongest loop of
+/// matmul/limits.hpp.
+double peak_operations(Program& program) {
+    double best = 0;
+    const std::size_t lanes = program.executor().workers();
+    for (const ComputeLimit& limit : compute_limits()) {
+        if (limit.name != "fma-f32") continue;
+        constexpr std::size_t iterations = 4'000'000;
+        std::atomic<std::uint64_t> sink{0};
+        for (int repeat = 0; repeat < 3; ++repeat) {
+            const auto start = Clock::now();
+            program.executor().parallel_for(lanes,
+                                            [&](std::size_t, std::size_t) { sink += limit.run(iterations); });
+            best = std::max(
+                best, static_cast<double>(iterations * lanes) * limit.operations / seconds_since(start));
+        }
+    }
+    return best;
+}
+
+std::string time_left(double seconds) {
+    const auto minutes = static_cast<long>(std::lround(seconds / 60));
+    return minutes >= 60 ? fmt::format("{} h {:02} min", minutes / 60, minutes % 60)
+                         : fmt::format("{} min", minutes);
+}
+
+std::string scores_text(const std::vector<evaluate::BehaviourScore>& scores) {
+    std::string out;
+    for (const auto& score : scores)
+        out += fmt::format("{}{} {:.1f}", out.empty() ? "" : ", ", name(score.behaviour), 100 * score.share);
+    return out;
+}
+
+class Training {
+public:
+    Training(const Options& options, Program& program)
+        : options_(options),
+          program_(program),
+          tokenizer_(expect(model::Tokenizer::create(evaluate::embedded_vocabulary()))),
+          trainer_(expect(
+              model::Trainer::create(shape_of(options), training_options(options), program.context()))),
+          data_(tokenizer_, options.corpus_seed, options.prompt_weight) {}
+
+    Status run() {
+        std::error_code error;
+        if (!options_.checkpoint.empty() && std::filesystem::exists(path_of(options_.checkpoint), error)) {
+            data_.skip_to(expect(trainer_.resume(path_of(options_.checkpoint))));
+            note("continuing after step {} of {}\n", trainer_.steps_done(), options_.steps);
+        }
+        const double peak = peak_operations(program_);
+        note("{} parameters, products on {}, fma-f32 peak {:.0f} GFLOPS on {} threads\n",
+             grouped(trainer_.table().size()), trainer_.kernel().name(), peak * 1e-9,
+             program_.executor().workers());
+        train(peak);
+        save();
+        const auto model = finished_model();
+        expect(io::write_safetensors_model(path_of(options_.out), model));
+        say("wrote {} after step {}: loss {:.4f} nats\n", options_.out, trainer_.steps_done(), loss_);
+        program_.write_json("train/1", {{"out", options_.out},
+                                        {"parameters", trainer_.table().size()},
+                                        {"steps", trainer_.steps_done()},
+                                        {"documents", data_.documents_seen()},
+                                        {"tokens", tokens_},
+                                        {"seconds", seconds_},
+                                        {"tokens_per_second", rate()},
+                                        {"loss", loss_},
+                                        {"kernel", trainer_.kernel().name()},
+                                        {"peak_operations_per_second", peak},
+                                        {"peak_share", share(peak)},
+                                        {"threads", program_.executor().workers()}});
+        return Status::done;
+    }
+
+private:
+    static model::TrainingOptions training_options(const Options& options) {
+        model::TrainingOptions training;
+        training.schedule = {options.rate, 0.05, options.warmup, options.steps};
+        training.micro_batch = std::max<std::size_t>(2048, options.context);
+        training.seed = options.seed;
+        training.fallback = options.fallback;
+        return training;
+    }
+
+    [[nodiscard]] double rate() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
+    [[nodiscard]] double share(double peak) const {
+        return rate() * model::training_operations(trainer_.table()) / peak;
+    }
+
+    void train(double peak) {
+        const auto start = Clock::now();
+        double saved_at = 0, reported_at = 0;
+        Progress progress("training");
+        while (trainer_.steps_done() < options_.steps) {
+            const auto step_start = Clock::now();
+            const auto report = expect(trainer_.step(data_.next(options_.batch_tokens)));
+            seconds_ += seconds_since(step_start);
+            tokens_ += report.tokens;
+            loss_ = loss_ == 0 ? report.loss : 0.98 * loss_ + 0.02 * report.loss;
+            const double elapsed = seconds_since(start);
+            const double left = rate() > 0 ? static_cast<double>(options_.steps - report.step) *
+                                                 static_cast<double>(options_.batch_tokens) / rate()
+                                           : 0;
+            progress.update(report.step, options_.steps,
+                            fmt::format("loss {:.3f}, {:.0f} tokens/s", loss_, rate()));
+            if (elapsed - reported_at > 60.0 * static_cast<double>(options_.report_minutes)) {
+                reported_at = elapsed;
+                progress.clear();
+                note(
+                    "step {} of {}: loss {:.4f}, gradient {:.2f}, {:.0f} tokens/s ({:.2f} of the peak), {} "
+                    "left\n",
+                    report.step, options_.steps, loss_, report.gradient_norm, rate(), share(peak),
+                    time_left(left));
+                if (options_.items > 0) note("    {}\n", scores_text(scores()));
+            }
+            if (elapsed - saved_at > 60) {
+                saved_at = elapsed;
+                save();
+            }
+            if (options_.minutes > 0 && elapsed > 60.0 * static_cast<double>(options_.minutes)) break;
+        }
+    }
+
+    void save() const {
+        if (!options_.checkpoint.empty())
+            expect(trainer_.save(path_of(options_.checkpoint), data_.documents_seen()));
+    }
+
+    [[nodiscard]] io::ModelFile finished_model() const {
+        io::ModelFile model = expect(trainer_.model(Scalar::f16));
+        model.metadata = {{"fewbit_corpus_seed", std::to_string(options_.corpus_seed)},
+                          {"training_steps", std::to_string(trainer_.steps_done())}};
+        return model;
+    }
+
+    [[nodiscard]] std::vector<evaluate::BehaviourScore> scores() {
+        const auto transformer =
+            make_transformer(expect(trainer_.model(Scalar::f32)), {exact_activations(), options_.fallback},
+                             program_.context());
+        return expect(evaluate::measure_behaviours(
+            transformer, tokenizer_, {.items = options_.items, .teacher_forced = true}, program_.context()));
+    }
+
+    const Options& options_;
+    Program& program_;
+    model::Tokenizer tokenizer_;
+    model::Trainer trainer_;
+    TrainingData data_;
+    std::size_t tokens_ = 0;
+    double seconds_ = 0, loss_ = 0;
+};
+
+}  // namespace
+
+void add_train(CLI::App& app, Program& program) {
+    auto options = std::make_shared<Options>();
+    CLI::App* command = program.add(app, "train", "Train a small model on the synthetic corpus",
+                                    [=, &program] { return Training(*options, program).run(); });
+    command->add_option("-o,--out", options->out, "The model, f16, as safetensors")
+        ->required()
+        ->type_name("FILE");
+    command
+        ->add_option("--checkpoint", options->checkpoint,
+                     "Saved once a minute; continued from where it exists")
+        ->type_name("FILE");
+    add_count(*command, "--steps", options->steps, "Steps in all, those of the checkpoint included", 1)
+        ->default_str("10000");
+    add_count(*command, "--minutes", options->minutes,
+              "Stop after so many, to be continued; 0: at the last step");
+    add_count(*command, "--batch-tokens", options->batch_tokens, "Predictions of a step", 1)
+        ->default_str("8192");
+    command->add_option("--learning-rate", options->rate, "The highest")
+        ->type_name("R")
+        ->capture_default_str();
+    add_count(*command, "--warmup", options->warmup, "Steps until it is reached", 1)->default_str("200");
+    command
+        ->add_option("--prompt-weight", options->prompt_weight,
+                     "What a prompt's token counts, which cannot be foreseen, beside 1 of an answer's")
+        ->check(CLI::Range(0.0, 1.0))
+        ->type_name("W")
+        ->capture_default_str();
+    add_count(*command, "--seed", options->seed, "Of the initial weights")->default_str("1");
+    add_count(*command, "--corpus-seed", options->corpus_seed, "Of the documents")->default_str("1");
+    add_count(*command, "--dim", options->dim, "Embedding length", 2, 65536)->default_str("256");
+    add_count(*command, "--hidden", options->hidden, "Feed-forward length", 1, 65536)->default_str("512");
+    add_count(*command, "--layers", options->layers, "Blocks", 1, 1024)->default_str("4");
+    add_count(*command, "--heads", options->heads, "Query heads", 1, 1024)->default_str("8");
+    add_count(*command, "--kv-heads", options->kv_heads, "Key-value heads", 1, 1024)->default_str("4");
+    add_count(*command, "--context", options->context, "Longest sequence", evaluate::longest_corpus_document,
+              65536)
+        ->default_str("512");
+    add_count(*command, "--report-minutes", options->report_minutes, "Between lines of report")
+        ->default_str("5");
+    add_count(*command, "--items", options->items, "Held-out items of each behaviour in a report; 0: none")
+        ->default_str("200");
+    add_fallback(*command, options->fallback);
+}
+
+}  // namespace fewbit::cli
