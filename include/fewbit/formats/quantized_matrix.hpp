@@ -135,7 +135,9 @@ public:
             const int z = zero(r, g);
             codes.unpack(r, first + i, {block, count});
             for (std::size_t j = 0; j < count; ++j) {
-                const float product = s * static_cast<float>(block[j] - z);
+                // Exact in double, then rounded once: a product of floats could be fused with the sum by
+                // compilers that may (users of the headers choose their own flags).
+                const auto product = static_cast<float>(static_cast<double>(s) * (block[j] - z));
                 out[i + j] = format_.offset == Offset::real ? product + o : product;
             }
             i += count;
