@@ -54,6 +54,16 @@ public:
         for (const ActivationFormat& wanted : options_.activations) {
             const ActivationFormat activations = format.is_float() ? exact_activations() : wanted;
             if (format.is_float() && &wanted != &options_.activations.front()) continue;
+            if (activations.element == ActivationElement::int8 &&
+                activations.granularity == Granularity::tensor) {
+                // The verifier multiplies a few rows of x, and one grid for all rows is not theirs.
+                refused_.push_back(
+                    fmt::format("{} activations share one grid among the rows that are timed "
+                                "together; a few of those rows cannot be verified alone",
+                                name(activations)));
+                say("\n{}\n", refused_.back());
+                continue;
+            }
             const MatmulQuery query{format, activations, 1, shape.n, shape.k, options_.fallback};
             if (const auto kernel = select_kernel(query); !kernel) {
                 const std::string why =

@@ -74,10 +74,12 @@ std::vector<Kernel> MatmulCase::kernels(const ActivationFormat& activations, std
 const PackedMatrix& MatmulCase::packed(Layout layout, std::size_t index, ExecutionContext context) {
     std::vector<PackedMatrix>& copies = packed_[layout];
     index %= copies_;
+    ActivationFormat any = int8_row_activations();  // one packing serves all activations, asymmetric ones too
+    any.asymmetric = true;
     while (copies.size() <= index)
         // Layout::rows shares bytes with its source, so every copy but the first needs a source of its own.
-        copies.push_back(expect(
-            pack(layout == Layout::rows && !copies.empty() ? copy_of(weights_) : weights_, layout, context)));
+        copies.push_back(expect(pack(layout == Layout::rows && !copies.empty() ? copy_of(weights_) : weights_,
+                                     layout, context, any)));
     return copies[index];
 }
 

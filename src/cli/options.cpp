@@ -13,6 +13,11 @@ T accepted(const std::string& option, Result<T> parsed) {
     return *std::move(parsed);
 }
 
+const char* activation_grammar(StaticActivations ranges) {
+    return ranges == StaticActivations::refused ? "int<2..8>-<row|g<n>|tensor>[-asym]"
+                                                : "int<2..8>-<row|g<n>|tensor>[-asym][-static]";
+}
+
 }  // namespace
 
 std::size_t parse_count(const std::string& option, const std::string& text, std::size_t least,
@@ -62,32 +67,46 @@ CLI::Option* add_formats(CLI::App& command, const std::string& option, std::vect
         ->type_name("FORMAT,...");
 }
 
-CLI::Option* add_activations(CLI::App& command, ActivationFormat& activations) {
+ActivationFormat parse_activations(const std::string& option, const std::string& name,
+                                   StaticActivations ranges) {
+    const ActivationFormat format = accepted(option, parse_activation_format(name));
+    if (format.is_static && ranges == StaticActivations::refused)
+        throw CLI::ValidationError(
+            option, fmt::format("'{}' needs the ranges of every layer's inputs, and this command does not "
+                                "calibrate them; formats without -static find theirs in x",
+                                name));
+    return format;
+}
+
+CLI::Option* add_activations(CLI::App& command, ActivationFormat& activations, StaticActivations ranges) {
     return command
         .add_option_function<std::string>(
             "--activations",
-            [&activations](const std::string& name) {
-                activations = accepted("--activations", parse_activation_format(name));
+            [&activations, ranges](const std::string& name) {
+                activations = parse_activations("--activations", name, ranges);
             },
-            "How activations enter the products: f32 (exact), int8-row or int8-g<n>")
+            fmt::format("How activations enter the products: f32 (exact) or {}, as in int8-row, int8-g32",
+                        activation_grammar(ranges)))
         ->type_name("NAME")
         ->default_str(name(activations));
 }
 
-CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat>& activations) {
+CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat>& activations,
+                                 StaticActivations ranges) {
     std::string defaults;
     for (const ActivationFormat& format : activations)
         defaults += (defaults.empty() ? "" : ",") + name(format);
     return command
         .add_option_function<std::vector<std::string>>(
             "--activations",
-            [&activations](const std::vector<std::string>& names) {
+            [&activations, ranges](const std::vector<std::string>& names) {
                 activations.clear();
                 for (const std::string& name : names)
-                    activations.push_back(accepted("--activations", parse_activation_format(name)));
+                    activations.push_back(parse_activations("--activations", name, ranges));
             },
-            "How activations enter the products: f32 (exact), int8-row or int8-g<n>; float weights always "
-            "take f32")
+            fmt::format("How activations enter the products: f32 (exact) or {}, as in int8-row, int8-g32; "
+                        "float weights always take f32",
+                        activation_grammar(ranges)))
         ->delimiter(',')
         ->type_name("NAME,...")
         ->default_str(defaults);

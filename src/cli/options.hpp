@@ -26,10 +26,18 @@ CLI::Option* add_format(CLI::App& command, const std::string& option, std::optio
 /// The same for a list: separated by commas or given several times.
 CLI::Option* add_formats(CLI::App& command, const std::string& option, std::vector<Format>& formats,
                          const std::string& description);
+/// Whether a command finds the ranges that static activations need (pipeline/static_ranges.hpp). Where it
+/// does not, their names are refused.
+enum class StaticActivations : std::uint8_t { refused, calibrated };
+/// The format that `name` stands for; otherwise CLI11's error with the reason.
+[[nodiscard]] ActivationFormat parse_activations(const std::string& option, const std::string& name,
+                                                 StaticActivations ranges);
 /// --activations NAME; `activations` holds the default, which the help shows.
-CLI::Option* add_activations(CLI::App& command, ActivationFormat& activations);
+CLI::Option* add_activations(CLI::App& command, ActivationFormat& activations,
+                             StaticActivations ranges = StaticActivations::refused);
 /// The same for a list: separated by commas or given several times.
-CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat>& activations);
+CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat>& activations,
+                                 StaticActivations ranges = StaticActivations::refused);
 /// --fallback refuse|allow; `fallback` holds the default, which the help shows.
 CLI::Option* add_fallback(CLI::App& command, Fallback& fallback);
 

@@ -1,6 +1,7 @@
 // Making a Transformer out of a ModelFile: everything is checked here, so that running need not.
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "fewbit/core/checked.hpp"
@@ -71,7 +72,15 @@ Result<Transformer> Transformer::create(const io::ModelFile& file, const ModelOp
                                 std::size_t k) -> Result<Layer> {
         const auto linear = find_linear(file, source, n, k);
         if (!linear) return Unexpected{linear.error()};
-        auto packed = PackedLinear::create(**linear, options.activations, options.fallback, context);
+        std::optional<StaticRange> range;
+        if (const auto found = options.static_ranges.find(name); found != options.static_ranges.end())
+            range = found->second;
+        const ActivationFormat& activations = options.activations;
+        if (activations.element == ActivationElement::int8 && activations.is_static && !range &&
+            !(*linear)->weights.format().is_float())
+            return fail(ErrorKind::bad_input, "layer '", name, "' has no range for ",
+                        fewbit::name(activations), " activations; calibration finds them");
+        auto packed = PackedLinear::create(**linear, activations, options.fallback, context, range);
         if (!packed) return Unexpected{std::move(packed).error().within(name)};
         return Layer{name, *std::move(packed)};
     };

@@ -68,6 +68,23 @@ inline std::vector<ActivationFormat> contract_activations() {
             int8_group_activations(128)};
 }
 
+/// Any other activation format: bits, what shares a grid, zero points, static ranges.
+inline ActivationFormat draw_activation_format(Draw& draw) {
+    static const std::vector<std::size_t> groups{8, 12, 32, 128};
+    ActivationFormat format = int8_row_activations();
+    format.bits = draw.below(3) == 0 ? 8 : 2 + static_cast<int>(draw.below(7));
+    const std::size_t kind = draw.below(8);
+    if (kind == 0) {
+        format.granularity = Granularity::group;
+        format.group = draw.pick(groups);
+    } else {
+        format.granularity = kind < 4 ? Granularity::channel : Granularity::tensor;
+        format.asymmetric = draw.below(3) != 0;
+        format.is_static = kind >= 6;
+    }
+    return format;
+}
+
 struct Shape {
     std::size_t m, n, k;
 };
@@ -158,6 +175,14 @@ inline void draw_activations(MatrixView<float> x, Draw& draw) {
                       : kind == 1 ? (draw.below(2) == 0 ? size : -size)
                                   : size * draw.uniform();
     }
+}
+
+/// A static range for x: half to one and a half times what x spans, on each side.
+inline StaticRange draw_range(MatrixView<const float> x, Draw& draw) {
+    StaticRange range;
+    for (std::size_t m = 0; m < x.rows; ++m)
+        for (const float value : x.row(m)) range = {std::min(range.min, value), std::max(range.max, value)};
+    return {range.min * (1.0f + 0.5f * draw.uniform()), range.max * (1.0f + 0.5f * draw.uniform())};
 }
 
 }  // namespace fewbit::testing

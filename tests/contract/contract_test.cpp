@@ -6,11 +6,13 @@
 // |bias| (reference::matmul returns it); any order of summation errs by at most (T + c) u S / (1 - (T + c)
 // u). f32 activations: T = K, c = 4 (dequantization rounds up to three times, the bias once). int8: the
 // integer sums are exact; T = pieces between two scales, c = 6, doubled for a real offset, which adds a term
-// per piece.
+// per piece. Asymmetric int8: S counts |code| + |zero|; the correction adds one rounding to f32, and those of
+// its doubles, groups * 2^-53, are less than another: c = 8.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -30,7 +32,7 @@ double tolerance(const Format& format, const ActivationFormat& activations, std:
     if (activations.element == ActivationElement::int8) {
         const double pieces =
             static_cast<double>(format.groups_per_row(k) + activations.groups_per_row(k) + k / 1024);
-        terms = (format.offset == Offset::real ? 2 : 1) * pieces + 6;
+        terms = (format.offset == Offset::real ? 2 : 1) * pieces + (activations.asymmetric ? 8 : 6);
     }
     const double error = terms * 0x1p-24;
     return error / (1 - error) * magnitude + static_cast<double>(k + 1) * 0x1p-149;
@@ -44,21 +46,28 @@ std::string run_case(const KernelInfo& info, const Format& format, const Activat
     const bool at_start = draw.below(2) == 0;
     GuardedMatrix x(shape.m, shape.k, draw.below(3), at_start);
     draw_activations(x.view, draw);
+    if (activations.asymmetric) {
+        const float shift = 4.0f * draw.uniform();
+        for (std::size_t m = 0; m < shape.m; ++m)
+            for (float& value : x.view.row(m)) value += shift;
+    }
+    std::optional<StaticRange> range;
+    if (activations.is_static) range = draw_range(x.view, draw);
     Guarded bias_memory(shape.n * sizeof(float), at_start);
     for (std::size_t n = 0; n < shape.n; ++n) bias_memory.as<float>()[n] = draw.uniform();
     const std::span<const float> bias{bias_memory.as<float>(), draw.below(2) == 0 ? shape.n : 0};
 
-    auto packed = pack(w, kernel.layout());
+    auto packed = pack(w, kernel.layout(), {}, activations);
     if (!packed) return packed.error().message;
     std::vector<double> magnitudes;
-    const std::vector<double> truth = reference::matmul(x.view, w, activations, bias, &magnitudes);
+    const std::vector<double> truth = reference::matmul(x.view, w, activations, bias, &magnitudes, range);
 
     std::vector<std::uint32_t> first_bits;
     for (const std::size_t lanes : {1, 3}) {
         static ThreadPool pool(3);
         GuardedMatrix y(shape.m, shape.n, draw.below(3), at_start);
         const ExecutionContext context = lanes == 1 ? ExecutionContext{} : ExecutionContext{pool};
-        auto report = matmul(kernel, x.view, *packed, y.view, bias, context);
+        auto report = matmul(kernel, x.view, *packed, y.view, bias, context, range);
         if (!report) return report.error().message;
         if (report->kernel != info.name) return text("the report names ", report->kernel);
         std::vector<std::uint32_t> bits;
@@ -102,7 +111,20 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
     for (const KernelInfo& info : kernel_catalog()) {
         std::size_t run = 0, number = 0;
         std::map<std::string, std::size_t> skipped;
-        for (const Format& format : formats)
+        const auto run_one = [&](const Format& format, const ActivationFormat& x, Draw& draw) {
+            const Shape shape = draw_shape(draw);
+            const MatmulQuery query{format, x, shape.m, shape.n, shape.k, Fallback::allow};
+            if (auto why = refusal(info, query); !why.empty()) {
+                ++skipped[why];
+                return;
+            }
+            const std::string failure = run_case(info, format, x, shape, draw);
+            ++run;
+            if (!failure.empty())
+                FAIL(info.name << ", weights " << name(format) << ", activations " << name(x) << ", m "
+                               << shape.m << ", n " << shape.n << ", k " << shape.k << ": " << failure);
+        };
+        for (const Format& format : formats) {
             for (const ActivationFormat& x : activations) {
                 ++number;
                 if (format.is_float() && x.element == ActivationElement::int8) continue;  // no such product
@@ -112,20 +134,18 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
                 for (std::size_t i = 0; i < (format.is_float() ? 100 * repeats : repeats); ++i) {
                     Draw draw(seed * 1000003 + number * 1009 + i);
                     if (sampled && draw.below(4) != 0) continue;
-                    const Shape shape = draw_shape(draw);
-                    const MatmulQuery query{format, x, shape.m, shape.n, shape.k, Fallback::allow};
-                    if (auto why = refusal(info, query); !why.empty()) {
-                        ++skipped[why];
-                        continue;
-                    }
-                    const std::string failure = run_case(info, format, x, shape, draw);
-                    ++run;
-                    if (!failure.empty())
-                        FAIL(info.name << ", weights " << name(format) << ", activations " << name(x)
-                                       << ", m " << shape.m << ", n " << shape.n << ", k " << shape.k << ": "
-                                       << failure);
+                    run_one(format, x, draw);
                 }
             }
+            // Fewer bits, zero points, grids of tensors and static ranges do not reach the kernels: a sample.
+            if (format.is_float() || info.activations != ActivationElement::int8) continue;
+            for (std::size_t i = 0; i < (repeats + 1) / 2; ++i) {
+                Draw draw(seed * 1000003 + number * 1009 + 500 + i);
+                if (sampled && draw.below(4) != 0) continue;
+                const ActivationFormat x = draw_activation_format(draw);
+                run_one(format, x, draw);
+            }
+        }
         std::printf("%-26s %6zu cases%s\n", std::string(info.name).c_str(), run, sampled ? " (sample)" : "");
         for (const auto& [why, count] : skipped)
             std::printf("    passed over %6zu: %s\n", count, why.c_str());
@@ -140,9 +160,10 @@ TEST_CASE("large products: several panels, long groups, and K at the bound of in
     for (const KernelInfo& info : kernel_catalog())
         for (const char* weights : {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym",
                                     "int8-tensor-fzero", "int3-channel", "f32"})
-            for (const char* x : {"f32", "int8-row", "int8-g32"}) {
+            for (const char* x : {"f32", "int8-row", "int8-g32", "int8-tensor-asym"}) {
                 const Format format = *parse_format(weights);
                 const ActivationFormat activations = *parse_activation_format(x);
+                if (activations.asymmetric && format.granularity == Granularity::group) continue;  // time
                 for (const Shape shape : {Shape{70, 100, 4096}, Shape{2, 17, max_int32_products},
                                           Shape{1, 16, max_int32_products + 8}, Shape{3, 9, 70001}}) {
                     if (!refusal(info, {format, activations, shape.m, shape.n, shape.k, Fallback::allow})

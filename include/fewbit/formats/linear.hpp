@@ -26,6 +26,17 @@ struct InputTransform {
     [[nodiscard]] bool empty() const noexcept { return channel_scales.empty() && permutation.empty(); }
 };
 
+/// T(x) of x (M, K). Precondition: the transform is for K channels.
+[[nodiscard]] inline Matrix transformed(const InputTransform& transform, MatrixView<const float> x) {
+    Matrix out(x.rows, x.cols);
+    for (std::size_t m = 0; m < x.rows; ++m)
+        for (std::size_t k = 0; k < x.cols; ++k) {
+            const float value = x(m, transform.permutation.empty() ? k : transform.permutation[k]);
+            out(m, k) = transform.channel_scales.empty() ? value : value / transform.channel_scales[k];
+        }
+    return out;
+}
+
 /// Input channels that stay in floating point (outliers), outside the transform's order: indices into x
 /// itself.
 struct FloatColumns {

@@ -26,17 +26,27 @@ namespace fewbit::inline v0 {
 class PackedLinear {
 public:
     /// Chooses a kernel for `linear` with `activations` (float weights always take f32) and packs.
-    /// Layout::rows shares the bytes of the weights. Error: the message of select_kernel, a transform that
-    /// does not fit K, no memory.
+    /// Layout::rows shares the bytes of the weights. `range`: what T(x) spans, for static activations; no
+    /// others look at it. Error: the message of select_kernel, a transform that does not fit K, static
+    /// activations without a range or with one that is none, no memory.
     [[nodiscard]] static Result<PackedLinear> create(const Linear& linear,
                                                      const ActivationFormat& activations, Fallback fallback,
-                                                     ExecutionContext context = {}) {
+                                                     ExecutionContext context = {},
+                                                     const std::optional<StaticRange>& range = {}) {
         if (auto valid = check(linear); !valid) return Unexpected{std::move(valid).error()};
         auto main = Product::create(linear.weights,
                                     linear.weights.format().is_float() ? exact_activations() : activations,
                                     fallback, context);
         if (!main) return Unexpected{std::move(main).error()};
         PackedLinear packed(*std::move(main));
+        if (const ActivationFormat& used = packed.kernel().activations();
+            used.element == ActivationElement::int8 && used.is_static) {
+            if (!range)
+                return fail(ErrorKind::bad_input, "a layer of ", linear.n(), " x ", linear.k(), " with ",
+                            name(used), " activations needs the range of its inputs");
+            if (auto grid = static_grid(*range, used); !grid) return Unexpected{std::move(grid).error()};
+            packed.range_ = range;
+        }
         packed.transform_ = linear.transform;
         packed.bias_ = linear.bias;
         if (!linear.columns.empty()) {
@@ -60,7 +70,8 @@ public:
     /// Whether both want x transformed and packed in the same way.
     [[nodiscard]] bool reads_like(const PackedLinear& other) const noexcept {
         return k() == other.k() && kernel().activations() == other.kernel().activations() &&
-               sum_group() == other.sum_group() && transform_.permutation == other.transform_.permutation &&
+               sum_group() == other.sum_group() && range_ == other.range_ &&
+               transform_.permutation == other.transform_.permutation &&
                transform_.channel_scales == other.transform_.channel_scales;
     }
 
@@ -86,16 +97,10 @@ public:
                         x.cols, " inputs");
         Input input;
         if (!transform_.empty()) {
-            input.transformed = Matrix(x.rows, x.cols);
-            for (std::size_t m = 0; m < x.rows; ++m)
-                for (std::size_t i = 0; i < x.cols; ++i) {
-                    const float value = x(m, transform_.permutation.empty() ? i : transform_.permutation[i]);
-                    input.transformed(m, i) =
-                        transform_.channel_scales.empty() ? value : value / transform_.channel_scales[i];
-                }
+            input.transformed = transformed(transform_, x);
             x = std::as_const(input.transformed).view();
         }
-        auto packed = pack_activations(x, kernel(), main_.weights, context);
+        auto packed = pack_activations(x, kernel(), main_.weights, context, range_);
         if (!packed) return Unexpected{std::move(packed).error()};
         input.packed = *std::move(packed);
         return input;
@@ -132,7 +137,7 @@ private:
             const auto kernel =
                 select_kernel({weights.format(), activations, 1, weights.n(), weights.k(), fallback});
             if (!kernel) return unexpected(kernel.error().kind, kernel.error().message);
-            auto packed = pack(weights, kernel->layout(), context);
+            auto packed = pack(weights, kernel->layout(), context, activations);
             if (!packed) return Unexpected{std::move(packed).error()};
             return Product{*kernel, *std::move(packed)};
         }
@@ -174,6 +179,7 @@ private:
     std::optional<Product> columns_;
     std::vector<std::uint32_t> channels_;
     InputTransform transform_;
+    std::optional<StaticRange> range_;  ///< of T(x), with static activations
     std::vector<float> bias_;
 };
 

@@ -2,11 +2,15 @@
 //
 //   auto kernel = select_kernel({.weights = q.format(), .activations = int8_group_activations(32), .m = M, .n
 //   = N, .k = K}); auto packed = pack(q, kernel->layout()); auto report = matmul(*kernel, x, *packed, y);
+//
+// Asymmetric activations x = s (q - z): kernels see q, and y -= s z sum_k w[n][k] follows in double, rounded
+// once. (Pack the weights with pack(q, layout, context, activations), which keeps those sums.)
 #pragma once
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -30,14 +34,30 @@ struct RunReport {
 };
 
 /// Quantizes and arranges x (M, K) for products of `kernel` with `w` and with every matrix of the same format
-/// and K.
-[[nodiscard]] inline Result<PackedActivations> pack_activations(MatrixView<const float> x,
-                                                                const Kernel& kernel, const PackedMatrix& w,
-                                                                ExecutionContext context = {}) {
+/// and K. `range`: of static activations.
+[[nodiscard]] inline Result<PackedActivations> pack_activations(
+    MatrixView<const float> x, const Kernel& kernel, const PackedMatrix& w, ExecutionContext context = {},
+    const std::optional<StaticRange>& range = {}) {
     const std::size_t sum_group =
         std::min(w.format().group_elements(w.k()), kernel.activations().group_elements(w.k()));
-    return pack_activations(x, kernel.activations(), sum_group, context);
+    return pack_activations(x, kernel.activations(), sum_group, context, range);
 }
+
+namespace detail {
+
+/// y[m][n] -= scale[m] * zero[m] * row_sum[n] in a part of y. Every element is changed once, by itself.
+inline void subtract_zero_points(const PackedActivations& x, std::span<const double> row_sums,
+                                 const OutputView& y, const Rectangle& part) noexcept {
+    for (std::size_t m = part.m_begin; m < part.m_end; ++m) {
+        if (x.zeros()[m] == 0) continue;
+        const double factor = static_cast<double>(x.view().scales[m]) * x.zeros()[m];
+        float* row = y.values + m * y.stride_elements;
+        for (std::size_t n = part.n_begin; n < part.n_end; ++n)
+            row[n] = static_cast<float>(static_cast<double>(row[n]) - factor * row_sums[n]);
+    }
+}
+
+}  // namespace detail
 
 /// y (M, N) = x * W^T + bias. The bits of y do not depend on the number of threads. Error: shapes that do not
 /// fit, a layout or activation format that the kernel does not read, no memory.
@@ -69,8 +89,14 @@ struct RunReport {
         return fail(ErrorKind::bad_input, "x was packed with sums over ", x.sum_group_elements(),
                     " elements; weights of ", name(w.format()), " need ", needed_sums);
 
-    const RunReport report{kernel.name(),        kernel.isa(),   x.format(),
-                           kernel.is_fallback(), w.size_bytes(), x.size_bytes()};
+    if (!x.zeros().empty() && w.row_sums().size() != w.n())
+        return fail(ErrorKind::bad_input, "the weights were packed without row sums; pack them for ",
+                    name(x.format()), " activations");
+
+    const std::size_t row_sum_bytes = x.zeros().empty() ? 0 : w.n() * sizeof(double);
+    const RunReport report{
+        kernel.name(), kernel.isa(), x.format(), kernel.is_fallback(), w.size_bytes() + row_sum_bytes,
+        x.size_bytes()};
     if (y.rows == 0 || y.cols == 0) return report;
     if (w.k() == 0) {
         for (std::size_t m = 0; m < y.rows; ++m)
@@ -84,16 +110,21 @@ struct RunReport {
     if (scratch_bytes != 0 && !scratch)
         return fail(ErrorKind::out_of_memory, "no memory for ", scratch_bytes,
                     " bytes of scratch space of kernel ", kernel.name());
-    detail::run_split(code, call, scratch.get(), context);
+    if (x.zeros().empty())
+        detail::run_split(code, call, scratch.get(), context);
+    else
+        detail::run_split(code, call, scratch.get(), context, [&](const Rectangle& part) {
+            detail::subtract_zero_points(x, w.row_sums(), call.y, part);
+        });
     return report;
 }
 
 /// The same from float x (M, K), packed for this one product.
 [[nodiscard]] inline Result<RunReport> matmul(const Kernel& kernel, MatrixView<const float> x,
                                               const PackedMatrix& w, MatrixView<float> y,
-                                              std::span<const float> bias = {},
-                                              ExecutionContext context = {}) {
-    auto packed = pack_activations(x, kernel, w, context);
+                                              std::span<const float> bias = {}, ExecutionContext context = {},
+                                              const std::optional<StaticRange>& range = {}) {
+    auto packed = pack_activations(x, kernel, w, context, range);
     if (!packed) return Unexpected{std::move(packed).error()};
     return matmul(kernel, *packed, w, y, bias, context);
 }

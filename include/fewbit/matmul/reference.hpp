@@ -2,7 +2,9 @@
 // tested against it; it shares with them only the definition of formats.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "fewbit/formats/activation_format.hpp"
@@ -22,26 +24,70 @@ namespace fewbit::inline v0::reference {
            static_cast<double>(w.offset(n, g));
 }
 
-/// Row m of x (M, K) as the activation format represents it (formats/activation_format.hpp).
-[[nodiscard]] inline std::vector<double> activations(MatrixView<const float> x, std::size_t m,
-                                                     const ActivationFormat& format) {
-    std::vector<double> row(x.row(m).begin(), x.row(m).end());
-    if (format.element == ActivationElement::f32) return row;
+/// x (M, K) as an activation format represents it (formats/activation_format.hpp).
+struct Activations {
+    std::vector<double> values;  ///< (M, K)
+    std::vector<double> sizes;   ///< (M, K) |scale| (|code| + |zero|): what kernels add up, zero points apart
+};
+
+/// `range`: of a static format, finite and not reversed.
+[[nodiscard]] inline Activations activations(MatrixView<const float> x, const ActivationFormat& format,
+                                             const std::optional<StaticRange>& range = {}) {
+    Activations out;
+    out.values.resize(x.rows * x.cols);
+    out.sizes.resize(x.rows * x.cols);
+    const bool exact = format.element == ActivationElement::f32;
+    const bool tensor = !exact && format.granularity == Granularity::tensor;
     const std::size_t group = format.group_elements(x.cols);
-    for (std::size_t begin = 0; begin < row.size(); begin += group) {
-        const std::size_t end = std::min(begin + group, row.size());
-        double largest = 0;
-        for (std::size_t k = begin; k < end; ++k)
-            largest = std::isfinite(row[k]) ? std::max(largest, std::fabs(row[k])) : NAN;
-        const float scale = static_cast<float>(largest) / 127.0f;
-        for (std::size_t k = begin; k < end; ++k) {
-            const float quotient = static_cast<float>(row[k]) / scale;
-            const double code =
-                std::fmin(127.0, std::fmax(-127.0, std::nearbyint(static_cast<double>(quotient))));
-            row[k] = scale == 0.0f ? 0.0 : std::isnan(scale) ? NAN : static_cast<double>(scale) * code;
+    const double most = std::ldexp(1.0, format.bits - 1) - 1;
+    const double least = format.asymmetric && format.bits < 8 ? -most - 1 : -most;
+    for (std::size_t m = 0; m < x.rows; ++m)
+        for (std::size_t begin = 0; begin < x.cols; begin += group) {
+            const std::size_t end = std::min(begin + group, x.cols);
+            if (exact) {
+                for (std::size_t k = begin; k < end; ++k) {
+                    out.values[m * x.cols + k] = static_cast<double>(x(m, k));
+                    out.sizes[m * x.cols + k] = std::fabs(static_cast<double>(x(m, k)));
+                }
+                continue;
+            }
+            // The elements whose range counts: of the group, the row or all of x; of a static format the
+            // row's elements are looked at only to find what is not finite.
+            double low = 0, high = 0;
+            bool finite = true;
+            const bool everything = tensor && !format.is_static;
+            for (std::size_t r = everything ? 0 : m; r < (everything ? x.rows : m + 1); ++r)
+                for (std::size_t k = begin; k < end; ++k) {
+                    const auto value = static_cast<double>(x(r, k));
+                    finite = finite && std::isfinite(value);
+                    low = std::fmin(low, value);
+                    high = std::fmax(high, value);
+                }
+            if (format.is_static && range) {
+                low = std::fmin(0.0, static_cast<double>(range->min));
+                high = std::fmax(0.0, static_cast<double>(range->max));
+            }
+            float scale = format.asymmetric
+                              ? static_cast<float>((high - low) / (most - least))
+                              : static_cast<float>(std::fmax(-low, high)) / static_cast<float>(most);
+            if (format.is_static && scale == 0.0f && low != high) scale = 0x1p-149f;
+            const double zero =
+                format.asymmetric && scale > 0.0f
+                    ? std::fmin(most,
+                                std::fmax(least, least + std::nearbyint(-low / static_cast<double>(scale))))
+                    : 0.0;
+            for (std::size_t k = begin; k < end; ++k) {
+                const float quotient = x(m, k) / scale;
+                const double code =
+                    std::fmin(most, std::fmax(least, std::nearbyint(static_cast<double>(quotient)) + zero));
+                const double s = static_cast<double>(scale);
+                out.values[m * x.cols + k] = !finite ? NAN : scale == 0.0f ? 0.0 : s * (code - zero);
+                out.sizes[m * x.cols + k] = !finite         ? NAN
+                                            : scale == 0.0f ? 0.0
+                                                            : s * (std::fabs(code) + std::fabs(zero));
+            }
         }
-    }
-    return row;
+    return out;
 }
 
 /// |scale| * code + |offset|, or |w|: what roundings of a kernel that treats codes and offsets apart are
@@ -53,14 +99,15 @@ namespace fewbit::inline v0::reference {
            std::fabs(static_cast<double>(w.offset(n, g)));
 }
 
-/// y (M, N) = x * W^T + bias, row-major. `magnitudes`, if given, receives sum_k |x| |w| + |bias|: what the
-/// rounding errors of any order of summation are proportional to.
+/// y (M, N) = x * W^T + bias, row-major. `magnitudes`, if given, receives sum_k |x| |w| + |bias| (of
+/// asymmetric activations with |code| + |zero| for |code - zero|): what the rounding errors of any order of
+/// summation are proportional to. `range`: of static activations.
 [[nodiscard]] inline std::vector<double> matmul(MatrixView<const float> x, const QuantizedMatrix& w,
                                                 const ActivationFormat& format,
                                                 std::span<const float> bias = {},
-                                                std::vector<double>* magnitudes = nullptr) {
-    std::vector<std::vector<double>> rows;
-    for (std::size_t m = 0; m < x.rows; ++m) rows.push_back(activations(x, m, format));
+                                                std::vector<double>* magnitudes = nullptr,
+                                                const std::optional<StaticRange>& range = {}) {
+    const Activations read = activations(x, format, range);
     std::vector<double> y(x.rows * w.n());
     if (magnitudes != nullptr) magnitudes->assign(y.size(), 0.0);
     std::vector<double> weights(w.k()), sizes(w.k());
@@ -72,8 +119,8 @@ namespace fewbit::inline v0::reference {
         for (std::size_t m = 0; m < x.rows; ++m) {
             double sum = bias.empty() ? 0.0 : static_cast<double>(bias[n]), magnitude = std::fabs(sum);
             for (std::size_t k = 0; k < w.k(); ++k) {
-                sum += rows[m][k] * weights[k];
-                magnitude += std::fabs(rows[m][k]) * sizes[k];
+                sum += read.values[m * w.k() + k] * weights[k];
+                magnitude += read.sizes[m * w.k() + k] * sizes[k];
             }
             y[m * w.n() + n] = sum;
             if (magnitudes != nullptr) (*magnitudes)[m * w.n() + n] = magnitude;

@@ -41,9 +41,11 @@ struct Split {
 }
 
 /// Runs a call, all extents of which are at least 1. `scratch` has `lanes` parts of
-/// round_up(code.scratch_bytes, 64) bytes each.
+/// round_up(code.scratch_bytes, 64) bytes each. `finish(rectangle)` runs once for each part of y after the
+/// kernel has written it, on the same thread.
+template <class Finish>
 inline void run_split(const KernelCode& code, const KernelCall& call, std::byte* scratch,
-                      ExecutionContext context) {
+                      ExecutionContext context, Finish&& finish) {
     const std::size_t m = call.x.m, n = call.w.n;
     const std::size_t m_tiles = ceil_div(m, code.tile_m), n_tiles = ceil_div(n, code.tile_n);
     const Split split = split_product(m, n, code, context.workers());
@@ -55,7 +57,13 @@ inline void run_split(const KernelCode& code, const KernelCall& call, std::byte*
                              tn * n_tiles / split.n_tasks * code.tile_n,
                              std::min(n, (tn + 1) * n_tiles / split.n_tasks * code.tile_n)};
         code.run(call, part, scratch != nullptr ? scratch + lane * scratch_bytes : nullptr);
+        finish(part);
     });
+}
+
+inline void run_split(const KernelCode& code, const KernelCall& call, std::byte* scratch,
+                      ExecutionContext context) {
+    run_split(code, call, scratch, context, [](const Rectangle&) {});
 }
 
 }  // namespace fewbit::inline v0::detail

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,9 +27,15 @@
 namespace fewbit::inline v0::model {
 
 struct ModelOptions {
-    ActivationFormat activations;          ///< of layers with integer weights; float weights always take f32
+    /// Of layers with integer weights; float weights always take f32. Rows of one call share a dynamic tensor
+    /// grid, so with int<b>-tensor a token's result depends on the tokens that are evaluated with it, later
+    /// ones included; `row` and `-static` have no such effect.
+    ActivationFormat activations;
     Fallback fallback = Fallback::refuse;  ///< may generic kernels run
     std::size_t chunk_positions = 256;     ///< positions that are evaluated together; memory grows with it
+    /// For static activations: what each layer's transformed input spans, by the names of LayerObserver. See
+    /// pipeline/static_ranges.hpp. Other activations do not look at it.
+    std::map<std::string, StaticRange, std::less<>> static_ranges{};
 };
 
 /// A kernel, and the layers that it runs.
@@ -51,7 +58,8 @@ class Transformer {
 public:
     /// Chooses kernels and packs. f32 weights and everything of Layout::rows stay where the file has them
     /// (mapped); `file` itself may go. Errors: a shape that cannot be right, a layer that is missing or of
-    /// the wrong shape (both by name), and what select_kernel and pack refuse.
+    /// the wrong shape, or has no range although activations are static (all by name), and what select_kernel
+    /// and pack refuse.
     [[nodiscard]] FEWBIT_API static Result<Transformer> create(const io::ModelFile& file,
                                                                const ModelOptions& options,
                                                                ExecutionContext context = {});

@@ -1,9 +1,11 @@
 // PackedMatrix: a QuantizedMatrix in the layout that a kernel wants. It remembers which, and kernels refuse
 // another. Layout::rows shares the matrix's bytes; tile16 makes new ones, after which the source may go.
+// For asymmetric activations it also holds sum_k w[n][k], by which matmul() corrects for their zero points.
 #pragma once
 
 #include <bit>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "fewbit/core/executor.hpp"
@@ -21,15 +23,18 @@ public:
     [[nodiscard]] std::size_t n() const noexcept { return n_; }
     [[nodiscard]] std::size_t k() const noexcept { return k_; }
     [[nodiscard]] Layout layout() const noexcept { return layout_; }
-    /// Bytes that one product reads.
+    /// Bytes that one product reads, row sums aside.
     [[nodiscard]] std::size_t size_bytes() const noexcept {
         return source_.size_bytes() + stream_.size_bytes();
     }
+    /// (N) sums of the dequantized weights of each row; empty unless pack() was asked for them.
+    [[nodiscard]] std::span<const double> row_sums() const noexcept { return row_sums_.as<double>(); }
 
     /// As kernels see it; valid while this object lives.
     [[nodiscard]] WeightsView view() const noexcept;
 
-    friend Result<PackedMatrix> pack(const QuantizedMatrix&, Layout, ExecutionContext);
+    friend Result<PackedMatrix> pack(const QuantizedMatrix&, Layout, ExecutionContext,
+                                     const ActivationFormat&);
 
 private:
     Format format_;
@@ -38,6 +43,7 @@ private:
     Layout layout_ = Layout::rows;
     QuantizedMatrix source_;  // rows: all of it; tile16: only per-tensor parameters
     Tensor stream_;           // tile16
+    Tensor row_sums_;         // f64 (N)
 };
 
 inline WeightsView PackedMatrix::view() const noexcept {
@@ -146,17 +152,49 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
     }
 }
 
+/// sum_k w[row][k]. Codes of a group are summed as integers, so that only the scales round: 2^-53 per group.
+[[nodiscard]] inline double row_sum(const QuantizedMatrix& w, std::size_t row) noexcept {
+    double sum = 0;
+    std::uint8_t codes[256];
+    const std::size_t group = w.group_elements();
+    for (std::size_t begin = 0; begin < w.k(); begin += group) {
+        const std::size_t g = begin / group, end = std::min(begin + group, w.k());
+        std::int64_t centered = 0;
+        for (std::size_t i = begin; i < end; i += sizeof codes) {
+            const std::size_t count = std::min(sizeof codes, end - i);
+            w.codes.unpack(row, i, {codes, count});
+            for (std::size_t j = 0; j < count; ++j) centered += codes[j];
+        }
+        const auto elements = static_cast<std::int64_t>(end - begin);
+        centered -= elements * w.zero(row, g);
+        sum += static_cast<double>(w.scale(row, g)) * static_cast<double>(centered) +
+               static_cast<double>(w.offset(row, g)) * static_cast<double>(elements);
+    }
+    return sum;
+}
+
 }  // namespace detail
 
-/// Arranges a matrix for kernels that want `layout`. Peak memory: the packed bytes. Error: the layout cannot
-/// hold the format, or no memory.
+/// Arranges a matrix for kernels that want `layout`. `activations`: what it will be multiplied with; where
+/// they are asymmetric, row sums are kept too. Peak memory: the packed bytes. Error: the layout cannot hold
+/// the format, or no memory.
 [[nodiscard]] inline Result<PackedMatrix> pack(const QuantizedMatrix& matrix, Layout layout,
-                                               ExecutionContext context = {}) {
+                                               ExecutionContext context = {},
+                                               const ActivationFormat& activations = {}) {
     PackedMatrix packed;
     packed.format_ = matrix.format();
     packed.n_ = matrix.n();
     packed.k_ = matrix.k();
     packed.layout_ = layout;
+    if (activations.asymmetric && activations.element == ActivationElement::int8 &&
+        !matrix.format().is_float()) {
+        auto sums = Tensor::allocate(Scalar::f64, {matrix.n()});
+        if (!sums) return Unexpected{std::move(sums).error().within("row sums")};
+        double* const values = sums->as_mutable<double>().data();
+        context.parallel_for(
+            matrix.n(), [&](std::size_t row, std::size_t) { values[row] = detail::row_sum(matrix, row); });
+        packed.row_sums_ = *std::move(sums);
+    }
     if (layout == Layout::rows) {
         packed.source_ = matrix;
         return packed;
