@@ -65,6 +65,22 @@ void add_plan_options(CLI::App& command, PlanOptions& options, bool format_requi
         ->capture_default_str();
 }
 
+void add_outliers_option(CLI::App& command, PlanOptions& options) {
+    command
+        .add_option("--outliers", options.outliers,
+                    "Make outliers in the float models first, 1 % of the channels times F; what they compute "
+                    "stays the same")
+        ->type_name("F");
+}
+
+std::optional<pipeline::OutlierReport> make_outliers(io::ModelFile& model, const PlanOptions& options,
+                                                     const std::string& path) {
+    if (!options.outliers) return std::nullopt;
+    auto report = pipeline::add_outliers(model, *options.outliers);
+    if (!report) throw Failure(report.error().within(fmt::format("'{}'", path)).message);
+    return *std::move(report);
+}
+
 std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOptions& options) {
     std::vector<Override> overrides;
     for (const std::string& text : options.overrides) overrides.push_back(parse_override(text));

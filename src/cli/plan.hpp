@@ -7,6 +7,7 @@
 
 #include "fewbit/formats/format.hpp"
 #include "fewbit/io/model_file.hpp"
+#include "fewbit/pipeline/outliers.hpp"
 #include "fewbit/quantize/quantize.hpp"
 #include "src/cli/command.hpp"
 
@@ -18,9 +19,16 @@ struct PlanOptions {
     std::string method = "rtn";
     std::vector<std::string> overrides;  ///< REGEX=FORMAT
     std::string keep = "embed_tokens|lm_head";
+    std::optional<double> outliers;  ///< factor; only where there is an --outliers
 };
 /// --format, --method, --tensor-format, --keep.
 void add_plan_options(CLI::App& command, PlanOptions& options, bool format_required);
+/// --outliers, for commands that only measure: a file is not to carry made outliers on.
+void add_outliers_option(CLI::App& command, PlanOptions& options);
+/// Does to a float model what --outliers asks for, before anything is quantized; nothing without it. `path`
+/// names the model in messages.
+std::optional<pipeline::OutlierReport> make_outliers(io::ModelFile& model, const PlanOptions& options,
+                                                     const std::string& path);
 
 /// What was decided for one layer.
 struct PlannedLayer {

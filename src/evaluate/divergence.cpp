@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <mutex>
 #include <optional>
 #include <utility>
 
 #include "src/evaluate/windows.hpp"
+#include "src/evaluate/worst_list.hpp"
 
 namespace fewbit::inline v0::evaluate {
 namespace {
@@ -27,41 +28,11 @@ double share(std::size_t part, std::size_t whole) {
     return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
+double probability_of(int token, std::span<const float> logits, double normalizer) {
+    return std::exp(static_cast<double>(logits[static_cast<std::size_t>(token)]) - normalizer);
+}
+
 }  // namespace
-
-double quantile(std::span<const double> sorted, double q) noexcept {
-    if (sorted.empty()) return 0;
-    const double position = std::clamp(q, 0.0, 1.0) * static_cast<double>(sorted.size() - 1);
-    const auto below = static_cast<std::size_t>(position);
-    const double part = position - static_cast<double>(below);
-    // Without the test an infinite neighbour that has no weight would make a NaN.
-    if (part == 0 || sorted[below] == sorted[below + 1]) return sorted[below];
-    return sorted[below] + part * (sorted[below + 1] - sorted[below]);
-}
-
-Distribution distribution(std::span<const double> values) {
-    Distribution out;
-    if (values.empty()) return out;
-    double sum = 0;
-    bool nan = false;
-    for (const double value : values) {
-        sum += value;
-        nan = nan || std::isnan(value);
-    }
-    if (nan) {
-        constexpr double none = std::numeric_limits<double>::quiet_NaN();
-        return {none, none, none, none, none, none};
-    }
-    std::vector<double> sorted(values.begin(), values.end());
-    std::sort(sorted.begin(), sorted.end());
-    out.mean = sum / static_cast<double>(values.size());
-    out.median = quantile(sorted, 0.5);
-    out.p90 = quantile(sorted, 0.9);
-    out.p99 = quantile(sorted, 0.99);
-    out.p999 = quantile(sorted, 0.999);
-    out.max = sorted.back();
-    return out;
-}
 
 Result<Reference> Reference::create(const LogitSource& model, std::span<const Window> windows,
                                     std::size_t budget_bytes, ExecutionContext context,
@@ -79,25 +50,15 @@ Result<Reference> Reference::create(const LogitSource& model, std::span<const Wi
     }
     const auto kept = out.logits_.as_mutable<float>();
     std::vector<double> nll(count);
-    const auto read = [&](const Window& window, std::size_t first, ExecutionContext inner) -> Result<void> {
-        auto reader = detail::WindowReader::start(model, window, inner);
-        if (!reader) return Unexpected{std::move(reader).error()};
-        for (std::size_t at = 0; at < window.predictions();) {
-            const auto logits = reader->next();
-            if (!logits) return Unexpected{logits.error()};
-            for (std::size_t r = 0; r < logits->rows; ++r, ++at) {
-                const auto row = logits->row(r);
-                const int word = window.tokens[at + 1];
-                const auto normalizer = reader->normalizer(row, at, word);
-                if (!normalizer) return Unexpected{normalizer.error()};
-                nll[first + at] = *normalizer - static_cast<double>(row[static_cast<std::size_t>(word)]);
-                if (kept.empty()) continue;
-                std::copy(row.begin(), row.end(),
+    const auto read = [&](const Window& window, std::size_t first, ExecutionContext inner) {
+        return detail::for_each_prediction(
+            model, window, inner, [&](std::size_t at, std::span<const float> logits, double normalizer) {
+                nll[first + at] = detail::nll_of(window, at, logits, normalizer);
+                if (kept.empty()) return;
+                std::copy(logits.begin(), logits.end(),
                           kept.begin() + static_cast<std::ptrdiff_t>((first + at) * vocabulary));
-                out.normalizers_[first + at] = *normalizer;
-            }
-        }
-        return {};
+                out.normalizers_[first + at] = normalizer;
+            });
     };
     if (auto done = detail::for_each_window(windows, context, progress, read); !done)
         return Unexpected{std::move(done).error().within("reference model")};
@@ -106,12 +67,14 @@ Result<Reference> Reference::create(const LogitSource& model, std::span<const Wi
 }
 
 Result<Divergence> Reference::measure(const LogitSource& model, ExecutionContext context,
-                                      const Progress& progress) const {
+                                      const Progress& progress, std::size_t worst) const {
     const std::size_t vocabulary = model_->vocabulary();
     if (model.vocabulary() != vocabulary)
         return fail(ErrorKind::bad_input, "a model with ", model.vocabulary(),
                     " words cannot be compared with a reference of ", vocabulary, " words");
     Predictions all(count_predictions(windows_));
+    std::mutex mutex;  // guards worst_of_all
+    detail::WorstList worst_of_all(worst);
     const auto read = [&](const Window& window, std::size_t first, ExecutionContext inner) -> Result<void> {
         auto reader = detail::WindowReader::start(model, window, inner);
         if (!reader) return Unexpected{std::move(reader).error()};
@@ -121,6 +84,8 @@ Result<Divergence> Reference::measure(const LogitSource& model, ExecutionContext
             if (!opened) return Unexpected{std::move(opened).error()};
             again = *std::move(opened);
         }
+        detail::WorstList worst_here(worst);
+        const auto w = static_cast<std::size_t>(&window - windows_.data());
         for (std::size_t at = 0; at < window.predictions();) {
             const auto logits = reader->next();
             if (!logits) return Unexpected{logits.error()};
@@ -139,16 +104,21 @@ Result<Divergence> Reference::measure(const LogitSource& model, ExecutionContext
                 const auto normalizer = reader->normalizer(row, at, word);
                 if (!normalizer) return Unexpected{normalizer.error()};
                 const double reference_normalizer = again ? log_normalizer(reference) : normalizers_[i];
-                const auto index = static_cast<std::size_t>(word);
-                all.nll[i] = *normalizer - static_cast<double>(row[index]);
-                all.reference_nll[i] = reference_normalizer - static_cast<double>(reference[index]);
+                all.nll[i] = detail::nll_of(window, at, row, *normalizer);
+                all.reference_nll[i] = detail::nll_of(window, at, reference, reference_normalizer);
                 all.kld[i] = kl_divergence(reference, reference_normalizer, row, *normalizer);
                 const int choice = first_choice(row), reference_choice = first_choice(reference);
                 all.agreement[i] = static_cast<unsigned char>((choice == reference_choice ? same_choice : 0) |
                                                               (reference_choice == word ? was_right : 0) |
                                                               (choice == word ? is_right : 0));
+                if (worst_here.takes(all.kld[i], w, at + 1))
+                    worst_here.add({w, at + 1, all.kld[i], reference_choice,
+                                    probability_of(reference_choice, reference, reference_normalizer), choice,
+                                    probability_of(choice, row, *normalizer)});
             }
         }
+        const std::lock_guard lock(mutex);
+        worst_of_all.add(worst_here);
         return {};
     };
     if (auto done = detail::for_each_window(windows_, context, progress, read); !done)
@@ -168,6 +138,8 @@ Result<Divergence> Reference::measure(const LogitSource& model, ExecutionContext
     out.top1_agreement = count == 0 ? 1 : share(same, count);
     out.lost = share(lost, count);
     out.gained = share(gained, count);
+    out.positions = by_position(windows_, all.kld);
+    out.worst = std::move(worst_of_all).sorted();
     out.values = std::move(all.kld);
     return out;
 }

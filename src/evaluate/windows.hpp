@@ -121,6 +121,30 @@ private:
     std::size_t at_ = 0;  // predictions read so far
 };
 
+/// Calls visit(prediction, logits, normalizer) for every prediction of one window, in order.
+template <class Visit>
+[[nodiscard]] Result<void> for_each_prediction(const LogitSource& model, const Window& window,
+                                               ExecutionContext context, Visit&& visit) {
+    auto reader = WindowReader::start(model, window, context);
+    if (!reader) return Unexpected{std::move(reader).error()};
+    for (std::size_t at = 0; at < window.predictions();) {
+        const auto logits = reader->next();
+        if (!logits) return Unexpected{logits.error()};
+        for (std::size_t r = 0; r < logits->rows; ++r, ++at) {
+            const auto normalizer = reader->normalizer(logits->row(r), at, window.tokens[at + 1]);
+            if (!normalizer) return Unexpected{normalizer.error()};
+            visit(at, logits->row(r), *normalizer);
+        }
+    }
+    return {};
+}
+
+/// -ln p of the token that a prediction is about, in nats.
+[[nodiscard]] inline double nll_of(const Window& window, std::size_t prediction,
+                                   std::span<const float> logits, double normalizer) {
+    return normalizer - static_cast<double>(logits[static_cast<std::size_t>(window.tokens[prediction + 1])]);
+}
+
 /// The mean over predictions, in their order.
 [[nodiscard]] inline Perplexity mean_of(std::span<const double> nll) {
     double sum = 0;

@@ -5,7 +5,7 @@
 //   flips   shares of predictions whose first choice was right and became wrong (lost); gained: the reverse
 //
 // A mean hides what breaks a model in use (accuracy unchanged within 2 %, 13.6 % of answers flipped: arXiv
-// 2407.09141): look at p99.9.
+// 2407.09141): look at p99.9, at the positions where it happens and at the predictions that are worst.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +38,35 @@ struct Distribution {
 /// Mean in the order given, quantiles of the sorted values. NaN among the values: everything is NaN.
 [[nodiscard]] FEWBIT_API Distribution distribution(std::span<const double> values);
 
+/// Predictions that stand about as far from the start of their window. A prediction's position is the index
+/// in its window of the token that is predicted, so 1 is the one after BOS.
+struct PositionBucket {
+    std::size_t first = 0, last = 0;  ///< positions, both of them included: 1-2, 3-4, 5-8, 9-16, ...
+    std::size_t predictions = 0;      ///< that there are at these positions
+    double mean = 0;                  ///< kld, nats
+    double max = 0;                   ///< kld, nats
+};
+
+/// Values in the order of the predictions, window by window, summed up by position: every bucket from 1-2 to
+/// that of the longest window. NaN among the values of a bucket: its mean and maximum are NaN. Precondition:
+/// as many values as the windows have predictions.
+[[nodiscard]] FEWBIT_API std::vector<PositionBucket> by_position(std::span<const Window> windows,
+                                                                 std::span<const double> values);
+
+/// One prediction in which the models disagree. The right answer is windows[window].tokens[position], and
+/// what both models had read is all before it.
+struct WorstPrediction {
+    std::size_t window = 0;            ///< index among the windows
+    std::size_t position = 0;          ///< as in PositionBucket
+    double kld = 0;                    ///< nats
+    int reference_choice = 0;          ///< the reference's likeliest token, of equal ones the first
+    double reference_probability = 0;  ///< that the reference gives to it
+    int choice = 0;                    ///< the same of the model
+    double probability = 0;
+
+    friend bool operator==(const WorstPrediction&, const WorstPrediction&) = default;
+};
+
 struct Divergence {
     Perplexity model;
     Perplexity reference;
@@ -45,7 +74,9 @@ struct Divergence {
     double top1_agreement = 1;
     double lost = 0;
     double gained = 0;
-    std::vector<double> values;  ///< kld of every prediction, window by window
+    std::vector<PositionBucket> positions;  ///< kld by position in the window
+    std::vector<WorstPrediction> worst;     ///< as many as were asked for, the largest kld first
+    std::vector<double> values;             ///< kld of every prediction, window by window
 };
 
 /// The float model's answers to given windows: kept where they fit into a budget, computed again where they
@@ -70,11 +101,14 @@ public:
     /// Whether the logits are kept.
     [[nodiscard]] bool is_kept() const noexcept { return logits_.size_bytes() != 0; }
 
-    /// Runs `model` over the same windows and compares. Errors: those of measure_perplexity, another
-    /// vocabulary.
+    /// Runs `model` over the same windows and compares. The `worst` predictions are collected on the way, in
+    /// memory for as many of them per thread; of equal klds the one that comes first in the windows is worse,
+    /// so that the list does not depend on the number of threads. Errors: those of measure_perplexity,
+    /// another vocabulary.
     [[nodiscard]] FEWBIT_API Result<Divergence> measure(const LogitSource& model,
                                                         ExecutionContext context = {},
-                                                        const Progress& progress = {}) const;
+                                                        const Progress& progress = {},
+                                                        std::size_t worst = 0) const;
 
 private:
     Reference() = default;
