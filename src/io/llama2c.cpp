@@ -162,27 +162,28 @@ private:
 
     /// Groups run over the flattened matrix. Where they cross the ends of rows (hidden = 172, group = 64)
     /// they are cut into runs of gcd(K, group), each with a copy of the scale: more bytes, the same weights.
+    /// Where such runs are too short for a group (gcd 4 in that example) the matrix becomes f32.
     [[nodiscard]] Result<QuantizedMatrix> int8_matrix(const std::string& name, std::size_t n, std::size_t k) {
         const auto elements = checked_multiply(n, k);
         if (elements && *elements % header_.group != 0)
             return refuse("'", name, "' has ", *elements,
                           " weights, no multiple of group_size = ", header_.group);
         const std::size_t group = std::gcd(k, header_.group);
-        if (group < min_group_elements)
-            return refuse("groups of ", header_.group, " weights cross the rows of '", name, "' (", k,
-                          " columns): cut to fit they have ", group,
-                          " weights, and fewbit's groups at least ", min_group_elements);
+        const bool as_floats = group < min_group_elements;
         const auto codes = take(name, {n, k});
         if (!codes) return Unexpected{codes.error()};
         const auto scales = take(name + " (scales)", {*elements / header_.group, sizeof(float)});
         if (!scales) return Unexpected{scales.error()};
         if (!filling_) return QuantizedMatrix{};
 
-        Format format;
-        format.bits = 8;
-        format.group = group;
-        format.narrow = true;
-        format.scale = Scalar::f32;
+        Format format = float_format(Scalar::f32);
+        if (!as_floats) {
+            format = Format{};
+            format.bits = 8;
+            format.group = group;
+            format.narrow = true;
+            format.scale = Scalar::f32;
+        }
         auto result = QuantizedMatrix::allocate(format, n, k);
         if (!result)
             return Unexpected{
@@ -194,8 +195,17 @@ private:
                 if (code == -128)
                     return refuse("'", name, "'(", row, ", ", column,
                                   ") is code -128; codes are -127 to 127");
-                out[column] = static_cast<std::uint8_t>(code + 128);
+                if (as_floats) {
+                    const std::size_t index = (row * k + column) / header_.group;
+                    const auto scale = load_at<float>(*scales, index * sizeof(float));
+                    const float value = static_cast<float>(code) * scale;
+                    if (!std::isfinite(value)) return refuse("scale ", index, " of '", name, "' is ", scale);
+                    std::memcpy(out + column * sizeof value, &value, sizeof value);
+                } else {
+                    out[column] = static_cast<std::uint8_t>(code + 128);
+                }
             }
+            if (as_floats) continue;
             for (std::size_t g = 0; g < k / group; ++g) {
                 const std::size_t index = (row * k + g * group) / header_.group;
                 const auto scale = load_at<float>(*scales, index * sizeof(float));
