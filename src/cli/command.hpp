@@ -105,6 +105,7 @@ void add_evaluate(CLI::App& app, Program& program);
 void add_curves(CLI::App& app, Program& program);
 void add_generate(CLI::App& app, Program& program);
 void add_train(CLI::App& app, Program& program);
+void add_qat(CLI::App& app, Program& program);
 void add_bench(CLI::App& app, Program& program);
 
 }  // namespace fewbit::cli

@@ -2,7 +2,10 @@
 // says how a text is cut and what is counted).
 #include <algorithm>
 
+#include "fewbit/evaluate/behaviours.hpp"
+#include "fewbit/evaluate/corpus_windows.hpp"
 #include "fewbit/evaluate/divergence.hpp"
+#include "src/cli/evaluate_output.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
 #include "src/cli/plan.hpp"
@@ -13,36 +16,37 @@ namespace {
 struct Options {
     std::string model, tokenizer, text, reference;
     evaluate::DocumentOptions documents;
+    std::size_t worst = 3, items = 1000;
     PlanOptions plan;
     ActivationFormat activations;
     Fallback fallback = Fallback::allow;
 };
 
-Json json_of(const evaluate::Distribution& kld) {
-    return {{"mean", kld.mean}, {"median", kld.median}, {"p90", kld.p90},
-            {"p99", kld.p99},   {"p999", kld.p999},     {"max", kld.max}};
-}
-
-void print_divergence(const evaluate::Divergence& found) {
-    const evaluate::Distribution& kld = found.kld;
-    Table table({{"KL divergence, nats"},
-                 {"mean", Table::Align::right},
-                 {"median", Table::Align::right},
-                 {"90 %", Table::Align::right},
-                 {"99 %", Table::Align::right},
-                 {"99.9 %", Table::Align::right},
-                 {"max", Table::Align::right}});
-    const auto cell = [](double value) { return fmt::format("{:.3g}", value); };
-    table.add({"per prediction", cell(kld.mean), cell(kld.median), cell(kld.p90), cell(kld.p99),
-               cell(kld.p999), cell(kld.max)});
-    say("\n{}\nreference   {:.4f} nats, perplexity {:.4f}\n", table.text(), found.reference.nll,
-        found.reference.perplexity);
-    say("top 1       agrees in {:.2f} % of the predictions; {:.2f} % lost, {:.2f} % gained\n",
-        100 * found.top1_agreement, 100 * found.lost, 100 * found.gained);
+/// Of the text, or of the held-out part of the synthetic corpus.
+std::vector<evaluate::Window> make_windows(const Options& options, const model::Tokenizer& tokenizer) {
+    if (!options.text.empty()) {
+        const Text text = load_text(options.text);
+        return expect(evaluate::cut_windows(text.view(), options.documents, tokenizer));
+    }
+    if (!is_embedded_tokenizer(tokenizer))
+        throw Failure(
+            "name the text to predict with --text FILE; without one the synthetic corpus is used, "
+            "which is for the embedded model and what was made of it");
+    evaluate::CorpusOptions corpus;
+    if (options.documents.max_documents != evaluate::unlimited)
+        corpus.documents = options.documents.max_documents;
+    corpus.context = options.documents.context;
+    corpus.max_predictions = options.documents.max_predictions;
+    return expect(evaluate::corpus_windows(corpus, tokenizer));
 }
 
 Status run(const Options& given, Program& program) {
     Options options = given;
+    if (options.documents.max_documents != evaluate::unlimited && !options.text.empty() &&
+        options.documents.split.empty())
+        throw Failure(
+            "--max-documents: the text is one document; --split MARK says what stands between "
+            "documents");
     io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file);
     if (options.documents.context == 0)
@@ -50,10 +54,10 @@ Status run(const Options& given, Program& program) {
     if (options.documents.context > file.shape.context)
         throw Failure(fmt::format("--context {}: the model was made for at most {} tokens",
                                   options.documents.context, file.shape.context));
-    const Text text = load_text(options.text);
-    const std::vector<evaluate::Window> windows =
-        expect(evaluate::cut_windows(text.view(), options.documents, tokenizer));
+    const bool on_corpus = options.text.empty();
+    const std::vector<evaluate::Window> windows = make_windows(options, tokenizer);
 
+    const auto outliers = make_outliers(file, options.plan, options.model);
     const bool on_the_fly = options.plan.format || !options.plan.overrides.empty();
     if (on_the_fly)
         file =
@@ -76,11 +80,13 @@ Status run(const Options& given, Program& program) {
             perplexity =
                 expect(evaluate::measure_perplexity(source, windows, program.context(), shown_by(progress)));
         } else {
-            const io::ModelFile other = load_model(options.reference);
+            io::ModelFile other = load_model(options.reference);
             if (other.shape.vocabulary != file.shape.vocabulary)
                 throw Failure(fmt::format(
                     "the reference '{}' has {} tokens, '{}' has {}: they cannot be compared",
                     options.reference, other.shape.vocabulary, options.model, file.shape.vocabulary));
+            make_outliers(other, options.plan,
+                          options.reference);  // the same function, so the same yardstick
             // The reference is exact whatever --activations says: it is the yardstick.
             const model::Transformer exact =
                 make_transformer(other, {exact_activations(), options.fallback}, program.context());
@@ -91,11 +97,18 @@ Status run(const Options& given, Program& program) {
                 exact_source, windows, std::size_t{256} << 20, program.context(), shown_by(progress)));
             progress.clear();
             Progress second("evaluating");
-            divergence = expect(reference.measure(source, program.context(), shown_by(second)));
+            divergence =
+                expect(reference.measure(source, program.context(), shown_by(second), options.worst));
             perplexity = divergence->model;
         }
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }();
+    std::vector<evaluate::BehaviourScore> behaviours;
+    if (on_corpus && options.items > 0) {
+        Progress progress("behaviours");
+        behaviours = expect(evaluate::measure_behaviours(transformer, tokenizer, {.items = options.items},
+                                                         program.context(), shown_by(progress)));
+    }
 
     say("model       {}\n", options.model);
     say("weights     {}{:.3f} bits per weight\n",
@@ -104,18 +117,22 @@ Status run(const Options& given, Program& program) {
                           options.plan.method)
             : "",
         size.bits_per_weight());
-    say("text        {}\n            {} window{} of at most {} tokens\n", options.text,
-        grouped(windows.size()), windows.size() == 1 ? "" : "s", options.documents.context);
+    if (outliers) print_outliers(*outliers);
+    const std::string text_name =
+        on_corpus ? "synthetic corpus, held-out documents (docs/corpus.md)" : options.text;
+    say("text        {}\n            {} window{} of at most {} tokens\n", text_name, grouped(windows.size()),
+        windows.size() == 1 ? "" : "s", options.documents.context);
     say("activations {}\n\n", name(options.activations));
     say("predictions {}\nnll         {:.4f} nats per prediction\nperplexity  {:.4f}\n",
         grouped(perplexity.tokens), perplexity.nll, perplexity.perplexity);
-    if (divergence) print_divergence(*divergence);
+    if (divergence) print_divergence(*divergence, windows, tokenizer);
+    if (!behaviours.empty()) print_behaviours(behaviours);
     say("\n{}", kernels_text(transformer.kernels()));
     say("{}, {:.0f} predictions per second\n", seconds_text(seconds),
         static_cast<double>(perplexity.tokens) / seconds);
 
     Json body{{"model", options.model},
-              {"text", options.text},
+              {"text", on_corpus ? "synthetic corpus" : options.text},
               {"context", options.documents.context},
               {"split", options.documents.split},
               {"windows", windows.size()},
@@ -123,6 +140,7 @@ Status run(const Options& given, Program& program) {
               {"format", options.plan.format ? Json(name(*options.plan.format)) : Json()},
               {"method", on_the_fly ? Json(options.plan.method) : Json()},
               {"bits_per_weight", size.bits_per_weight()},
+              {"outliers", outliers ? outliers_json(*outliers) : Json()},
               {"tokens", perplexity.tokens},
               {"nll", perplexity.nll},
               {"perplexity", perplexity.perplexity},
@@ -130,14 +148,13 @@ Status run(const Options& given, Program& program) {
               {"threads", program.executor().workers()},
               {"kernels", kernels_json(transformer.kernels())}};
     if (divergence) {
-        body["kld"] = json_of(divergence->kld);
-        body["top1_agreement"] = divergence->top1_agreement;
-        body["flips"] = {{"lost", divergence->lost}, {"gained", divergence->gained}};
+        put_divergence(body, *divergence, windows, tokenizer);
         body["reference"] = {{"model", options.reference},
                              {"nll", divergence->reference.nll},
                              {"perplexity", divergence->reference.perplexity},
                              {"kernels", kernels_json(reference_kernels)}};
     }
+    if (!behaviours.empty()) put_behaviours(body, behaviours);
     program.write_json("evaluate/1", std::move(body));
     return Status::done;
 }
@@ -151,22 +168,35 @@ void add_evaluate(CLI::App& app, Program& program) {
                                     [=, &program] { return run(*options, program); });
     add_model(*command, options->model);
     add_tokenizer(*command, options->tokenizer);
-    command->add_option("--text", options->text, "The text to predict")->required()->type_name("FILE");
     command
-        ->add_option("--reference", options->reference, "Compare with this model, prediction by prediction")
-        ->type_name("MODEL");
+        ->add_option(
+            "--text", options->text,
+            "The text to predict; default, for the embedded model: held-out documents of its corpus, "
+            "and behaviours")
+        ->type_name("FILE");
+    add_count(*command, "--items", options->items,
+              "Held-out items of each behaviour, answered greedily; only without --text; 0: none")
+        ->default_str("1000");
+    CLI::Option* reference = command
+                                 ->add_option("--reference", options->reference,
+                                              "Compare with this model, prediction by prediction")
+                                 ->type_name("MODEL");
+    add_count(*command, "--worst", options->worst,
+              "Show so many of the predictions that diverge most, with what stands before them", 0, 1000)
+        ->default_str("3")
+        ->needs(reference);
     add_count(*command, "--context", options->documents.context,
               "Tokens of a window, BOS included; default: the model's, at most 512", 2);
-    CLI::Option* split = command
-                             ->add_option("--split", options->documents.split,
-                                          "What stands between documents; each becomes one window")
-                             ->type_name("MARK");
-    add_count(*command, "--max-documents", options->documents.max_documents, "Use at most so many documents",
-              1)
-        ->needs(split);
+    command
+        ->add_option("--split", options->documents.split,
+                     "What stands between documents; each becomes one window")
+        ->type_name("MARK");
+    add_count(*command, "--max-documents", options->documents.max_documents,
+              "Use at most so many documents (of --split, or of the corpus, there 1024)", 1);
     add_count(*command, "--max-tokens", options->documents.max_predictions, "Stop after so many predictions",
               1);
     add_plan_options(*command, options->plan, false);
+    add_outliers_option(*command, options->plan);
     add_activations(*command, options->activations);
     add_fallback(*command, options->fallback);
 }

@@ -91,6 +91,8 @@ Findings inspect_model(const std::string& path, ExecutionContext context) {
         if (one.count != 0) found.bad.push_back(std::move(one));
     if (kind_of_model(path) == ModelKind::llama2c)
         found.readers = {"llama2.c (run.c; runq.c for version 2) and its ports"};
+    else if (kind_of_model(path) == ModelKind::embedded)
+        found.readers = {"fewbit, which carries it; `fewbit quantize embedded -o FILE` writes it to a file"};
     else if (all_float)
         found.readers = {"Hugging Face transformers", "vLLM and others that read its llama models",
                          "every safetensors library"};
@@ -207,10 +209,7 @@ Json json_of(const std::string& path, std::uintmax_t file_bytes, const Findings&
 
 Status run(const std::string& path, Program& program) {
     const Findings found = inspect(path, program.context());
-    std::error_code error;
-    std::filesystem::path file = path_of(path);
-    if (std::filesystem::is_directory(file, error)) file /= "model.safetensors";
-    const std::uintmax_t bytes = std::filesystem::file_size(file, error);
+    const std::uintmax_t bytes = model_bytes(path);
     print_text(path, static_cast<double>(bytes), found);
     program.write_json("inspect/1", json_of(path, bytes, found));
     return found.bad.empty() ? Status::done : Status::no;

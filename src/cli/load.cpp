@@ -4,16 +4,18 @@
 #include <algorithm>
 #include <system_error>
 
+#include "fewbit/evaluate/embedded_vocabulary.hpp"
 #include "fewbit/io/llama2c.hpp"
 #include "fewbit/io/model_safetensors.hpp"
+#include "src/cli/embedded_model.hpp"
 
 namespace fewbit::cli {
 
 CLI::Option* add_model(CLI::App& command, std::string& path) {
     return command
-        .add_option(
-            "MODEL", path,
-            "A llama2.c .bin, a .safetensors file, or a folder with model.safetensors and config.json")
+        .add_option("MODEL", path,
+                    "embedded, a llama2.c .bin, a .safetensors file, or a folder with model.safetensors and "
+                    "config.json")
         ->required()
         ->type_name("");
 }
@@ -25,8 +27,7 @@ CLI::Option* add_tokenizer(CLI::App& command, std::string& path) {
 }
 
 ModelKind kind_of_model(const std::string& path) {
-    if (path == "embedded")
-        throw Failure("this version has no embedded model yet; name a llama2.c .bin or a .safetensors file");
+    if (path == "embedded") return ModelKind::embedded;
     const std::filesystem::path file = path_of(path);
     std::string extension = file.extension().string();
     std::ranges::transform(extension, extension.begin(), [](char c) {
@@ -46,15 +47,46 @@ ModelKind kind_of_model(const std::string& path) {
 }
 
 io::ModelFile load_model(const std::string& path) {
-    return kind_of_model(path) == ModelKind::llama2c ? expect(io::read_llama2c(path_of(path)))
-                                                     : expect(io::read_safetensors_model(path_of(path)));
+    switch (kind_of_model(path)) {
+        case ModelKind::llama2c: return expect(io::read_llama2c(path_of(path)));
+        case ModelKind::safetensors: return expect(io::read_safetensors_model(path_of(path)));
+        case ModelKind::embedded: break;
+    }
+    if (embedded_model().empty())
+        throw Failure("this build carries no embedded model; `fewbit train` makes one, or name a model file");
+    const auto file = expect(io::parse_safetensors(embedded_model(), nullptr, "the embedded model"));
+    io::ModelFile model = expect(io::read_safetensors_model(file, {}));
+    model.metadata["tokenizer"] = embedded_tokenizer_mark;
+    return model;
 }
 
 model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& model) {
+    const auto mark = model.metadata.find("tokenizer");
+    if (path == "embedded" ||
+        (path.empty() && mark != model.metadata.end() && mark->second == embedded_tokenizer_mark)) {
+        auto tokenizer = expect(model::Tokenizer::create(evaluate::embedded_vocabulary()));
+        if (tokenizer.size() != model.shape.vocabulary)
+            throw Failure(fmt::format("the embedded tokenizer has {} tokens, the model a vocabulary of {}",
+                                      tokenizer.size(), model.shape.vocabulary));
+        return tokenizer;
+    }
     if (path.empty())
         throw Failure(
             fmt::format("{} model files hold no tokenizer; name it with --tokenizer FILE", model.type));
     return expect(model::Tokenizer::read_llama2c(path_of(path), model.shape.vocabulary));
+}
+
+std::uintmax_t model_bytes(const std::string& path) {
+    if (path == "embedded") return embedded_model().size();
+    std::error_code error;
+    std::filesystem::path file = path_of(path);
+    if (std::filesystem::is_directory(file, error)) file /= "model.safetensors";
+    const std::uintmax_t bytes = std::filesystem::file_size(file, error);
+    return error ? 0 : bytes;
+}
+
+bool is_embedded_tokenizer(const model::Tokenizer& tokenizer) {
+    return tokenizer.vocabulary().pieces == evaluate::embedded_vocabulary().pieces;
 }
 
 std::string_view Text::view() const {

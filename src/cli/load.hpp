@@ -1,6 +1,7 @@
 // Models, tokenizers and texts from the command line, and the report of what ran.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,12 +20,21 @@ CLI::Option* add_model(CLI::App& command, std::string& path);
 CLI::Option* add_tokenizer(CLI::App& command, std::string& path);
 
 /// What a MODEL argument names, told from its spelling and, for folders, from the disk.
-enum class ModelKind { llama2c, safetensors };
+enum class ModelKind { llama2c, safetensors, embedded };
 [[nodiscard]] ModelKind kind_of_model(const std::string& path);
 
-/// Reads a llama2.c `.bin`, a `.safetensors` file or a folder with one; says so where this version cannot.
+/// Reads a llama2.c `.bin`, a `.safetensors` file, a folder with one, or the embedded model; says so where
+/// this version cannot.
 [[nodiscard]] io::ModelFile load_model(const std::string& path);
-/// `path` may be empty: then the message says how to name one.
+/// Size of the file behind a MODEL argument; 0 where there is none.
+[[nodiscard]] std::uintmax_t model_bytes(const std::string& path);
+
+/// Models of the synthetic corpus say so in their metadata, under "tokenizer".
+inline constexpr const char* embedded_tokenizer_mark = "fewbit embedded";
+[[nodiscard]] bool is_embedded_tokenizer(const model::Tokenizer& tokenizer);
+
+/// `path` may be "embedded", or empty: then the model must say so itself, or the message says how to name
+/// one.
 [[nodiscard]] model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& model);
 /// The whole file, mapped; the view lives as long as `file`.
 struct Text {

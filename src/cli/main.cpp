@@ -66,6 +66,7 @@ int parse_and_run(int argc, char** argv) {
     add_curves(app, program);
     add_generate(app, program);
     add_train(app, program);
+    add_qat(app, program);
     add_bench(app, program);
     set_formatter(app);
     app.footer(

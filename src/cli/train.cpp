@@ -1,23 +1,19 @@
 // `fewbit train`: trains the small model on the synthetic corpus, from nothing or from a checkpoint.
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <cmath>
+#include <csignal>
 #include <system_error>
 
 #include "fewbit/evaluate/behaviours.hpp"
 #include "fewbit/evaluate/embedded_vocabulary.hpp"
 #include "fewbit/io/model_safetensors.hpp"
-#include "fewbit/matmul/limits.hpp"
 #include "fewbit/model/trainer.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
 #include "src/cli/training_data.hpp"
+#include "src/cli/training_meter.hpp"
 
 namespace fewbit::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct Options {
     std::string out, checkpoint;
@@ -50,42 +46,15 @@ io::ModelShape shape_of(const Options& options) {
     return shape;
 }
 
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// What this machine multiplies in f32 at best, on all lanes, in operations per second: the strongest loop of
-/// matmul/limits.hpp.
-double peak_operations(Program& program) {
-    double best = 0;
-    const std::size_t lanes = program.executor().workers();
-    for (const ComputeLimit& limit : compute_limits()) {
-        if (limit.name != "fma-f32") continue;
-        constexpr std::size_t iterations = 4'000'000;
-        std::atomic<std::uint64_t> sink{0};
-        for (int repeat = 0; repeat < 3; ++repeat) {
-            const auto start = Clock::now();
-            program.executor().parallel_for(lanes,
-                                            [&](std::size_t, std::size_t) { sink += limit.run(iterations); });
-            best = std::max(
-                best, static_cast<double>(iterations * lanes) * limit.operations / seconds_since(start));
-        }
-    }
-    return best;
-}
-
-std::string time_left(double seconds) {
-    const auto minutes = static_cast<long>(std::lround(seconds / 60));
-    return minutes >= 60 ? fmt::format("{} h {:02} min", minutes / 60, minutes % 60)
-                         : fmt::format("{} min", minutes);
-}
-
 std::string scores_text(const std::vector<evaluate::BehaviourScore>& scores) {
     std::string out;
     for (const auto& score : scores)
         out += fmt::format("{}{} {:.1f}", out.empty() ? "" : ", ", name(score.behaviour), 100 * score.share);
     return out;
 }
+
+/// Set by Ctrl-C and kill: the step is finished and the checkpoint written.
+volatile std::sig_atomic_t asked_to_stop = 0;
 
 class Training {
 public:
@@ -103,27 +72,21 @@ public:
             data_.skip_to(expect(trainer_.resume(path_of(options_.checkpoint))));
             note("continuing after step {} of {}\n", trainer_.steps_done(), options_.steps);
         }
-        const double peak = peak_operations(program_);
-        note("{} parameters, products on {}, fma-f32 peak {:.0f} GFLOPS on {} threads\n",
-             grouped(trainer_.table().size()), trainer_.kernel().name(), peak * 1e-9,
-             program_.executor().workers());
-        train(peak);
+        std::signal(SIGINT, [](int) { asked_to_stop = 1; });
+        std::signal(SIGTERM, [](int) { asked_to_stop = 1; });
+        TrainingMeter meter(program_, trainer_, options_.steps);
+        write_err(meter.headline());
+        train(meter);
         save();
         const auto model = finished_model();
         expect(io::write_safetensors_model(path_of(options_.out), model));
-        say("wrote {} after step {}: loss {:.4f} nats\n", options_.out, trainer_.steps_done(), loss_);
-        program_.write_json("train/1", {{"out", options_.out},
-                                        {"parameters", trainer_.table().size()},
-                                        {"steps", trainer_.steps_done()},
-                                        {"documents", data_.documents_seen()},
-                                        {"tokens", tokens_},
-                                        {"seconds", seconds_},
-                                        {"tokens_per_second", rate()},
-                                        {"loss", loss_},
-                                        {"kernel", trainer_.kernel().name()},
-                                        {"peak_operations_per_second", peak},
-                                        {"peak_share", share(peak)},
-                                        {"threads", program_.executor().workers()}});
+        say("wrote {} after step {} of {}: loss {:.4f} nats\n", options_.out, trainer_.steps_done(),
+            options_.steps, meter.loss());
+        if (trainer_.steps_done() < options_.steps && !options_.checkpoint.empty())
+            say("the same command goes on from there\n");
+        Json result{{"out", options_.out}, {"documents", data_.documents_seen()}};
+        result.update(meter.json());
+        program_.write_json("train/1", std::move(result));
         return Status::done;
     }
 
@@ -137,42 +100,26 @@ private:
         return training;
     }
 
-    [[nodiscard]] double rate() const { return seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0; }
-    [[nodiscard]] double share(double peak) const {
-        return rate() * model::training_operations(trainer_.table()) / peak;
-    }
-
-    void train(double peak) {
-        const auto start = Clock::now();
+    void train(TrainingMeter& meter) {
+        const auto minutes = [](std::size_t count) { return 60.0 * static_cast<double>(count); };
         double saved_at = 0, reported_at = 0;
         Progress progress("training");
-        while (trainer_.steps_done() < options_.steps) {
-            const auto step_start = Clock::now();
-            const auto report = expect(trainer_.step(data_.next(options_.batch_tokens)));
-            seconds_ += seconds_since(step_start);
-            tokens_ += report.tokens;
-            loss_ = loss_ == 0 ? report.loss : 0.98 * loss_ + 0.02 * report.loss;
-            const double elapsed = seconds_since(start);
-            const double left = rate() > 0 ? static_cast<double>(options_.steps - report.step) *
-                                                 static_cast<double>(options_.batch_tokens) / rate()
-                                           : 0;
-            progress.update(report.step, options_.steps,
-                            fmt::format("loss {:.3f}, {:.0f} tokens/s", loss_, rate()));
-            if (elapsed - reported_at > 60.0 * static_cast<double>(options_.report_minutes)) {
-                reported_at = elapsed;
+        while (trainer_.steps_done() < options_.steps && asked_to_stop == 0) {
+            const auto documents = data_.next(options_.batch_tokens);
+            meter.start_step();
+            meter.end_step(expect(trainer_.step(documents)));
+            progress.update(trainer_.steps_done(), options_.steps, meter.short_line());
+            if (meter.seconds() - reported_at > minutes(options_.report_minutes)) {
+                reported_at = meter.seconds();
                 progress.clear();
-                note(
-                    "step {} of {}: loss {:.4f}, gradient {:.2f}, {:.0f} tokens/s ({:.2f} of the peak), {} "
-                    "left\n",
-                    report.step, options_.steps, loss_, report.gradient_norm, rate(), share(peak),
-                    time_left(left));
+                write_err(meter.line());
                 if (options_.items > 0) note("    {}\n", scores_text(scores()));
             }
-            if (elapsed - saved_at > 60) {
-                saved_at = elapsed;
+            if (meter.seconds() - saved_at > minutes(1)) {
+                saved_at = meter.seconds();
                 save();
             }
-            if (options_.minutes > 0 && elapsed > 60.0 * static_cast<double>(options_.minutes)) break;
+            if (options_.minutes > 0 && meter.seconds() > minutes(options_.minutes)) break;
         }
     }
 
@@ -183,7 +130,8 @@ private:
 
     [[nodiscard]] io::ModelFile finished_model() const {
         io::ModelFile model = expect(trainer_.model(Scalar::f16));
-        model.metadata = {{"fewbit_corpus_seed", std::to_string(options_.corpus_seed)},
+        model.metadata = {{"tokenizer", embedded_tokenizer_mark},
+                          {"training_corpus_seed", std::to_string(options_.corpus_seed)},
                           {"training_steps", std::to_string(trainer_.steps_done())}};
         return model;
     }
@@ -201,8 +149,6 @@ private:
     model::Tokenizer tokenizer_;
     model::Trainer trainer_;
     TrainingData data_;
-    std::size_t tokens_ = 0;
-    double seconds_ = 0, loss_ = 0;
 };
 
 }  // namespace
@@ -216,7 +162,7 @@ void add_train(CLI::App& app, Program& program) {
         ->type_name("FILE");
     command
         ->add_option("--checkpoint", options->checkpoint,
-                     "Saved once a minute; continued from where it exists")
+                     "Saved once a minute and at the end (Ctrl-C is one); continued from where it exists")
         ->type_name("FILE");
     add_count(*command, "--steps", options->steps, "Steps in all, those of the checkpoint included", 1)
         ->default_str("10000");

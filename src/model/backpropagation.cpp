@@ -198,12 +198,17 @@ Result<void> Backpropagation<T>::check(const MicroBatch& batch) const {
 
 template <class T>
 Result<double> Backpropagation<T>::run(std::span<const T> parameters, const MicroBatch& batch, T scale,
-                                       std::span<T> gradients, InputRounding<T>* rounding) {
+                                       std::span<T> gradients, InputRounding<T>* rounding,
+                                       MatrixView<const T> teacher) {
     if (auto valid = check(batch); !valid) return Unexpected{std::move(valid).error()};
     if (batch.tokens.empty()) return 0.0;
     forward(parameters, batch, *memory_, rounding);
-    const double loss = cross_entropy<T>(first_rows(memory_->logits, batch.tokens.size()), batch.targets,
-                                         batch.weights, scale, memory_->losses.span(), products_.context());
+    const MatrixView<T> logits = first_rows(memory_->logits, batch.tokens.size());
+    const double loss = teacher.data != nullptr
+                            ? divergence_loss<T>(logits, teacher, batch.weights, scale,
+                                                 memory_->losses.span(), products_.context())
+                            : cross_entropy<T>(logits, batch.targets, batch.weights, scale,
+                                               memory_->losses.span(), products_.context());
     backward(parameters, batch, *memory_, gradients, rounding);
     return loss;
 }

@@ -152,6 +152,41 @@ double cross_entropy(MatrixView<T> logits, std::span<const int> targets, std::sp
 }
 
 template <class T>
+double divergence_loss(MatrixView<T> logits, MatrixView<const T> teacher, std::span<const float> weights,
+                       T scale, std::span<double> scratch, ExecutionContext context) {
+    const std::span<double> losses = scratch.first(row_blocks(logits.rows));
+    std::fill(losses.begin(), losses.end(), 0.0);
+    // ln of the sum of exp(row), the largest element in front of it.
+    const auto log_sum = [count = logits.cols](const T* row) {
+        const T largest = *std::max_element(row, row + count);
+        return largest +
+               std::log(sum_of<T>(count, [=](std::size_t i) { return exponential(row[i] - largest); }));
+    };
+    for_row_blocks(logits.rows, context, [&](std::size_t begin, std::size_t end, std::size_t block) {
+        for (std::size_t m = begin; m < end; ++m) {
+            T* row = logits.row(m).data();
+            const T* wanted = teacher.row(m).data();
+            if (weights[m] == 0) {
+                std::fill_n(row, logits.cols, T(0));
+                continue;
+            }
+            const T shift = log_sum(row), wanted_shift = log_sum(wanted);
+            losses[block] += static_cast<double>(weights[m]) *
+                             static_cast<double>(sum_of<T>(logits.cols, [=](std::size_t i) {
+                                 const T log_p = wanted[i] - wanted_shift;
+                                 return exponential(log_p) * (log_p - (row[i] - shift));
+                             }));
+            const T factor = static_cast<T>(weights[m]) * scale;
+            for (std::size_t i = 0; i < logits.cols; ++i)
+                row[i] = factor * (exponential(row[i] - shift) - exponential(wanted[i] - wanted_shift));
+        }
+    });
+    double loss = 0;
+    for (const double part : losses) loss += part;
+    return loss;
+}
+
+template <class T>
 void embedding_backward(MatrixView<const T> dx, std::span<const int> tokens, MatrixView<T> dembedding_sum,
                         ExecutionContext context) {
     constexpr std::size_t block = 64;  // columns of one task: rows of the same token never meet
@@ -179,6 +214,8 @@ void embedding_backward(MatrixView<const T> dx, std::span<const int> tokens, Mat
                                          ExecutionContext);                                                 \
     template double cross_entropy(MatrixView<T>, std::span<const int>, std::span<const float>, T,           \
                                   std::span<double>, ExecutionContext);                                     \
+    template double divergence_loss(MatrixView<T>, MatrixView<const T>, std::span<const float>, T,          \
+                                    std::span<double>, ExecutionContext);                                   \
     template void embedding_backward(MatrixView<const T>, std::span<const int>, MatrixView<T>,              \
                                      ExecutionContext);
 FEWBIT_FOR(float)

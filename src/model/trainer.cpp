@@ -52,6 +52,15 @@ Result<std::uint64_t> number_in(const io::Metadata& metadata, const std::string&
     return value;
 }
 
+/// Allocates a buffer on first use.
+Result<void> need(Buffer<float>& buffer, std::size_t count, const char* what) {
+    if (buffer.size() == count) return {};
+    auto zeros = Buffer<float>::zeros(count, what);
+    if (!zeros) return Unexpected{std::move(zeros).error()};
+    buffer = *std::move(zeros);
+    return {};
+}
+
 }  // namespace
 
 Result<Trainer> Trainer::create(const io::ModelShape& shape, const TrainingOptions& options,
@@ -87,7 +96,7 @@ Result<Trainer> Trainer::from_model(const io::ModelFile& file, const TrainingOpt
     return trainer;
 }
 
-Result<StepReport> Trainer::step(std::span<const TrainingDocument> documents) {
+Result<StepReport> Trainer::step(std::span<const TrainingDocument> documents, const Guidance& guidance) {
     StepReport report{.step = steps_done_ + 1};
     for (const TrainingDocument& document : documents) {
         if (document.tokens.size() < 2 || document.weights.size() + 1 != document.tokens.size() ||
@@ -100,6 +109,19 @@ Result<StepReport> Trainer::step(std::span<const TrainingDocument> documents) {
     }
     if (!(report.weight > 0)) return fail(ErrorKind::bad_input, "no prediction of this step has any weight");
 
+    std::span<const float> effective = parameters_.span();
+    if (guidance.weights != nullptr) {
+        if (auto room = need(effective_, table().size(), "rounded parameters"); !room)
+            return Unexpected{std::move(room).error()};
+        if (auto rounded = guidance.weights->forward(parameters_.span(), effective_.span()); !rounded)
+            return Unexpected{std::move(rounded).error()};
+        effective = effective_.span();
+    }
+    const std::size_t vocabulary = table().shape().vocabulary;
+    if (!guidance.teacher.empty())
+        if (auto room = need(teacher_logits_, options_.micro_batch * vocabulary, "a teacher's logits"); !room)
+            return Unexpected{std::move(room).error()};
+
     std::ranges::fill(gradients_.span(), 0.0f);
     const auto scale = static_cast<float>(1 / report.weight);
     Rows rows;
@@ -109,13 +131,23 @@ Result<StepReport> Trainer::step(std::span<const TrainingDocument> documents) {
                (rows.tokens.empty() ||
                 rows.tokens.size() + documents[next].weights.size() <= options_.micro_batch))
             rows.add(documents[next++]);
-        const auto loss = backpropagation_.run(parameters_.span(),
-                                               {rows.tokens, rows.targets, rows.weights, rows.documents},
-                                               scale, gradients_.span());
+        const MicroBatch batch{rows.tokens, rows.targets, rows.weights, rows.documents};
+        MatrixView<const float> teacher;
+        if (!guidance.teacher.empty()) {
+            const auto logits = backpropagation_.logits(guidance.teacher, batch);
+            if (!logits) return Unexpected{logits.error()};
+            std::copy_n(logits->data, rows.tokens.size() * vocabulary, teacher_logits_.data());
+            teacher = {teacher_logits_.data(), rows.tokens.size(), vocabulary};
+        }
+        const auto loss =
+            backpropagation_.run(effective, batch, scale, gradients_.span(), guidance.inputs, teacher);
         if (!loss) return Unexpected{loss.error()};
         report.loss += *loss / report.weight;
     }
 
+    if (guidance.weights != nullptr)
+        if (auto turned = guidance.weights->backward(parameters_.span(), gradients_.span()); !turned)
+            return Unexpected{std::move(turned).error()};
     report.gradient_norm = norm_of(gradients_.span());
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm))
         return fail(ErrorKind::bad_input, "step ", report.step, " has a loss of ", report.loss,
@@ -132,6 +164,7 @@ Result<StepReport> Trainer::step(std::span<const TrainingDocument> documents) {
         adamw_step(options_.adamw, report.step, report.learning_rate, clip, !slot.is_vector,
                    part(parameters_), part(gradients_), part(first_), part(second_), context);
     }
+    if (guidance.weights != nullptr) guidance.weights->update(report.step, report.learning_rate, clip);
     ++steps_done_;
     return report;
 }

@@ -145,6 +145,15 @@ TEST_CASE("docs/json.md: evaluate, with and without a reference") {
     REQUIRE(with.contains("kld"));
     CHECK(with["kld"]["mean"] > 0.0);
     CHECK(with["reference"]["nll"] != with["nll"]);
+    CHECK(with["outliers"].is_null());
+    CHECK(with["worst"].size() == 3);
+
+    check_done(
+        run({"evaluate", model, "--tokenizer", folder / "tok.bin", "--text", folder / "text.txt", "--format",
+             "int8-channel", "--reference", model, "--outliers", "20", "--worst", "0", "--json", json}));
+    check_json(json, "fewbit.evaluate/1");
+    CHECK(read_json(json)["worst"].empty());
+    CHECK(read_json(json)["outliers"]["factor"] == 20.0);
 }
 
 TEST_CASE("docs/json.md: the benchmarks") {
@@ -175,4 +184,20 @@ TEST_CASE("docs/json.md: curves") {
                     "--tokenizer", folder / "tok.bin", "--text", folder / "text.txt", "--json", json}));
     check_json(json, "fewbit.curves/1");
     check_json(folder / "curves/curves.json", "fewbit.curves/1");
+}
+
+TEST_CASE("docs/json.md: train and qat") {
+    const Folder folder;
+    const std::string json = folder / "out.json", model = folder / "model.safetensors";
+    check_done(run({"train", "-o",      model, "--dim",      "16",    "--hidden", "16", "--layers",
+                    "1",     "--heads", "2",   "--kv-heads", "2",     "--steps",  "2",  "--batch-tokens",
+                    "200",   "--items", "0",   "--fallback", "allow", "--json",   json}));
+    check_json(json, "fewbit.train/1");
+    check_done(run({"qat", model, "-o", folder / "small.safetensors", "--format", "int4-g8", "--steps", "2",
+                    "--batch-tokens", "200", "--fallback", "allow", "--json", json}));
+    check_json(json, "fewbit.qat/1");
+    check_done(run(
+        {"evaluate", folder / "small.safetensors", "--max-documents", "5", "--items", "2", "--json", json}));
+    check_json(json, "fewbit.evaluate/1");
+    CHECK(read_json(json)["behaviours"].size() == 6);
 }

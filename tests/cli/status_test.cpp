@@ -46,10 +46,11 @@ TEST_CASE("files that are not there, or not what they should be") {
     const Folder folder;
     write_toy(folder, toy());
     const std::string model = folder / "toy.bin", tokenizer = folder / "tok.bin", text = folder / "text.txt";
+    if (const Outcome embedded = run({"inspect", "embedded"}); embedded.status != 0)
+        check_failure(embedded, {"no embedded model"});
     check_failure(run({"inspect", folder / "none.bin"}), {"none.bin"});
     check_failure(run({"inspect", folder / "none.safetensors"}), {"none.safetensors"});
     check_failure(run({"inspect", "model.gguf"}), {"GGUF"});
-    check_failure(run({"inspect", "embedded"}), {"embedded"});
     check_failure(run({"inspect", text}), {"text.txt", ".safetensors"});
     check_failure(run({"evaluate", model, "--text", text}), {"--tokenizer"});
     check_failure(run({"evaluate", model, "--tokenizer", folder / "none", "--text", text}), {"none"});

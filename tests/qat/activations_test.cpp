@@ -65,24 +65,28 @@ TEST_CASE("fake_quantize_dynamic: what pack_activations' codes and scales stand 
             }
 }
 
+ActivationFormat format(const char* name) { return *parse_activation_format(name); }
+
 TEST_CASE("fake_quantize_dynamic: other bits by the same rule", "[qat][activations]") {
     // 4 bits: scale = 7 / 7 = 1, ties to even: 0.5 -> 0, 1.5 -> 2, -2.5 -> -2.
     Matrix y(1, 6);
     Mask mask(1, 6);
-    REQUIRE(fake_quantize_dynamic(of(1, 6, {0.5f, 1.5f, -2.5f, 7, -7, 3.4f}), int8_row_activations(), y, mask,
-                                  4));
+    REQUIRE(fake_quantize_dynamic(of(1, 6, {0.5f, 1.5f, -2.5f, 7, -7, 3.4f}), format("int4-row"), y, mask));
     CHECK(list(y) == std::vector<float>{0, 2, -2, 7, -7, 3});
     CHECK(mask.places == std::vector<Place>(6, inside));
     // 2 bits: codes -1, 0, 1. Groups of 8: each its own scale, the last one short.
     Matrix x(1, 10), z(1, 10);
     for (std::size_t i = 0; i < 10; ++i)
         x(0, i) = i < 8 ? 0.25f * static_cast<float>(i) : -100.0f + static_cast<float>(i);
-    REQUIRE(fake_quantize_dynamic(x, int8_group_activations(8), z, {}, 2));
+    REQUIRE(fake_quantize_dynamic(x, format("int2-g8"), z, {}));
     CHECK(list(z) == std::vector<float>{0, 0, 0, 0, 1.75f, 1.75f, 1.75f, 1.75f, -92, -92});
-    REQUIRE(fake_quantize_dynamic(x, int8_group_activations(8), x, {}, 2));  // in place
+    REQUIRE(fake_quantize_dynamic(x, format("int2-g8"), x, {}));  // in place
     CHECK(list(x) == list(z));
-    CHECK(!fake_quantize_dynamic(x, int8_row_activations(), x, {}, 1));
-    CHECK(!fake_quantize_dynamic(x, int8_row_activations(), x, {}, 9));
+    ActivationFormat invalid = int8_row_activations();
+    invalid.bits = 9;
+    CHECK(!fake_quantize_dynamic(x, invalid, x, {}));
+    for (const char* name : {"int8-row-asym", "int4-tensor", "int8-tensor-static"})
+        CHECK(!fake_quantize_dynamic(x, format(name), x, {}));
     x(0, 9) = std::numeric_limits<float>::quiet_NaN();
     const auto bad = fake_quantize_dynamic(x, int8_group_activations(8), z, {});
     REQUIRE(!bad);

@@ -48,12 +48,14 @@ public:
                                                                    std::size_t rows,
                                                                    TrainingProducts<T> products);
 
-    /// Returns the sum of weights * nll; adds `scale` times its gradient to `gradients`.
+    /// Returns the sum of weights * nll; adds `scale` times its gradient to `gradients`. With a teacher's
+    /// logits (M, V) the loss is weights * KL(teacher || model) instead, and targets are not read.
     /// Errors: more rows than fit, tokens or targets outside the vocabulary, documents that do not tile the
     /// rows or are longer than the context.
     [[nodiscard]] FEWBIT_API Result<double> run(std::span<const T> parameters, const MicroBatch& batch,
                                                 T scale, std::span<T> gradients,
-                                                InputRounding<T>* rounding = nullptr);
+                                                InputRounding<T>* rounding = nullptr,
+                                                MatrixView<const T> teacher = {});
 
     /// Forward alone: logits (M, V), valid until the next call. Errors: those of run().
     [[nodiscard]] FEWBIT_API Result<MatrixView<const T>> logits(std::span<const T> parameters,

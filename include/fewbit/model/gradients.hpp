@@ -93,6 +93,14 @@ FEWBIT_API double cross_entropy(MatrixView<T> logits, std::span<const int> targe
                                 std::span<const float> weights, T scale, std::span<double> scratch,
                                 ExecutionContext context);
 
+/// Loss sum_m weights[m] * KL(softmax(teacher[m]) || softmax(logits[m])), in double; logits (M, V) become
+/// weights[m] * scale * (softmax(logits[m]) - softmax(teacher[m])) (knowledge distillation, arXiv
+/// 1503.02531). Scratch as above.
+template <class T>
+FEWBIT_API double divergence_loss(MatrixView<T> logits, MatrixView<const T> teacher,
+                                  std::span<const float> weights, T scale, std::span<double> scratch,
+                                  ExecutionContext context);
+
 /// dembedding_sum[tokens[m]] += dx[m], rows in order.
 template <class T>
 FEWBIT_API void embedding_backward(MatrixView<const T> dx, std::span<const int> tokens,

@@ -35,11 +35,35 @@ struct TrainingOptions {
     Fallback fallback = Fallback::refuse;
 };
 
+/// Changes the weights on their way into the products: quantization-aware training (quantized_training.hpp).
+class WeightRounding {
+public:
+    virtual ~WeightRounding() = default;
+    /// effective <- what the products read, from the parameters that the optimizer changes.
+    [[nodiscard]] virtual Result<void> forward(std::span<const float> parameters,
+                                               std::span<float> effective) = 0;
+    /// gradients: of the effective weights on entry, of the parameters on return.
+    [[nodiscard]] virtual Result<void> backward(std::span<const float> parameters,
+                                                std::span<float> gradients) = 0;
+    /// After the parameters were updated: updates what the rounding itself learns. `rate` is the parameters'
+    /// learning rate, `gradient_scale` what clipping leaves of gradients.
+    virtual void update(std::uint64_t step, double rate, double gradient_scale) = 0;
+};
+
+/// What a step learns from, besides its documents. All optional.
+struct Guidance {
+    WeightRounding* weights = nullptr;
+    InputRounding<float>* inputs = nullptr;
+    /// Parameters of a float model of the same shape, whose distribution replaces the targets: the loss is
+    /// the divergence KL(teacher || model), still weighted.
+    std::span<const float> teacher;
+};
+
 struct StepReport {
     std::uint64_t step = 0;    ///< from 1
     std::size_t tokens = 0;    ///< predictions made
     double weight = 0;         ///< sum of their weights
-    double loss = 0;           ///< weighted mean of -ln p, in nats
+    double loss = 0;           ///< weighted mean of -ln p, or of the divergence from the teacher, in nats
     double gradient_norm = 0;  ///< before clipping
     double learning_rate = 0;
 };
@@ -58,7 +82,8 @@ public:
     /// Forward, backward, update. Errors, which leave everything as it was: no weight at all, documents that
     /// are longer than the context or a micro-batch, ids outside the vocabulary, a loss or gradient that is
     /// not finite.
-    [[nodiscard]] FEWBIT_API Result<StepReport> step(std::span<const TrainingDocument> documents);
+    [[nodiscard]] FEWBIT_API Result<StepReport> step(std::span<const TrainingDocument> documents,
+                                                     const Guidance& guidance = {});
 
     /// Writes a checkpoint, whole or not at all. `documents_seen` is kept for the caller.
     [[nodiscard]] FEWBIT_API Result<void> save(const std::filesystem::path& path,
@@ -83,6 +108,8 @@ private:
     TrainingOptions options_;
     Backpropagation<float> backpropagation_;
     Buffer<float> parameters_, gradients_, first_, second_;
+    Buffer<float> effective_;  // rounded parameters, once there was a rounding
+    Buffer<float> teacher_logits_;
     std::uint64_t steps_done_ = 0;
 };
 

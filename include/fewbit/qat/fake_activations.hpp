@@ -1,5 +1,5 @@
-// Fake quantization of activations x (M, K): with the rule of formats/activation_format.hpp (dynamic, int8 or
-// fewer bits; what pack_activations' codes times scales give, bit for bit), or on one given grid (static).
+// Fake quantization of activations x (M, K): with the rule of formats/activation_format.hpp (dynamic;
+// what pack_activations' codes times scales give, bit for bit), or on one given grid (static).
 // Backward of both: straight_through (fake_quantize.hpp). The dynamic scale counts as a constant.
 #pragma once
 
@@ -52,27 +52,29 @@ inline bool fake_dynamic_run(const float* x, std::size_t count, std::int32_t mos
 
 }  // namespace detail
 
-/// y (M, K) = codes * scales of x in `format`, with `bits` (2..8) instead of 8: scale = max|x| / (2^(bits-1)
-/// - 1) per row or group, codes rounded half to even; f32 activations are copied. Nothing is clipped, save
-/// what the coarseness of a subnormal scale pushes past the last code: the mask (M, K; a default MatrixView:
-/// none) says so. y may be x. Errors: an x that is NaN or infinite, by index (at run time its row or group
-/// would be NaN); shapes; bits; an invalid format.
+/// y (M, K) = codes * scales of x in `format`: one scale per row or group, dynamic and symmetric, of any
+/// number of bits; f32 activations are copied. Nothing is clipped, save what the coarseness of a subnormal
+/// scale pushes past the last code: the mask (M, K; a default MatrixView: none) says so. y may be x. Errors:
+/// an x that is NaN or infinite, by index (at run time its row or group would be NaN); shapes; an invalid
+/// format; zero points, tensors and static ranges, which fake_quantize_static is for.
 [[nodiscard]] inline Result<void> fake_quantize_dynamic(MatrixView<const float> x,
                                                         const ActivationFormat& format, MatrixView<float> y,
-                                                        MatrixView<Place> mask, int bits = 8) {
+                                                        MatrixView<Place> mask) {
     if (auto valid = validate(format); !valid) return valid;
     if (auto same = detail::check_forward(x, y, mask); !same) return same;
-    if (bits < 2 || bits > 8)
-        return fail(ErrorKind::unsupported, "activations of ", bits, " bits are not supported; 2 to 8 are");
+    const bool quantized = format.element != ActivationElement::f32;
+    if (quantized && (format.asymmetric || format.is_static || format.granularity == Granularity::tensor))
+        return fail(ErrorKind::unsupported, "activations of ", fewbit::name(format),
+                    " cannot be fake-quantized dynamically: only rows and groups without zero points can");
     const std::size_t group = format.group_elements(x.cols), groups = format.groups_per_row(x.cols);
     for (std::size_t r = 0; r < x.rows; ++r)
         for (std::size_t g = 0; g < groups; ++g) {
             const std::size_t first = g * group, count = std::min(group, x.cols - first);
             Place* const places = mask.data == nullptr ? nullptr : &mask(r, first);
-            if (format.element == ActivationElement::f32) {
+            if (!quantized) {
                 std::copy_n(&x(r, first), count, &y(r, first));
                 if (places != nullptr) std::fill_n(places, count, Place::inside);
-            } else if (!detail::fake_dynamic_run(&x(r, first), count, (1 << (bits - 1)) - 1, &y(r, first),
+            } else if (!detail::fake_dynamic_run(&x(r, first), count, format.max_code(), &y(r, first),
                                                  places)) {
                 return detail::not_finite("activation", x, r);
             }
