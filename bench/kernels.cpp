@@ -3,8 +3,7 @@
 // answer against the double precision reference before it is timed, and fails loudly when it is wrong.
 // Weights stay in the cache.
 //
-//   fewbit_bench --benchmark_filter=avx2        `fewbit bench matmul` compares side by side; this is for one
-//   kernel
+//   fewbit_bench --benchmark_filter=avx2        (`fewbit bench matmul` compares side by side)
 //
 // Activations are quantized within the time. bytes_per_second: weights and activations as the kernel reads
 // them; items_per_second: multiply-adds.

@@ -5,9 +5,10 @@
 //   void add_frobnicate(CLI::App& app, Program& program) {
 //       auto options = std::make_shared<Options>();
 //       CLI::App* command = program.add(app, "frobnicate", "One line", [options, &program] {
-//           const auto model = expect(io::read_llama2c(...));     // a failed Result becomes the message,
-//           status 2 say("{}\n", ...); program.write_json("frobnicate/1", {{"answer", 42}});  // without
-//           --json: does nothing return Status::done;
+//           const auto model = expect(io::read_llama2c(...));   // failed: its message, status 2
+//           say("{}\n", ...);
+//           program.write_json("frobnicate/1", {{"answer", 42}});  // without --json: does nothing
+//           return Status::done;
 //       });
 //       command->add_option("--depth", options->depth, "How deep")->capture_default_str();
 //   }

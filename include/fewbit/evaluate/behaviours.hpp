@@ -2,8 +2,8 @@
 // exactly, character for character and ended by EOS, with a 95 % confidence interval.
 //
 //   generated        the model reads the prompt and continues greedily, for at most 8 tokens more than the
-//   answer teacher-forced   the model reads prompt and answer at once, and its first choice must be the right
-//   token
+//                    answer
+//   teacher-forced   the model reads prompt and answer at once, and its first choice must be the right token
 //                    everywhere in the answer and EOS behind it. Faster; the same items are exact, but for
 //                    roundings and for answers that are spelled in other tokens.
 #pragma once

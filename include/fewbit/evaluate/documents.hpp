@@ -2,9 +2,8 @@
 //
 //   without a mark   the text, as it is, is one document, tokenized once and cut into consecutive windows of
 //                    `context` tokens
-//   with a mark      what stands between marks is a document; white space around it is stripped, empty ones
-//   are
-//                    dropped, and each is cut to `context` tokens: one window per document
+//   with a mark      what stands between marks is a document; white space around it is stripped,
+//                    empty ones are dropped, and each is cut to `context` tokens: one window per document
 //
 // Every window starts with BOS, which counts in the context, and every token after it is predicted once, from
 // all tokens of the window before it. White space is ASCII's: blank, \t, \n, \v, \f, \r; other bytes are left

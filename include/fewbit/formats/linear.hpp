@@ -4,8 +4,9 @@
 //
 //   T        optional input transform: first reorder the channels, then divide each by its scale
 //   W        QuantizedMatrix (N, K)
-//   F        optional float columns (N, C): input channels that are kept in full (their codes in W stand for
-//   zero) bias     optional f32 (N)
+//   F        optional float columns (N, C): input channels that are kept in full (their codes in W stand
+//            for zero)
+//   bias     optional f32 (N)
 // Everything optional is empty when absent, and everything counts in the bits per weight.
 #pragma once
 

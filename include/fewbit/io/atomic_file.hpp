@@ -1,8 +1,8 @@
 // AtomicFile: a file that appears whole or not at all.
 //
-//   create   a temporary file `.fewbit-<process>-<number>.tmp` beside the target (so that rename stays on one
-//   disk) write    as often as you like, in pieces of any size; every byte count and error of the system is
-//   checked commit   flush, fsync, rename onto the target, fsync the directory
+//   create   a temporary file `.fewbit-<process>-<number>.tmp` beside the target (rename stays on one disk)
+//   write    as often as you like, in pieces of any size; every byte count and error of the system is checked
+//   commit   flush, fsync, rename onto the target, fsync the directory
 //
 // Until commit() succeeds the target is what it was before; a failure or the destructor removes the temporary
 // file (only a killed process leaves one behind). A target that is a symbolic link is written through the

@@ -3,9 +3,8 @@
 // M = M0 * 2^(shift - 31), M0 in [2^30, 2^31), left = max(shift, 0), right = max(-shift, 0):
 //
 //   rescale(x, M)    = rounding_shift(high_mul(saturate(x * 2^left), M0), right)
-//   high_mul(a, b)   = floor(a b / 2^31 + 1/2), and 2^31 - 1 for a = b = -2^31, the only product that does
-//   not
-//                      fit ("saturating rounding doubling high multiply"; ties go up)
+//   high_mul(a, b)   = floor(a b / 2^31 + 1/2), and 2^31 - 1 for a = b = -2^31, the only product that
+//                      does not fit ("saturating rounding doubling high multiply"; ties go up)
 //   rounding_shift(x, n) = x / 2^n to the nearest, ties away from zero
 //   saturate(v)      = v clamped to int32
 //

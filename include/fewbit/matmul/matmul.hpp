@@ -1,7 +1,9 @@
 // matmul: y = x * W^T + bias with a chosen kernel, and a report of what ran.
 //
-//   auto kernel = select_kernel({.weights = q.format(), .activations = int8_group_activations(32), .m = M, .n
-//   = N, .k = K}); auto packed = pack(q, kernel->layout()); auto report = matmul(*kernel, x, *packed, y);
+//   auto kernel = select_kernel({.weights = q.format(), .activations = int8_group_activations(32),
+//                                .m = M, .n = N, .k = K});
+//   auto packed = pack(q, kernel->layout());
+//   auto report = matmul(*kernel, x, *packed, y);
 //
 // Asymmetric activations x = s (q - z): kernels see q, and y -= s z sum_k w[n][k] follows in double, rounded
 // once. (Pack the weights with pack(q, layout, context, activations), which keeps those sums.)

@@ -5,9 +5,9 @@
 // tile16  4-bit and 8-bit codes in tiles of 16 output channels, one stream per tile:
 //           tile  = group | group | ...                       groups along K
 //           group = 16 scales | 16 zeros or offsets (if any) | steps
-//           step  = 64 bytes. 4 bit: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high; c < 16, j
-//           < 4
-//                             8 bit: byte (c, j) = w[c][4s + j] - 128, signed
+//           step  = 64 bytes, c < 16, j < 4
+//                   4 bit: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
+//                   8 bit: byte (c, j) = w[c][4s + j] - 128, signed
 //         Scales keep their stored type; integer zeros take 8 bytes (two channels each, low nibble first)
 //         or 16. A 64-byte register holds 16 channels x 4 of K, a 32-byte one 8, a 16-byte one 4: one order
 //         for all register widths. Per-tensor parameters stay outside the stream. Missing channels have scale

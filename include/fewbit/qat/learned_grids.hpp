@@ -15,9 +15,12 @@ namespace fewbit::inline v0::qat {
 
 /// Scales and offsets of one weight matrix in training, with the buffers that a step needs.
 ///
-///   auto grids = LearnedGrids::make(w, format);          each step:  grids->forward(w, w^, mask)
-///   (the model: w^ -> L -> dL/dw^)                                   grids->backward(dw^, w, mask, dw, ds,
-///   db) (the optimizer: w, scales(), offsets())                          grids->project()
+///   auto grids = LearnedGrids::make(w, format);
+///   each step:  grids->forward(w, w^, mask)
+///               (the model: w^ -> L -> dL/dw^)
+///               grids->backward(dw^, w, mask, dw, ds, db)
+///               (the optimizer: w, scales(), offsets())
+///               grids->project()
 class LearnedGrids {
 public:
     LearnedGrids() = default;
