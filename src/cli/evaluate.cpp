@@ -5,6 +5,7 @@
 #include "fewbit/evaluate/behaviours.hpp"
 #include "fewbit/evaluate/corpus_windows.hpp"
 #include "fewbit/evaluate/divergence.hpp"
+#include "src/cli/calibration.hpp"
 #include "src/cli/evaluate_output.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
@@ -19,6 +20,7 @@ struct Options {
     std::size_t worst = 3, items = 1000;
     PlanOptions plan;
     ActivationFormat activations;
+    CalibrationOptions calibration;
     Fallback fallback = Fallback::allow;
 };
 
@@ -63,8 +65,10 @@ Status run(const Options& given, Program& program) {
         file =
             quantize_model(file, make_plan(file, options.plan), options.plan.method, program.context()).file;
     const ModelSize size = size_of(file);
-    const model::Transformer transformer =
-        make_transformer(file, {options.activations, options.fallback}, program.context());
+    model::ModelOptions how{options.activations, options.fallback};
+    how.static_ranges =
+        calibrate(file, tokenizer, options.activations, options.calibration, program.context());
+    const model::Transformer transformer = make_transformer(file, how, program.context());
     const evaluate::TransformerSource source(transformer);
     const auto shown_by = [](Progress& progress) {
         return [&progress](std::size_t done, std::size_t total) { progress.update(done, total); };
@@ -122,7 +126,10 @@ Status run(const Options& given, Program& program) {
         on_corpus ? "synthetic corpus, held-out documents (docs/corpus.md)" : options.text;
     say("text        {}\n            {} window{} of at most {} tokens\n", text_name, grouped(windows.size()),
         windows.size() == 1 ? "" : "s", options.documents.context);
-    say("activations {}\n\n", name(options.activations));
+    say("activations {}\n", name(options.activations));
+    if (options.activations.is_static)
+        say("            ranges: {}\n", wrapped(calibration_text(options.calibration), 80, 12));
+    say("\n");
     say("predictions {}\nnll         {:.4f} nats per prediction\nperplexity  {:.4f}\n",
         grouped(perplexity.tokens), perplexity.nll, perplexity.perplexity);
     if (divergence) print_divergence(*divergence, windows, tokenizer);
@@ -137,6 +144,7 @@ Status run(const Options& given, Program& program) {
               {"split", options.documents.split},
               {"windows", windows.size()},
               {"activations", name(options.activations)},
+              {"calibration", options.activations.is_static ? calibration_json(options.calibration) : Json()},
               {"format", options.plan.format ? Json(name(*options.plan.format)) : Json()},
               {"method", on_the_fly ? Json(options.plan.method) : Json()},
               {"bits_per_weight", size.bits_per_weight()},
@@ -197,7 +205,8 @@ void add_evaluate(CLI::App& app, Program& program) {
               1);
     add_plan_options(*command, options->plan, false);
     add_outliers_option(*command, options->plan);
-    add_activations(*command, options->activations);
+    add_activations(*command, options->activations, StaticActivations::calibrated);
+    add_calibration_options(*command, options->calibration);
     add_fallback(*command, options->fallback);
 }
 

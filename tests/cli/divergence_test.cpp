@@ -137,8 +137,8 @@ TEST_CASE("evaluate --worst: a text cannot command the terminal") {
         CHECK(columns(line) <= 80);
         if (line.rfind(std::string(12, ' ') + '"', 0) == 0) CHECK(columns(line) <= 12 + 2 + 60);
     }
-    for (const Json& worst : read_json(folder / "out.json")["worst"])
-        CHECK(columns(worst["context"].get<std::string>()) <= 60);
+    const Json report = read_json(folder / "out.json");
+    for (const Json& worst : report["worst"]) CHECK(columns(worst["context"].get<std::string>()) <= 60);
 }
 
 TEST_CASE("evaluate --outliers: the float model stays, coarse grids suffer, and the output says so") {

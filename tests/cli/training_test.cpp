@@ -62,7 +62,8 @@ TEST_CASE("qat: writes what it trained, in the formats that were asked for") {
     REQUIRE(trained.status == 0);
     CHECK(read_json(folder / "out.json")["bits_per_weight"] > 3.0);
     REQUIRE(run({"inspect", small, "--json", folder / "inspect.json"}).status == 0);
-    for (const Json& tensor : read_json(folder / "inspect.json")["tensors"]) {
+    const Json inspected = read_json(folder / "inspect.json");
+    for (const Json& tensor : inspected["tensors"]) {
         const std::string name = tensor["name"], format = tensor["format"];
         INFO(name);
         if (name.find("down_proj") != std::string::npos) CHECK(format == "int8-channel");
