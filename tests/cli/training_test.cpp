@@ -28,7 +28,8 @@ TEST_CASE("train: stopped and started again is never stopped; the model can be u
     // Interrupted again and again, at whatever step, with whatever number of threads.
     const std::string interrupted = "for threads in 1 2 3 1 2 3 1 2 3 1 2 3; do\n    timeout -s INT 1 " +
                                     train(folder, "1 --steps 300 --threads $threads" + checkpoint) +
-                                    " || exit 1\ndone\n" + train(folder, "1 --steps 300" + checkpoint);
+                                    " || true\ndone\n" +  // timeout's own status tells nothing
+                                    train(folder, "1 --steps 300" + checkpoint);
     REQUIRE(run_shell(train(folder, "1 --steps 300")).status == 0);
     const std::string straight = read_text(model);
     CHECK(straight != once);
