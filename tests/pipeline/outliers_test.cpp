@@ -133,7 +133,7 @@ TEST_CASE("outliers are outliers, and nothing else moves") {
 }
 
 TEST_CASE("outliers: as many as 1 % of the channels, all different") {
-    for (const auto& [dim, count] : {std::pair{2, 1}, {32, 1}, {148, 1}, {150, 2}, {256, 3}, {4096, 41}}) {
+    for (const auto& [dim, count] : {std::pair{2, 1}, {32, 1}, {148, 1}, {150, 2}, {256, 3}, {1000, 10}}) {
         io::ModelFile file = toy_model(toy_shape(1, 1, static_cast<std::size_t>(dim), 4, 1, 4, 8, true), 3);
         const auto report = add_outliers(file, 2);
         REQUIRE(report);
