@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fewbit/evaluate/documents.hpp"
+#include "fewbit/io/atomic_file.hpp"
 #include "fewbit/io/model_safetensors.hpp"
 #include "fewbit/model/quantized_training.hpp"
 #include "src/cli/load.hpp"
@@ -53,6 +54,7 @@ model::TrainingOptions training_options(const Options& options, const io::ModelS
 }
 
 Status run(const Options& options, Program& program) {
+    expect(io::AtomicFile::create(path_of(options.out)));  // found out now, not after the training
     const io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file);
     auto trainer =

@@ -5,6 +5,7 @@
 
 #include "fewbit/evaluate/behaviours.hpp"
 #include "fewbit/evaluate/embedded_vocabulary.hpp"
+#include "fewbit/io/atomic_file.hpp"
 #include "fewbit/io/model_safetensors.hpp"
 #include "fewbit/model/trainer.hpp"
 #include "src/cli/load.hpp"
@@ -67,6 +68,9 @@ public:
           data_(tokenizer_, options.corpus_seed, options.prompt_weight) {}
 
     Status run() {
+        // A folder that is missing is not found out after hours.
+        for (const std::string* file : {&options_.out, &options_.checkpoint})
+            if (!file->empty()) expect(io::AtomicFile::create(path_of(*file)));
         std::error_code error;
         if (!options_.checkpoint.empty() && std::filesystem::exists(path_of(options_.checkpoint), error)) {
             data_.skip_to(expect(trainer_.resume(path_of(options_.checkpoint))));
