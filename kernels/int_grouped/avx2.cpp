@@ -1,5 +1,5 @@
-// AVX2 kernels for 4-bit and 8-bit integer codes in Layout::tile16 (drawn in fewbit/pack/layout.hpp), with
-// int8 and f32 activations. README.md of this folder has the arithmetic and what limits it.
+// AVX2 kernels for integer codes in Layout::tile16 (drawn in fewbit/pack/layout.hpp), in fields of 4 or 8
+// bits, with int8 and f32 activations. README.md of this folder has the arithmetic and what limits it.
 //
 // A 32-byte register holds 8 channels x 4 of K, so a 4-byte broadcast of activations meets all of them and
 // every 32-bit lane is one channel: no horizontal sums, no shuffles.
@@ -22,7 +22,7 @@ constexpr std::size_t step_bytes = 64;
 /// Parameters of one group of one tile; [0]: channels 0-7, [1]: 8-15.
 struct Group {
     __m256 scale[2];
-    __m256i zero[2];   // of the codes as the kernel reads them: 4 bit 0..15, 8 bit -128..127
+    __m256i zero[2];   // of the codes as the kernel reads them: 4-bit fields 0..15, 8-bit -128..127
     __m256 offset[2];  // only with real offsets
 };
 
@@ -46,14 +46,14 @@ __m256 broadcast(const std::uint8_t* p, Scalar type) {
 /// Reads the parameters at `p` (or the per-tensor ones) and moves p to the group's first step.
 template <int Bits>
 Group load_group(const WeightsView& w, const std::uint8_t*& p) {
-    constexpr int shift = Bits == 8 ? 128 : 0;  // 8-bit codes are stored minus 128
+    constexpr int shift = Bits == 8 ? 128 : 0;  // 8-bit fields hold the code minus 128
     Group group;
     const int implicit_zero = (w.has_offsets ? 0 : w.middle_code) - shift;
     group.zero[0] = group.zero[1] = _mm256_set1_epi32(implicit_zero);
     if (w.per_tensor) {
         group.scale[0] = group.scale[1] = broadcast(w.scales, w.scale);
         if (w.has_zeros)
-            group.zero[0] = group.zero[1] = _mm256_set1_epi32((w.zeros[0] & ((1 << Bits) - 1)) - shift);
+            group.zero[0] = group.zero[1] = _mm256_set1_epi32((w.zeros[0] & ((1 << w.bits) - 1)) - shift);
         group.offset[0] = group.offset[1] =
             w.has_offsets ? broadcast(w.offsets, w.scale) : _mm256_setzero_ps();
         return group;
@@ -241,7 +241,7 @@ void int8_rectangle(const KernelCall& call, const Rectangle& part) {
 }
 
 void run_int8(const KernelCall& call, const Rectangle& part, void*) noexcept {
-    if (call.w.bits == 4)
+    if (call.w.bits <= 4)
         int8_rectangle<4>(call, part);
     else
         int8_rectangle<8>(call, part);
@@ -251,7 +251,7 @@ void run_int8(const KernelCall& call, const Rectangle& part, void*) noexcept {
 
 constexpr std::size_t panel_elements = 256;  // of K: 16 KiB, half of L1
 
-/// Code i of a step as int32, 8 channels: 4 bit 0..15, 8 bit -128..127.
+/// Field i of a step as int32, 8 channels: 4 bits 0..15, 8 bits -128..127.
 template <int Bits>
 __m256i code_at(__m256i bytes, std::size_t i) {
     if constexpr (Bits == 4)
@@ -395,7 +395,7 @@ void f32_rectangle(const KernelCall& call, const Rectangle& part, float* panel) 
 }
 
 void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    const bool four = call.w.bits == 4;
+    const bool four = call.w.bits <= 4;
     if (call.x.m == 1)
         four ? f32_row<4>(call, part) : f32_row<8>(call, part);  // of the call, not of this part
     else if (four)

@@ -23,6 +23,7 @@ namespace kernels {
 namespace {
 
 constexpr unsigned BITS(int bits) { return 1u << bits; }
+constexpr unsigned INTEGERS = BITS(2) | BITS(3) | BITS(4) | BITS(5) | BITS(6) | BITS(7) | BITS(8);
 constexpr unsigned FLOATS = 1u;
 
 constexpr std::array catalog{

@@ -175,15 +175,15 @@ TEST_CASE("fallbacks are refused where speed is the point, and marked where they
     write_toy(folder, toy());
     const std::string model = folder / "toy.bin", tokenizer = folder / "tok.bin";
     const Outcome refused =
-        run({"generate", model, "--tokenizer", tokenizer, "--prompt", "a", "--format", "int3-g8"});
+        run({"generate", model, "--tokenizer", tokenizer, "--prompt", "a", "--format", "int4-g12"});
     check_failure(refused, {"int_grouped/generic/int8", "--fallback allow"});
     const Outcome allowed = run({"generate", model, "--tokenizer", tokenizer, "--prompt", "a", "--format",
-                                 "int3-g8", "--fallback", "allow"});
+                                 "int4-g12", "--fallback", "allow"});
     INFO(allowed.out << allowed.err);
     CHECK(allowed.status == 0);
     CHECK(allowed.out.rfind("a", 0) == 0);
     CHECK(allowed.err.find("FALLBACK") != std::string::npos);
     const Outcome nothing = run({"bench", "matmul", "--quick", "--threads", "1", "--shapes", "16x16", "--m",
-                                 "1", "--formats", "int3-g8"});
+                                 "1", "--formats", "int4-g12"});
     CHECK(nothing.status == 1);
 }

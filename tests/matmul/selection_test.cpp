@@ -48,7 +48,7 @@ TEST_CASE("the catalogue's names are unique and made of family, isa and activati
 }
 
 TEST_CASE("a fallback is refused by default, allowed on request, and reported") {
-    const auto refused = select_kernel(query("int3-g32", "int8-g32", Fallback::refuse));
+    const auto refused = select_kernel(query("int3-g12", "int8-g32", Fallback::refuse));
     REQUIRE(!refused);
     CHECK(refused.error().kind == ErrorKind::no_kernel);
     CHECK(refused.error().candidates.size() == kernel_catalog().size());
@@ -58,7 +58,7 @@ TEST_CASE("a fallback is refused by default, allowed on request, and reported") 
         CHECK(refused.error().message.find(candidate.kernel) != std::string::npos);
         CHECK(refused.error().message.find(candidate.reason) != std::string::npos);
     }
-    const auto allowed = select_kernel(query("int3-g32", "int8-g32", Fallback::allow));
+    const auto allowed = select_kernel(query("int3-g12", "int8-g32", Fallback::allow));
     REQUIRE(allowed);
     CHECK(allowed->name() == "int_grouped/generic/int8");
     CHECK(allowed->is_fallback());
@@ -66,8 +66,8 @@ TEST_CASE("a fallback is refused by default, allowed on request, and reported") 
 }
 
 TEST_CASE("a tuned kernel is chosen where the CPU has one, and is no fallback") {
-    for (const char* weights :
-         {"int4-g32", "int4-g128-asym", "int8-channel", "int8-g64-fzero", "int4-tensor"})
+    for (const char* weights : {"int4-g32", "int4-g128-asym", "int2-g64", "int6-g32-asym", "int8-channel",
+                                "int8-g64-fzero", "int4-tensor"})
         for (const char* activations : {"f32", "int8-row", "int8-g32"}) {
             const auto kernel = select_kernel(query(weights, activations, Fallback::refuse));
             INFO(weights << " " << activations);

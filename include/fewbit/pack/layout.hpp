@@ -2,16 +2,17 @@
 //
 // rows    the canonical order of QuantizedMatrix itself; packing copies nothing.
 //
-// tile16  4-bit and 8-bit codes in tiles of 16 output channels, one stream per tile:
+// tile16  integer codes in tiles of 16 output channels, one stream per tile; codes of 2 and 3 bits stand in
+//         fields of 4, those of 5 to 7 bits in fields of 8:
 //           tile  = group | group | ...                       groups along K
 //           group = 16 scales | 16 zeros or offsets (if any) | steps
 //           step  = 64 bytes, c < 16, j < 4
-//                   4 bit: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
-//                   8 bit: byte (c, j) = w[c][4s + j] - 128, signed
-//         Scales keep their stored type; integer zeros take 8 bytes (two channels each, low nibble first)
-//         or 16. A 64-byte register holds 16 channels x 4 of K, a 32-byte one 8, a 16-byte one 4: one order
-//         for all register widths. Per-tensor parameters stay outside the stream. Missing channels have scale
-//         0, missing k at the end of a row has code 0. Groups are multiples of 8, or the whole row.
+//                   field of 4: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
+//                   field of 8: byte (c, j) = w[c][4s + j] - 128, signed
+//         Scales keep their stored type; integer zeros have fields too (4: two channels a byte, low nibble
+//         first). 64 bytes hold 16 channels x 4 of K, 32 bytes 8, 16 bytes 4: one order for all register
+//         widths. Per-tensor parameters stay outside the stream. Missing channels have scale 0, missing k at
+//         the end of a row has field 0. Groups are multiples of 8, or the whole row.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +38,7 @@ struct Tile16Shape {
     std::size_t groups = 0;           ///< per row
     std::size_t group_elements = 0;   ///< of a full group
     std::size_t parameter_bytes = 0;  ///< scales, zeros or offsets of a group
+    int field_bits = 0;               ///< of a code and of an integer zero
     std::size_t step_elements = 0;    ///< of K per 64 bytes
     std::size_t group_bytes = 0;      ///< of a full group
     std::size_t tile_bytes = 0;
@@ -44,12 +46,13 @@ struct Tile16Shape {
     Tile16Shape(const Format& format, std::size_t k)
         : groups(format.groups_per_row(k)),
           group_elements(format.group_elements(k)),
-          step_elements(format.bits == 4 ? 8 : 4) {
+          field_bits(format.bits <= 4 ? 4 : 8),
+          step_elements(format.bits <= 4 ? 8 : 4) {
         if (format.granularity != Granularity::tensor) {
             parameter_bytes = tile16_channels * size_bytes(format.scale);
             if (format.offset == Offset::real) parameter_bytes *= 2;
             if (format.offset == Offset::integer)
-                parameter_bytes += format.bits == 4 ? tile16_channels / 2 : tile16_channels;
+                parameter_bytes += field_bits == 4 ? tile16_channels / 2 : tile16_channels;
         }
         group_bytes = parameter_bytes + ceil_div(group_elements, step_elements) * 64;
         if (groups != 0) {
@@ -64,8 +67,7 @@ struct Tile16Shape {
                                                 const ActivationFormat& activations, std::size_t k) {
     if (layout == Layout::rows) return {};
     const std::size_t group = format.group_elements(k);
-    if (format.is_float() || (format.bits != 4 && format.bits != 8))
-        return text("layout tile16 holds 4-bit and 8-bit codes, not ", name(format));
+    if (format.is_float()) return text("layout tile16 holds integer codes, not ", name(format));
     if (group < k && group % 8 != 0)
         return text("layout tile16 needs groups of a multiple of 8, not ", group);
     if (activations.element == ActivationElement::f32) return {};

@@ -92,6 +92,27 @@ namespace detail {
     return spread(x & 0xFFFFu) | spread(x >> 16) << 4;
 }
 
+/// The fields of `count` codes of a row from k on, as one step of tile16 holds them: 8 of 4 bits or 4 of 8.
+[[nodiscard]] inline std::uint32_t tile16_word(const BitMatrix& codes, std::size_t row, std::size_t k,
+                                               std::size_t count) noexcept {
+    std::uint32_t word = 0;
+    if (codes.bits() == 4) {
+        std::memcpy(&word, codes.row(row) + k / 2, (count + 1) / 2);
+        return interleave_nibbles(word);
+    }
+    std::uint8_t fields[8] = {};
+    codes.unpack(row, k, {fields, count});
+    if (codes.bits() < 4) {
+        for (std::size_t j = 0; j < 4; ++j)
+            fields[j] = static_cast<std::uint8_t>(fields[j] | fields[4 + j] << 4);
+        std::memcpy(&word, fields, 4);
+        return word;
+    }
+    // Fields beyond K stay 0 in the signed sense, not -128: int8 kernels multiply them.
+    std::memcpy(&word, fields, 4);
+    return word ^ (count == 4 ? 0x80808080u : 0x80808080u & ((1u << (8 * count)) - 1));
+}
+
 /// Writes tile `tile` of layout tile16 (drawn in layout.hpp).
 inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t tile,
                         std::uint8_t* out) noexcept {
@@ -113,7 +134,7 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
                     std::memcpy(second + c * scale_bytes, source.offsets.bytes().data() + index, scale_bytes);
                 if (format.offset == Offset::integer) {
                     const unsigned zero = source.zeros.code(first + c, g);
-                    if (format.bits == 4)
+                    if (shape.field_bits == 4)
                         second[c / 2] = static_cast<std::uint8_t>(second[c / 2] | zero << (4 * (c % 2)));
                     else
                         second[c] = static_cast<std::uint8_t>(zero);
@@ -130,21 +151,10 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
                 for (std::size_t s = 0; s < steps; ++s) std::memset(channel_out + 64 * s, 0, 4);
                 continue;
             }
-            const std::uint8_t* row =
-                source.codes.row(first + c) + k_begin * static_cast<unsigned>(format.bits) / 8;
-            const std::size_t row_bytes = ceil_div(count * static_cast<unsigned>(format.bits), 8);
-            const std::size_t whole = row_bytes / 4;
             for (std::size_t s = 0; s < steps; ++s) {
-                std::uint32_t word = 0;
-                std::memcpy(&word, row + 4 * s, s < whole ? 4 : row_bytes - 4 * s);
-                if (format.bits == 4)
-                    word = interleave_nibbles(word);
-                else {
-                    word ^= 0x80808080u;
-                    // Bytes beyond K must be code 0 in the signed sense, not -128: int8 kernels multiply
-                    // them.
-                    if (s >= whole) word &= (1u << (8 * (row_bytes - 4 * s))) - 1;
-                }
+                const std::size_t done = s * shape.step_elements;
+                const std::uint32_t word = tile16_word(source.codes, first + c, k_begin + done,
+                                                       std::min(shape.step_elements, count - done));
                 std::memcpy(channel_out + 64 * s, &word, 4);
             }
         }
