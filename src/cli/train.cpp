@@ -19,7 +19,7 @@ namespace {
 struct Options {
     std::string out, checkpoint;
     std::size_t dim = 256, hidden = 512, layers = 4, heads = 8, kv_heads = 4, context = 512;
-    std::size_t steps = 10000, warmup = 200, batch_tokens = 8192, seed = 1, corpus_seed = 1, minutes = 0;
+    std::size_t steps = 8000, warmup = 300, batch_tokens = 4096, seed = 1, corpus_seed = 1, minutes = 0;
     std::size_t items = 200, report_minutes = 5;
     double rate = 2e-3, prompt_weight = 0.1;
     Fallback fallback = Fallback::refuse;
@@ -169,15 +169,15 @@ void add_train(CLI::App& app, Program& program) {
                      "Saved once a minute and at the end (Ctrl-C is one); continued from where it exists")
         ->type_name("FILE");
     add_count(*command, "--steps", options->steps, "Steps in all, those of the checkpoint included", 1)
-        ->default_str("10000");
+        ->default_str("8000");
     add_count(*command, "--minutes", options->minutes,
               "Stop after so many, to be continued; 0: at the last step");
     add_count(*command, "--batch-tokens", options->batch_tokens, "Predictions of a step", 1)
-        ->default_str("8192");
+        ->default_str("4096");
     command->add_option("--learning-rate", options->rate, "The highest")
         ->type_name("R")
         ->capture_default_str();
-    add_count(*command, "--warmup", options->warmup, "Steps until it is reached", 1)->default_str("200");
+    add_count(*command, "--warmup", options->warmup, "Steps until it is reached", 1)->default_str("300");
     command
         ->add_option("--prompt-weight", options->prompt_weight,
                      "What a prompt's token counts, which cannot be foreseen, beside 1 of an answer's")

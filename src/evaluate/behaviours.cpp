@@ -26,8 +26,9 @@ struct Outcome {
 class Answering {
 public:
     static Result<Answering> start(const LogitSource& model, const model::Tokenizer& tokenizer,
-                                   const BehaviourItem& item) {
+                                   Behaviour behaviour, const BehaviourItem& item) {
         Answering a(tokenizer, item);
+        if (behaviour == Behaviour::recall) a.new_line_ = tokenizer.encode("\n", false).back();
         a.prompt_ = tokenizer.encode(item.prompt);
         a.answer_ = tokenizer.encode(item.answer, false);
         const std::size_t tokens = a.prompt_.size() + a.answer_.size() + extra_tokens;
@@ -40,24 +41,23 @@ public:
         return a;
     }
 
-    /// Is every token of the answer, and EOS behind it, the first choice after the right tokens before it?
+    /// Is every token of the answer, and an end behind it, the first choice after the right tokens before it?
     Result<bool> forced() {
         std::vector<int> tokens = prompt_;
         tokens.insert(tokens.end(), answer_.begin(), answer_.end());
         const auto logits = read(tokens);
         if (!logits) return Unexpected{logits.error()};
-        tokens.push_back(tokenizer_->eos());
-        for (std::size_t i = prompt_.size(); i < tokens.size(); ++i) {
+        for (std::size_t i = prompt_.size(); i <= tokens.size(); ++i) {
             const auto choice = choose(logits->row(i - 1));
             if (!choice) return Unexpected{choice.error()};
-            if (*choice != tokens[i]) return false;
+            if (i == tokens.size() ? !is_end(*choice) : *choice != tokens[i]) return false;
         }
         return true;
     }
 
     struct Text {
         std::string text;
-        bool ended = false;  ///< by EOS
+        bool ended = false;  ///< by EOS, or as recall may end
     };
     /// What the model writes. Where only the right answer counts it is left at the first wrong character.
     Result<Text> generated(bool only_right_counts) {
@@ -68,7 +68,7 @@ public:
         for (std::size_t count = 0;; ++count) {
             const auto next = choose(logits->row(logits->rows - 1));
             if (!next) return Unexpected{next.error()};
-            out.ended = *next == tokenizer_->eos();
+            out.ended = is_end(*next);
             if (out.ended || *next == tokenizer_->bos() || count == answer_.size() + extra_tokens) return out;
             out.text += tokenizer_->piece(token, *next);
             if (only_right_counts && !item_->answer.starts_with(out.text)) return out;
@@ -89,6 +89,10 @@ private:
         return MatrixView<const float>(logits);
     }
 
+    [[nodiscard]] bool is_end(int token) const {
+        return token == tokenizer_->eos() || (new_line_ && token == *new_line_);
+    }
+
     static Result<int> choose(std::span<const float> logits) {
         if (std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isnan(logit); }))
             return fail(ErrorKind::bad_input, "there is NaN among the model's logits");
@@ -97,6 +101,7 @@ private:
 
     const model::Tokenizer* tokenizer_;
     const BehaviourItem* item_;
+    std::optional<int> new_line_;  // of recall, where the next question may follow
     std::vector<int> prompt_, answer_;
     std::unique_ptr<LogitStream> stream_;
     Tensor logits_;  // (tokens, vocabulary)
@@ -114,7 +119,7 @@ void judge_json(const std::string& text, Outcome& outcome) {
 Result<Outcome> judge(const LogitSource& model, const model::Tokenizer& tokenizer,
                       const BehaviourOptions& options, Behaviour behaviour, std::size_t index) {
     const BehaviourItem item = behaviour_item(behaviour, options.seed, options.part, index);
-    auto answering = Answering::start(model, tokenizer, item);
+    auto answering = Answering::start(model, tokenizer, behaviour, item);
     if (!answering) return Unexpected{std::move(answering).error()};
     Outcome outcome;
     if (options.teacher_forced) {

@@ -39,10 +39,6 @@ Pair draw_pair(Draws& draws, const std::vector<Pair>& pairs) {
     }
 }
 
-CorpusPart part_of(const Pair& pair) {
-    return detail::part_of("recall", text(names[pair.name], '=', pair.value));
-}
-
 }  // namespace
 
 BehaviourItem addition_item(Draws& draws, CorpusPart part) {
@@ -128,29 +124,31 @@ BehaviourItem json_item(Draws& draws, CorpusPart part) {
     }
 }
 
-std::vector<CorpusPiece> recall_pieces(Draws& draws, CorpusPart part, std::size_t questions) {
-    // In a held-out table it is enough that the asked pairs are new; in a training table no pair may be.
-    const std::size_t size = draws.between(16, 24);
-    std::vector<Pair> pairs;
-    while (pairs.size() < size) {
-        const Pair pair = draw_pair(draws, pairs);
-        const bool any = part == CorpusPart::held_out && pairs.size() >= questions;
-        if (any || part_of(pair) == part) pairs.push_back(pair);
-    }
-    const std::vector<Pair> asked(pairs.begin(), pairs.begin() + static_cast<std::ptrdiff_t>(questions));
-    for (std::size_t i = size; i > 1; --i) std::swap(pairs[i - 1], pairs[draws.below(i)]);
+std::size_t recall_size(Draws& draws) { return draws.between(16, 24); }
 
-    std::string prompt;
-    for (const Pair& pair : pairs)
-        prompt += text(prompt.empty() ? " " : ", ", names[pair.name], '=', pair.value);
+std::vector<CorpusPiece> recall_pieces(Draws& draws, CorpusPart part, std::size_t size,
+                                       std::size_t questions) {
+    std::vector<Pair> pairs;
+    std::string table;
+    do {
+        pairs.clear();
+        table.clear();
+        while (pairs.size() < size) {
+            pairs.push_back(draw_pair(draws, pairs));
+            const auto& [name, value] = pairs.back();
+            table += text(table.empty() ? " " : ", ", names[name], value);
+        }
+    } while (detail::part_of("recall", table) != part);
+    std::string prompt = table;
     // Half of the distances are short, because recall over them is what a model learns first.
-    const std::size_t prose_tokens = draws.below(2) == 0 ? draws.below(41) : draws.below(301);
+    const std::size_t prose_tokens = draws.below(2) == 0 ? draws.below(41) : draws.below(321);
     prompt += '\n' + filler(draws, part, prose_tokens);
 
+    for (std::size_t i = 0; i < questions; ++i) std::swap(pairs[i], pairs[draws.between(i, size - 1)]);
     std::vector<CorpusPiece> pieces;
-    for (const Pair& pair : asked) {
-        pieces.push_back({text(prompt, "\n ", names[pair.name], '?'), false});
-        pieces.push_back({text(pair.value), true});
+    for (std::size_t i = 0; i < questions; ++i) {
+        pieces.push_back({text(prompt, "\n ", names[pairs[i].name]), false});
+        pieces.push_back({text(pairs[i].value), true});
         prompt.clear();
     }
     return pieces;

@@ -17,8 +17,11 @@ namespace fewbit::inline v0::evaluate::detail {
 [[nodiscard]] BehaviourItem copying_item(Draws& draws, CorpusPart part);
 [[nodiscard]] BehaviourItem sorting_item(Draws& draws, CorpusPart part);
 
-/// A table and questions about different names of it; the parts of a document in order, prompts and answers
-/// by turns. Precondition: at most 16 questions.
-[[nodiscard]] std::vector<CorpusPiece> recall_pieces(Draws& draws, CorpusPart part, std::size_t questions);
+/// A table of `size` names and questions about different ones of them; the parts of a document in order,
+/// prompts and answers by turns. Precondition: questions <= size <= 24.
+[[nodiscard]] std::vector<CorpusPiece> recall_pieces(Draws& draws, CorpusPart part, std::size_t size,
+                                                     std::size_t questions);
+/// Of the tables that items have: 16 to 24.
+[[nodiscard]] std::size_t recall_size(Draws& draws);
 
 }  // namespace fewbit::inline v0::evaluate::detail

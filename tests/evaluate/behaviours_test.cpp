@@ -117,8 +117,9 @@ TEST_CASE("an oracle with known mistakes gets the score it deserves, either way 
                 case 3: wrong += "0"; break;
                 default: break;
             }
-            // A model that never ends is wrong even where all it wrote was right.
-            oracle.teach(prompt, wrong, i % 8 != 4);
+            // A model that never ends is wrong even where all it wrote was right; a new line ends recall.
+            const bool another_line = i % 8 == 5 && behaviour == Behaviour::recall;
+            oracle.teach(prompt, another_line ? wrong + "\n" : wrong, i % 8 != 4 && !another_line);
             exact[static_cast<std::size_t>(behaviour)] += i % 8 > 4;
         }
     for (const bool teacher_forced : {false, true}) {

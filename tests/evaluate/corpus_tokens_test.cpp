@@ -67,13 +67,13 @@ TEST_CASE("the mix, counted by tokens with BOS and EOS") {
             total += count;
         }
         const auto share = [&](std::optional<Behaviour> kind) { return 100 * tokens[kind] / total; };
-        CHECK(share(Behaviour::addition) == Catch::Approx(24).margin(1));
-        CHECK(share(Behaviour::subtraction) == Catch::Approx(20).margin(1));
-        CHECK(share(Behaviour::recall) == Catch::Approx(24).margin(1));
+        CHECK(share(Behaviour::addition) == Catch::Approx(19).margin(1));
+        CHECK(share(Behaviour::subtraction) == Catch::Approx(17).margin(1));
+        CHECK(share(Behaviour::recall) == Catch::Approx(29).margin(1));
         CHECK(share(Behaviour::json) == Catch::Approx(12).margin(1));
         CHECK(share(Behaviour::copying) == Catch::Approx(5).margin(1));
-        CHECK(share(Behaviour::sorting) == Catch::Approx(7).margin(1));
-        CHECK(share(std::nullopt) == Catch::Approx(8).margin(1));
+        CHECK(share(Behaviour::sorting) == Catch::Approx(12).margin(1));
+        CHECK(share(std::nullopt) == Catch::Approx(6).margin(1));
     }
 }
 
@@ -127,8 +127,8 @@ TEST_CASE("corpus and vocabulary are the same on every platform and in every ver
         }
     for (const std::string& piece : embedded_vocabulary().pieces) pieces.add(piece);
     // A model trained on the corpus as it was cannot be judged on another: change these with the model.
-    CHECK(documents.value() == 0xF03691E1CF11B60Cu);
-    CHECK(items.value() == 0x1FD5577269A7F816u);
+    CHECK(documents.value() == 0xB05C9EF971C877CAu);
+    CHECK(items.value() == 0x007175BCD3CFB6F2u);
     CHECK(pieces.value() == 0x1344AFDCC21A3981u);
 }
 
@@ -183,7 +183,7 @@ std::string kind_name(std::optional<Behaviour> kind) { return kind ? std::string
 TEST_CASE("docs/corpus.md: the examples") {
     // Short ones of the first held-out items; what a model writes stands in brackets.
     const std::pair<Behaviour, std::uint64_t> shown[] = {
-        {Behaviour::addition, 0}, {Behaviour::subtraction, 0}, {Behaviour::recall, 4},
+        {Behaviour::addition, 0}, {Behaviour::subtraction, 0}, {Behaviour::recall, 8},
         {Behaviour::json, 0},     {Behaviour::copying, 1},     {Behaviour::sorting, 0}};
     std::string expected;
     const auto add = [&](const std::string& title, const std::string& text) {

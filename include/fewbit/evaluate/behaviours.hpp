@@ -1,10 +1,11 @@
 // How often a model does what evaluate/corpus.hpp taught it: the share of items whose answer it gives
-// exactly, character for character and ended by EOS, with a 95 % confidence interval.
+// exactly, character for character and then ended by EOS (in recall: or by the next
+// line), with a 95 % confidence interval.
 //
 //   generated        the model reads the prompt and continues greedily, for at most 8 tokens more than the
 //                    answer
 //   teacher-forced   the model reads prompt and answer at once, and its first choice must be the right token
-//                    everywhere in the answer and EOS behind it. Faster; the same items are exact, but for
+//                    everywhere in the answer and an end behind it. Faster; the same items are exact, but for
 //                    roundings and for answers that are spelled in other tokens.
 #pragma once
 
