@@ -1,13 +1,13 @@
 // `fewbit curves`: error against bits per weight, for synthetic matrices and for a model (docs/curves.md).
-#include <algorithm>
 #include <chrono>
-#include <regex>
 
 #include "fewbit/evaluate/metrics.hpp"
 #include "fewbit/evaluate/synthetic.hpp"
 #include "fewbit/io/atomic_file.hpp"
 #include "src/cli/curves.hpp"
+#include "src/cli/embedded_model.hpp"
 #include "src/cli/load.hpp"
+#include "src/cli/options.hpp"
 
 namespace fewbit::cli {
 namespace {
@@ -17,25 +17,9 @@ constexpr std::uint64_t synthetic_seed = 20240229;
 constexpr int student_degrees = 5;
 
 struct Options {
-    std::string model, tokenizer, text, out, keep;
-    evaluate::DocumentOptions documents;
-    bool no_pictures = false;
-};
-
-/// Kept matrices are found as `fewbit quantize --keep` finds them; an empty pattern keeps none.
-class Keep {
-public:
-    explicit Keep(const std::string& pattern) try : empty_(pattern.empty()), pattern_(pattern) {
-    } catch (const std::regex_error& error) {
-        throw Failure(fmt::format("--keep '{}' is no regular expression: {}", pattern, error.what()));
-    }
-    bool operator()(std::string_view layer) const {
-        return !empty_ && std::regex_search(layer.begin(), layer.end(), pattern_);
-    }
-
-private:
-    bool empty_;
-    std::regex pattern_;
+    ModelCurveOptions model;
+    std::string out;
+    bool no_model = false, no_pictures = false;
 };
 
 std::vector<MatrixCurves> measure_matrices(ExecutionContext context) {
@@ -67,84 +51,15 @@ std::vector<MatrixCurves> measure_matrices(ExecutionContext context) {
     return all;
 }
 
-ModelCurves measure_model(const Options& options, Program& program) {
-    if (options.text.empty()) throw Failure("--model needs a text to predict: name it with --text FILE");
-    const io::ModelFile file = load_model(options.model);
-    const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file);
-    evaluate::DocumentOptions documents = options.documents;
-    if (documents.context == 0) documents.context = std::min<std::size_t>(512, file.shape.context);
-    if (documents.context > file.shape.context)
-        throw Failure(fmt::format("--context {}: the model was made for at most {} tokens", documents.context,
-                                  file.shape.context));
-    const Text text = load_text(options.text);
-    const auto windows = expect(evaluate::cut_windows(text.view(), documents, tokenizer));
-    const Keep keep(options.keep);
-
-    ModelCurves curves;
-    curves.model = options.model;
-    curves.text = options.text;
-    curves.split = documents.split;
-    curves.keep = options.keep;
-    curves.context = documents.context;
-    curves.windows = windows.size();
-    curves.tied_head = file.shape.tied_head;
-    for (const auto& [layer, linear] : file.linears)
-        if (keep(layer))
-            curves.kept.push_back(layer);
-        else
-            ++curves.quantized_matrices;
-    if (curves.quantized_matrices == 0)
-        throw Failure(fmt::format("--keep '{}' keeps every matrix of '{}'", options.keep, options.model));
-
-    // Curves measure error, not speed: generic kernels may run, and the report says where they did.
-    const auto ready = [&](const io::ModelFile& which, const ActivationFormat& activations) {
-        return make_transformer(which, {activations, Fallback::allow}, program.context());
-    };
-    const model::Transformer exact = ready(file, exact_activations());
-    const evaluate::TransformerSource exact_source(exact);
-    curves.reference_kernels = exact.kernels();
-
-    const auto settings = evaluate::curve_settings();
-    const std::vector<ActivationFormat> kinds{exact_activations(), int8_row_activations()};
-    const std::size_t runs = 1 + settings.size() * kinds.size(),
-                      tokens = evaluate::count_predictions(windows);
-    Progress progress("curves");
-    std::size_t run = 0;
-    std::string doing = "f32";
-    const evaluate::Progress show = [&](std::size_t done, std::size_t) {
-        progress.update(run * tokens + done, runs * tokens, doing);
-    };
-    const evaluate::Reference reference = expect(
-        evaluate::Reference::create(exact_source, windows, std::size_t{512} << 20, program.context(), show));
-    curves.reference = reference.perplexity();
-    ++run;
-    for (const evaluate::CurveSetting& setting : settings) {
-        const evaluate::CurveModel quantized =
-            expect(evaluate::quantize_model_for_curve(file, setting, keep, program.context()));
-        curves.parameters = quantized.parameters;
-        curves.quantized_weights = quantized.quantized_weights;
-        for (const ActivationFormat& activations : kinds) {
-            doing = fmt::format("{} {}, {}", name(setting.format), evaluate::name(setting.variant),
-                                name(activations));
-            const model::Transformer transformer = ready(quantized.file, activations);
-            ModelPoint point;
-            point.setting = setting;
-            point.activations = activations;
-            point.bits_per_weight = quantized.bits_per_weight;
-            point.quantized_bits_per_weight = quantized.quantized_bits_per_weight;
-            point.sqnr_db = quantized.sqnr_db;
-            point.divergence =
-                expect(reference.measure(evaluate::TransformerSource(transformer), program.context(), show));
-            point.divergence.values = {};
-            point.kernels = transformer.kernels();
-            curves.points.push_back(std::move(point));
-            ++run;
-        }
+Status run(const Options& given, Program& program) {
+    Options options = given;
+    if (options.model.model.empty() && !options.no_model) {
+        if (!embedded_model().empty())
+            options.model.model = "embedded";
+        else if (!options.model.text.empty() || !options.model.compare.empty() ||
+                 !options.model.outliers.empty())
+            throw Failure("name the model with --model FILE; this build carries no embedded one");
     }
-    return curves;
-}
-
-Status run(const Options& options, Program& program) {
     const std::filesystem::path folder = path_of(options.out);
     std::error_code error;
     std::filesystem::create_directories(folder, error);
@@ -158,7 +73,7 @@ Status run(const Options& options, Program& program) {
 
     const auto start = std::chrono::steady_clock::now();
     Curves curves;
-    if (!options.model.empty()) curves.model = measure_model(options, program);
+    if (!options.model.model.empty()) curves.model = measure_model(options.model, program.context());
     curves.matrices = measure_matrices(program.context());
     curves.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     curves.threads = program.executor().workers();
@@ -169,17 +84,20 @@ Status run(const Options& options, Program& program) {
     document.update(body);
     write_file(folder / "curves.csv", csv_of(curves));
     write_file(folder / "curves.json", document.dump(2, ' ', false, Json::error_handler_t::replace) + '\n');
-    write_file(folder / "curves.gp", gnuplot_script(curves));
+    std::string files = "curves.csv, curves.json", pictures;
+    for (const Page& page : pages_of(curves)) {
+        write_file(folder / (page.name + ".gp"), gnuplot_script(page, "fewbit curves"));
+        if (draws) draw(folder, page.name);
+        files += fmt::format(", {0}.gp{1}", page.name, draws ? ", .svg, .png" : "");
+        pictures += fmt::format("{}{}", pictures.empty() ? "" : ", ", page.name);
+    }
     program.write_json("curves/1", std::move(body));
-    if (draws) draw(folder);
-    say("{}: curves.csv, .json, .gp{}; {}\n", options.out, draws ? ", .svg, .png" : "",
-        seconds_text(curves.seconds));
+    say("{}\n", wrapped(fmt::format("{}: {}; {}", options.out, files, seconds_text(curves.seconds)), 80));
     if (!draws && !options.no_pictures)
-        throw Failure(
-            fmt::format("curves.svg and curves.png are missing, because there is no gnuplot here; the "
-                        "numbers are written, "
-                        "and `gnuplot curves.gp` in '{}' draws them (--no-pictures does without)",
-                        options.out));
+        throw Failure(fmt::format(
+            "pictures are missing ({}), because there is no gnuplot here; the numbers are written, and "
+            "`gnuplot curves.gp` in '{}' draws them (--no-pictures does without)",
+            pictures, options.out));
     return Status::done;
 }
 
@@ -187,37 +105,53 @@ Status run(const Options& options, Program& program) {
 
 void add_curves(CLI::App& app, Program& program) {
     auto options = std::make_shared<Options>();
-    options->documents.context = 0;
-    options->documents.max_predictions = 20000;
+    ModelCurveOptions& model = options->model;
+    model.documents.context = 0;
+    model.documents.max_predictions = 20000;
     CLI::App* command =
-        program.add(app, "curves", "Error against bits per weight: tables, CSV, JSON and a picture",
+        program.add(app, "curves", "Error against bits per weight: tables, CSV, JSON and pictures",
                     [=, &program] { return run(*options, program); });
+    CLI::Option* which =
+        command->add_option("--model", model.model, "The model to draw curves of; default: embedded")
+            ->type_name("MODEL");
+    command->add_flag("--no-model", options->no_model, "Synthetic matrices only")->excludes(which);
+    add_tokenizer(*command, model.tokenizer);
     command
-        ->add_option("--model", options->model,
-                     "A model to draw curves of (needs --text); without it: synthetic matrices only")
-        ->type_name("MODEL");
-    command
-        ->add_option("--tokenizer", options->tokenizer,
-                     "The model's tokenizer, as llama2.c writes it (tokenizer.bin)")
+        ->add_option("--text", model.text,
+                     "The text to predict; default, for the embedded model: held-out documents of its "
+                     "corpus, and behaviours")
         ->type_name("FILE");
-    command->add_option("--text", options->text, "The text to predict")->type_name("FILE");
     command
-        ->add_option("--split", options->documents.split,
+        ->add_option("--split", model.documents.split,
                      "What stands between documents; each becomes one window")
         ->type_name("MARK");
     command
-        ->add_option("--context", options->documents.context,
+        ->add_option("--context", model.documents.context,
                      "Tokens of a window, BOS included; default: the model's, at most 512")
         ->type_name("N");
-    command->add_option("--max-tokens", options->documents.max_predictions, "Predictions per point, at most")
+    command->add_option("--max-tokens", model.documents.max_predictions, "Predictions per point, at most")
         ->type_name("N")
         ->capture_default_str();
+    add_count(*command, "--items", model.items,
+              "Held-out items of each behaviour, in those settings that the second picture shows; only "
+              "without --text; 0: none")
+        ->default_str("200");
+    command
+        ->add_option("--compare", model.compare,
+                     "Quantized models to show beside the curves, as fewbit quantize and fewbit qat write "
+                     "them")
+        ->type_name("FILE ...");
+    command
+        ->add_option("--outliers", model.outliers,
+                     "Also W8A8 on the model with outliers made by these factors, for instance 1,5,20,100")
+        ->delimiter(',')
+        ->type_name("F,...");
     command
         ->add_option(
-            "--keep", options->keep,
+            "--keep", model.keep,
             "Matrices that match this regular expression stay as they are, for instance embed_tokens|lm_head")
         ->type_name("REGEX");
-    command->add_option("--out", options->out, "The folder for curves.csv, .json, .gp, .svg and .png")
+    command->add_option("--out", options->out, "The folder for tables, scripts and pictures")
         ->required()
         ->type_name("DIR");
     command->add_flag("--no-pictures", options->no_pictures, "Draw nothing (gnuplot is not needed then)");

@@ -7,10 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "fewbit/evaluate/behaviours.hpp"
 #include "fewbit/evaluate/curves.hpp"
 #include "fewbit/evaluate/divergence.hpp"
 #include "fewbit/model/transformer.hpp"
 #include "src/cli/command.hpp"
+#include "src/cli/plot.hpp"
 
 namespace fewbit::cli {
 
@@ -37,6 +39,26 @@ struct ModelPoint {
     double bits_per_weight = 0;            ///< whole model
     double quantized_bits_per_weight = 0;  ///< of the matrices that were quantized
     double sqnr_db = 0;
+    evaluate::Divergence divergence;                   ///< without its values
+    std::vector<evaluate::BehaviourScore> behaviours;  ///< empty where they were not asked
+    std::vector<model::KernelUse> kernels;
+};
+
+/// A quantized model that was made elsewhere (--compare), f32 activations.
+struct ComparedModel {
+    std::string path;
+    std::string quantization;  ///< what the file says about its making; may be empty
+    double bits_per_weight = 0;
+    evaluate::Divergence divergence;  ///< without its values
+    std::vector<evaluate::BehaviourScore> behaviours;
+    std::vector<model::KernelUse> kernels;
+};
+
+/// The model with made outliers of one factor (pipeline/outliers.hpp), weights quantized, activations
+/// rounded.
+struct OutlierPoint {
+    double factor = 1;
+    ActivationFormat activations;
     evaluate::Divergence divergence;  ///< without its values
     std::vector<model::KernelUse> kernels;
 };
@@ -51,10 +73,27 @@ struct ModelCurves {
     evaluate::Perplexity reference;
     std::vector<model::KernelUse> reference_kernels;
     std::vector<ModelPoint> points;
+    std::size_t behaviour_items = 0;  ///< of each behaviour; 0: not measured
+    std::vector<evaluate::BehaviourScore> reference_behaviours;
+    std::vector<ComparedModel> compared;
+    Format outlier_weights;
+    std::vector<OutlierPoint> outliers;  ///< by activations, then factor
 
     /// "all 36 matrices (projections, embedding, head)" or what was left out: for pictures and tables.
     [[nodiscard]] std::string what_is_quantized() const;
+    /// The model's file name, for titles.
+    [[nodiscard]] std::string short_name() const { return path_of(model).filename().string(); }
 };
+
+/// What `fewbit curves` was asked to do with a model.
+struct ModelCurveOptions {
+    std::string model, tokenizer, text, keep;
+    evaluate::DocumentOptions documents;
+    std::size_t items = 200;
+    std::vector<std::string> compare;
+    std::vector<double> outliers;
+};
+[[nodiscard]] ModelCurves measure_model(const ModelCurveOptions& options, ExecutionContext context);
 
 struct Curves {
     std::vector<MatrixCurves> matrices;
@@ -86,10 +125,9 @@ struct KernelShare {
 /// The tables and notes for the terminal; at most 80 columns.
 [[nodiscard]] std::string report_of(const Curves& curves);
 
-/// The gnuplot script, data inside.
-[[nodiscard]] std::string gnuplot_script(const Curves& curves);
-[[nodiscard]] bool has_gnuplot();
-/// Draws FOLDER/curves.svg and curves.png from FOLDER/curves.gp. Throws Failure.
-void draw(const std::filesystem::path& folder);
+/// The pictures: curves; behaviours and outliers where they were measured.
+[[nodiscard]] std::vector<Page> pages_of(const Curves& curves);
+[[nodiscard]] Page behaviours_page(const ModelCurves& model);
+[[nodiscard]] Page outliers_page(const ModelCurves& model);
 
 }  // namespace fewbit::cli

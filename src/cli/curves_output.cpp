@@ -1,130 +1,40 @@
-// The numbers of `fewbit curves`: CSV, JSON, tables.
+// The numbers of `fewbit curves` as files: CSV and JSON (docs/json.md).
 #include <algorithm>
 #include <cmath>
 
-#include "fewbit/evaluate/theory.hpp"
+#include "fewbit/pipeline/outliers.hpp"
 #include "src/cli/curves.hpp"
 
 namespace fewbit::cli {
 namespace {
 
-using Table = cli::Table;
-
-/// Six columns: 2.149, 0.140, 4.3e-4.
-std::string short_number(double value) {
-    if (!std::isfinite(value)) return fmt::format("{}", value);
-    if (value == 0) return "0";
-    if (std::abs(value) >= 0.0095) {
-        const double size = std::abs(value);
-        return size >= 9999.5 ? fmt::format("{:.0e}", value)
-                              : fmt::format("{:.{}f}", value,
-                                            size >= 999.5   ? 0
-                                            : size >= 99.95 ? 1
-                                            : size >= 9.995 ? 2
-                                                            : 3);
-    }
-    std::string text = fmt::format("{:.1e}", value);
-    const std::size_t zero = text.find("e-0");
-    return zero == std::string::npos ? text : text.erase(zero + 2, 1);
-}
-
-std::string label_of(const evaluate::CurveSetting& setting) {
-    const std::string_view variant = setting.variant == evaluate::Variant::symmetric    ? "sym"
-                                     : setting.variant == evaluate::Variant::asymmetric ? "asym"
-                                                                                        : "mse";
-    return fmt::format("{} {}", setting.grouping(), variant);
-}
-
-/// One row per curve, one column per number of bits; what scales and zero points add stands in front.
-template <class Points, class Cell>
-std::string table_of(const Points& points, Cell cell) {
-    std::vector<Table::Column> columns{{"bits"}, {"extra", Table::Align::right}};
-    for (int bits = min_bits; bits <= max_bits; ++bits)
-        columns.push_back({fmt::format("{}", bits), Table::Align::right});
-    Table table(columns);
-    std::vector<std::string> row;
-    std::string grouping;
-    for (const auto& point : points) {
-        if (row.empty()) {
-            if (!grouping.empty() && grouping != point->setting.grouping()) table.add_rule();
-            grouping = point->setting.grouping();
-            double extra = 0;
-            if constexpr (requires { point->quantized_bits_per_weight; })
-                extra = point->quantized_bits_per_weight;
-            else
-                extra = point->bits_per_weight;
-            row = {label_of(point->setting), fmt::format("+{:.2f}", extra - point->setting.format.bits)};
-        }
-        row.push_back(cell(*point));
-        if (point->setting.format.bits == max_bits) {
-            table.add(row);
-            row.clear();
-        }
-    }
-    return table.text();
-}
-
-template <class Point, class Accept>
-std::vector<const Point*> chosen(const std::vector<Point>& points, Accept accept) {
-    std::vector<const Point*> out;
-    for (const Point& point : points)
-        if (accept(point)) out.push_back(&point);
-    return out;
-}
-
-std::string report_of(const ModelCurves& model) {
-    std::string out = wrapped(fmt::format("{}: {} parameters; {}", model.model, grouped(model.parameters),
-                                          model.what_is_quantized()),
-                              80, 2);
-    out += '\n' + wrapped(fmt::format("{}: {} predictions per point in {} windows; f32 model: {:.4f} nats, "
-                                      "perplexity {:.4f}",
-                                      model.text, grouped(model.reference.tokens), grouped(model.windows),
-                                      model.reference.nll, model.reference.perplexity),
-                          80, 2);
-    out += '\n';
-    std::vector<ActivationFormat> kinds;
-    for (const ModelPoint& point : model.points)
-        if (std::find(kinds.begin(), kinds.end(), point.activations) == kinds.end())
-            kinds.push_back(point.activations);
-    for (const ActivationFormat& kind : kinds) {
-        const auto points =
-            chosen(model.points, [&](const ModelPoint& point) { return point.activations == kind; });
-        out += fmt::format("\nMean KL divergence from f32, nats; {} activations\n\n", name(kind));
-        out +=
-            table_of(points, [](const ModelPoint& point) { return short_number(point.divergence.kld.mean); });
-    }
-    const auto exact = chosen(
-        model.points, [&](const ModelPoint& point) { return point.activations == exact_activations(); });
-    out += fmt::format("\nPerplexity; f32 activations (f32 weights: {:.3f})\n\n", model.reference.perplexity);
-    out += table_of(exact,
-                    [](const ModelPoint& point) { return short_number(point.divergence.model.perplexity); });
-
-    out += '\n';
-    for (const Rise& rise : rises_of(model))
-        out += wrapped(
-            fmt::format("more bits, more divergence: {} {}, {} activations, from {} bits ({}) to {} ({})\n",
-                        rise.before->setting.grouping(), evaluate::name(rise.before->setting.variant),
-                        name(rise.before->activations), rise.before->setting.format.bits,
-                        short_number(rise.before->divergence.kld.mean), rise.after->setting.format.bits,
-                        short_number(rise.after->divergence.kld.mean)),
-            80);
-    for (const ModelPoint& point : model.points)
-        if (name(point.setting.format) == "int8-channel")
-            out += fmt::format("int8-channel, {} activations: {:+.5f} nats, KL divergence {}\n",
-                               name(point.activations), point.divergence.model.nll - model.reference.nll,
-                               short_number(point.divergence.kld.mean));
-    out += '\n';
-    for (const KernelShare& share : kernels_of(model)) {
-        out += fmt::format("kernel {}, {} activations: {} of {} points\n", share.kernel, share.activations,
-                           share.points, model.points.size());
-        if (!share.reason.empty()) out += "  " + wrapped("FALLBACK: " + share.reason, 80, 2) + '\n';
-    }
-    return out;
-}
-
 std::string csv_row(std::string_view data, const evaluate::CurveSetting& setting, std::string_view rest) {
     return fmt::format("{},{},{},{},{},{}\n", data, name(setting.format), setting.format.bits,
                        setting.grouping(), evaluate::name(setting.variant), rest);
+}
+
+/// In quotes where RFC 4180 wants them.
+std::string csv_text(const std::string& text) {
+    if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+    std::string out = "\"";
+    for (const char c : text) out += c == '"' ? "\"\"" : std::string(1, c);
+    return out + '"';
+}
+
+std::string divergence_csv(const evaluate::Divergence& d, const std::vector<model::KernelUse>& kernels) {
+    const bool fallback = std::any_of(kernels.begin(), kernels.end(),
+                                      [](const auto& use) { return !use.fallback_reason.empty(); });
+    return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{}", d.model.tokens, d.model.nll,
+                       d.model.perplexity, d.kld.mean, d.kld.median, d.kld.p90, d.kld.p99, d.kld.p999,
+                       d.kld.max, d.top1_agreement, d.lost, d.gained, fallback);
+}
+
+/// A column per behaviour, empty where it was not asked.
+std::string shares_csv(const std::vector<evaluate::BehaviourScore>& scores) {
+    if (scores.empty()) return std::string(evaluate::all_behaviours.size(), ',');
+    std::string out;
+    for (const evaluate::BehaviourScore& score : scores) out += fmt::format(",{}", score.share);
+    return out;
 }
 
 Json json_of(const evaluate::CurveSetting& setting) {
@@ -134,37 +44,72 @@ Json json_of(const evaluate::CurveSetting& setting) {
             {"variant", evaluate::name(setting.variant)}};
 }
 
-Json json_of(const ModelPoint& point) {
-    const evaluate::Divergence& d = point.divergence;
+Json behaviours_json(const std::vector<evaluate::BehaviourScore>& scores) {
+    Json json = Json::object();
+    for (const evaluate::BehaviourScore& score : scores)
+        json[std::string(evaluate::name(score.behaviour))] = score.share;
+    return json;
+}
+
+/// What the model said and in which kernels; null for behaviours that were not asked.
+Json json_of(const evaluate::Divergence& d, const std::vector<model::KernelUse>& uses,
+             const std::vector<evaluate::BehaviourScore>& scores) {
     Json kernels = Json::array();
     bool fallback = false;
-    for (const model::KernelUse& use : point.kernels) {
+    for (const model::KernelUse& use : uses) {
         kernels.push_back(use.kernel);
         fallback = fallback || !use.fallback_reason.empty();
     }
+    return {{"nll", d.model.nll},
+            {"perplexity", d.model.perplexity},
+            {"kld",
+             {{"mean", d.kld.mean},
+              {"median", d.kld.median},
+              {"p90", d.kld.p90},
+              {"p99", d.kld.p99},
+              {"p999", d.kld.p999},
+              {"max", d.kld.max}}},
+            {"top1_agreement", d.top1_agreement},
+            {"flips", {{"lost", d.lost}, {"gained", d.gained}}},
+            {"behaviours", scores.empty() ? Json() : behaviours_json(scores)},
+            {"kernels", kernels},
+            {"fallback", fallback}};
+}
+
+Json json_of(const ModelPoint& point) {
     Json json = json_of(point.setting);
     json.update({{"activations", name(point.activations)},
                  {"bits_per_weight", point.bits_per_weight},
                  {"quantized_bits_per_weight", point.quantized_bits_per_weight},
-                 {"sqnr_db", point.sqnr_db},
-                 {"nll", d.model.nll},
-                 {"perplexity", d.model.perplexity},
-                 {"kld",
-                  {{"mean", d.kld.mean},
-                   {"median", d.kld.median},
-                   {"p90", d.kld.p90},
-                   {"p99", d.kld.p99},
-                   {"p999", d.kld.p999},
-                   {"max", d.kld.max}}},
-                 {"top1_agreement", d.top1_agreement},
-                 {"flips", {{"lost", d.lost}, {"gained", d.gained}}},
-                 {"kernels", kernels},
-                 {"fallback", fallback}});
+                 {"sqnr_db", point.sqnr_db}});
+    json.update(json_of(point.divergence, point.kernels, point.behaviours));
+    return json;
+}
+
+Json json_of(const ComparedModel& each) {
+    Json json{
+        {"model", each.path}, {"quantization", each.quantization}, {"bits_per_weight", each.bits_per_weight}};
+    json.update(json_of(each.divergence, each.kernels, each.behaviours));
+    return json;
+}
+
+Json json_of(const OutlierPoint& point) {
+    Json json{{"factor", point.factor}, {"activations", name(point.activations)}};
+    json.update(json_of(point.divergence, point.kernels, {}));
+    json.erase("behaviours");
     return json;
 }
 
 Json json_of(const ModelCurves& model) {
-    Json points = Json::array(), rises = Json::array(), kernels = Json::array();
+    Json points = Json::array(), rises = Json::array(), kernels = Json::array(), compared = Json::array();
+    Json outliers;
+    for (const ComparedModel& each : model.compared) compared.push_back(json_of(each));
+    if (!model.outliers.empty()) {
+        outliers = {{"format", name(model.outlier_weights)},
+                    {"notice", pipeline::outlier_notice},
+                    {"points", Json::array()}};
+        for (const OutlierPoint& point : model.outliers) outliers["points"].push_back(json_of(point));
+    }
     for (const ModelPoint& point : model.points) points.push_back(json_of(point));
     for (const Rise& rise : rises_of(model))
         rises.push_back({{"grouping", rise.before->setting.grouping()},
@@ -192,94 +137,45 @@ Json json_of(const ModelCurves& model) {
             {"quantized_weights", model.quantized_weights},
             {"keep", model.keep},
             {"kept", model.kept},
-            {"reference", {{"nll", model.reference.nll}, {"perplexity", model.reference.perplexity}}},
+            {"behaviour_items", model.behaviour_items},
+            {"reference",
+             {{"nll", model.reference.nll},
+              {"perplexity", model.reference.perplexity},
+              {"behaviours",
+               model.reference_behaviours.empty() ? Json() : behaviours_json(model.reference_behaviours)}}},
             {"kernels", kernels},
             {"rises", rises},
-            {"points", points}};
+            {"points", points},
+            {"compared", compared},
+            {"outliers", outliers}};
 }
 
 }  // namespace
-
-std::string ModelCurves::what_is_quantized() const {
-    if (kept.empty())
-        return fmt::format(
-            "all {} matrices are quantized, {}", quantized_matrices,
-            tied_head ? "with the embedding, which is the head too" : "embedding and head too");
-    std::string names;
-    for (std::size_t i = 0; i < std::min<std::size_t>(kept.size(), 3); ++i)
-        names += (i == 0 ? "" : ", ") + kept[i];
-    return fmt::format("{} of {} matrices are quantized, not {}{}", quantized_matrices,
-                       quantized_matrices + kept.size(), names,
-                       kept.size() > 3 ? fmt::format(" and {} more", kept.size() - 3) : "");
-}
-
-std::vector<Rise> rises_of(const ModelCurves& model) {
-    std::vector<Rise> rises;
-    for (const ModelPoint& before : model.points)
-        for (const ModelPoint& after : model.points)
-            if (after.setting.format.bits == before.setting.format.bits + 1 &&
-                after.setting.variant == before.setting.variant &&
-                after.setting.grouping() == before.setting.grouping() &&
-                after.activations == before.activations &&
-                !(after.divergence.kld.mean < before.divergence.kld.mean))
-                rises.push_back({&before, &after});
-    return rises;
-}
-
-std::vector<KernelShare> kernels_of(const ModelCurves& model) {
-    std::vector<KernelShare> shares;
-    std::vector<const ModelPoint*> last;  // that each share has counted
-    for (const ModelPoint& point : model.points)
-        for (const model::KernelUse& use : point.kernels) {
-            auto same = std::find_if(shares.begin(), shares.end(), [&](const KernelShare& share) {
-                return share.kernel == use.kernel && share.reason.empty() == use.fallback_reason.empty() &&
-                       share.activations == name(use.activations);
-            });
-            if (same == shares.end()) {
-                same = shares.insert(
-                    shares.end(),
-                    {std::string(use.kernel), name(use.activations), use.fallback_reason, {}, 0});
-                last.push_back(nullptr);
-            }
-            const ModelPoint*& counted = last[static_cast<std::size_t>(same - shares.begin())];
-            if (counted != &point) ++same->points;
-            counted = &point;
-            if (std::string format = name(use.weights);
-                std::find(same->formats.begin(), same->formats.end(), format) == same->formats.end())
-                same->formats.push_back(std::move(format));
-        }
-    return shares;
-}
-
-std::vector<std::pair<int, double>> lloyd_max_points() {
-    std::vector<std::pair<int, double>> points;
-    for (int bits = min_bits; bits <= max_bits; ++bits) points.emplace_back(bits, lloyd_max(bits).sqnr_db());
-    return points;
-}
 
 std::string csv_of(const Curves& curves) {
     std::string out =
         "data,format,bits,grouping,variant,activations,bits_per_weight,quantized_bits_per_weight,sqnr_db,"
         "tokens,nll,perplexity,"
-        "kld_mean,kld_median,kld_p90,kld_p99,kld_p999,kld_max,top1_agreement,lost,gained,fallback\n";
-    if (curves.model)
-        for (const ModelPoint& point : curves.model->points) {
-            const evaluate::Divergence& d = point.divergence;
-            const bool fallback = std::any_of(point.kernels.begin(), point.kernels.end(),
-                                              [](const auto& use) { return !use.fallback_reason.empty(); });
+        "kld_mean,kld_median,kld_p90,kld_p99,kld_p999,kld_max,top1_agreement,lost,gained,fallback";
+    for (const evaluate::Behaviour behaviour : evaluate::all_behaviours)
+        out += fmt::format(",{}", evaluate::name(behaviour));
+    out += '\n';
+    if (curves.model) {
+        for (const ModelPoint& point : curves.model->points)
             out += csv_row(
                 "model", point.setting,
-                fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}", name(point.activations),
-                            point.bits_per_weight, point.quantized_bits_per_weight, point.sqnr_db,
-                            d.model.tokens, d.model.nll, d.model.perplexity, d.kld.mean, d.kld.median,
-                            d.kld.p90, d.kld.p99, d.kld.p999, d.kld.max, d.top1_agreement, d.lost, d.gained,
-                            fallback));
-        }
+                fmt::format("{},{},{},{},{}{}", name(point.activations), point.bits_per_weight,
+                            point.quantized_bits_per_weight, point.sqnr_db,
+                            divergence_csv(point.divergence, point.kernels), shares_csv(point.behaviours)));
+        for (const ComparedModel& each : curves.model->compared)
+            out += fmt::format("compared,{},,,,f32,{},,,{}{}\n", csv_text(each.path), each.bits_per_weight,
+                               divergence_csv(each.divergence, each.kernels), shares_csv(each.behaviours));
+    }
     for (const MatrixCurves& matrix : curves.matrices)
         for (const MatrixPoint& point : matrix.points)
             out += csv_row(matrix.data, point.setting,
-                           fmt::format(",{},{},{},,,,,,,,,,,,,", point.bits_per_weight, point.bits_per_weight,
-                                       point.sqnr_db));
+                           fmt::format(",{},{},{},,,,,,,,,,,,,{}", point.bits_per_weight,
+                                       point.bits_per_weight, point.sqnr_db, shares_csv({})));
     return out;
 }
 
@@ -305,29 +201,6 @@ Json json_of(const Curves& curves) {
             {"theory", {{"db_per_bit", 20 * std::log10(2.0)}, {"lloyd_max", lloyd}}},
             {"matrices", matrices},
             {"model", curves.model ? json_of(*curves.model) : Json()}};
-}
-
-std::string report_of(const Curves& curves) {
-    std::string out;
-    if (curves.model) out += report_of(*curves.model);
-    for (const MatrixCurves& matrix : curves.matrices) {
-        const auto points = chosen(matrix.points, [](const MatrixPoint&) { return true; });
-        out += fmt::format("\nSQNR in dB; {} matrix, {} x {}\n\n", matrix.title, matrix.rows, matrix.cols);
-        std::string table =
-            table_of(points, [](const MatrixPoint& point) { return fmt::format("{:.2f}", point.sqnr_db); });
-        out += table;
-        if (matrix.bound_db == 0) {
-            out += "in theory, without scales: Lloyd-Max";
-            for (const auto& [bits, db] : lloyd_max_points()) out += fmt::format(" {:.2f}", db);
-            out += "\nat most (rate-distortion bound): 6.02 dB per bit\n";
-        } else {
-            out += fmt::format("at most (Shannon's lower bound): 6.02 dB per bit + {:.2f} dB\n",
-                               matrix.bound_db);
-        }
-    }
-    return out +
-           "\nextra: bits per weight that scales and zero points add;\n"
-           "sym, asym: rounded to nearest; mse: asym with clipped ranges\n\n";
 }
 
 }  // namespace fewbit::cli

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "fewbit/evaluate/behaviours.hpp"
-#include "fewbit/evaluate/corpus_windows.hpp"
 #include "fewbit/evaluate/divergence.hpp"
 #include "src/cli/calibration.hpp"
 #include "src/cli/evaluate_output.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
 #include "src/cli/plan.hpp"
+#include "src/cli/windows.hpp"
 
 namespace fewbit::cli {
 namespace {
@@ -24,24 +24,6 @@ struct Options {
     Fallback fallback = Fallback::allow;
 };
 
-/// Of the text, or of the held-out part of the synthetic corpus.
-std::vector<evaluate::Window> make_windows(const Options& options, const model::Tokenizer& tokenizer) {
-    if (!options.text.empty()) {
-        const Text text = load_text(options.text);
-        return expect(evaluate::cut_windows(text.view(), options.documents, tokenizer));
-    }
-    if (!is_embedded_tokenizer(tokenizer))
-        throw Failure(
-            "name the text to predict with --text FILE; without one the synthetic corpus is used, "
-            "which is for the embedded model and what was made of it");
-    evaluate::CorpusOptions corpus;
-    if (options.documents.max_documents != evaluate::unlimited)
-        corpus.documents = options.documents.max_documents;
-    corpus.context = options.documents.context;
-    corpus.max_predictions = options.documents.max_predictions;
-    return expect(evaluate::corpus_windows(corpus, tokenizer));
-}
-
 Status run(const Options& given, Program& program) {
     Options options = given;
     if (options.documents.max_documents != evaluate::unlimited && !options.text.empty() &&
@@ -51,13 +33,9 @@ Status run(const Options& given, Program& program) {
             "documents");
     io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file);
-    if (options.documents.context == 0)
-        options.documents.context = std::min<std::size_t>(512, file.shape.context);
-    if (options.documents.context > file.shape.context)
-        throw Failure(fmt::format("--context {}: the model was made for at most {} tokens",
-                                  options.documents.context, file.shape.context));
+    options.documents.context = window_context(options.documents.context, file.shape.context);
     const bool on_corpus = options.text.empty();
-    const std::vector<evaluate::Window> windows = make_windows(options, tokenizer);
+    const auto windows = load_windows(options.text, options.documents, tokenizer);
 
     const auto outliers = make_outliers(file, options.plan, options.model);
     const bool on_the_fly = options.plan.format || !options.plan.overrides.empty();
@@ -122,10 +100,9 @@ Status run(const Options& given, Program& program) {
             : "",
         size.bits_per_weight());
     if (outliers) print_outliers(*outliers);
-    const std::string text_name =
-        on_corpus ? "synthetic corpus, held-out documents (docs/corpus.md)" : options.text;
-    say("text        {}\n            {} window{} of at most {} tokens\n", text_name, grouped(windows.size()),
-        windows.size() == 1 ? "" : "s", options.documents.context);
+    say("text        {}{}\n            {} window{} of at most {} tokens\n", name_of_text(options.text),
+        on_corpus ? " (docs/corpus.md)" : "", grouped(windows.size()), windows.size() == 1 ? "" : "s",
+        options.documents.context);
     say("activations {}\n", name(options.activations));
     if (options.activations.is_static)
         say("            ranges: {}\n", wrapped(calibration_text(options.calibration), 80, 12));

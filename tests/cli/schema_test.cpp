@@ -59,6 +59,9 @@ bool has_type(const Json& value, const std::string& type) {
     if (type == "object" || type == "object of strings") return value.is_object();
     if (type == "strings") return all([](const Json& e) { return e.is_string(); });
     if (type == "integers") return all([](const Json& e) { return e.is_number_integer(); });
+    if (type == "numbers by name")
+        return value.is_object() &&
+               std::all_of(value.begin(), value.end(), [](const Json& e) { return e.is_number(); });
     if (type == "objects") return all([](const Json& e) { return e.is_object(); });
     return false;
 }
@@ -184,6 +187,21 @@ TEST_CASE("docs/json.md: curves") {
                     "--tokenizer", folder / "tok.bin", "--text", folder / "text.txt", "--json", json}));
     check_json(json, "fewbit.curves/1");
     check_json(folder / "curves/curves.json", "fewbit.curves/1");
+
+    // The corpus, behaviours, a model made elsewhere and outliers.
+    const std::string model = folder / "model.safetensors", small = folder / "small.safetensors";
+    check_done(run({"train", "-o",      model, "--dim",      "64",   "--hidden", "64", "--layers",
+                    "1",     "--heads", "2",   "--kv-heads", "2",    "--steps",  "2",  "--batch-tokens",
+                    "200",   "--items", "0",   "--fallback", "allow"}));
+    check_done(run({"quantize", model, "-o", small, "--format", "int4-g64"}));
+    check_done(run({"curves", "--out", folder / "curves", "--no-pictures", "--model", model, "--max-tokens",
+                    "50", "--items", "1", "--compare", small, "--outliers", "1,20", "--json", json}));
+    check_json(json, "fewbit.curves/1");
+    const Json curves = read_json(json);
+    CHECK(curves["model"]["compared"].size() == 1);
+    CHECK(curves["model"]["outliers"]["points"].size() == 10);
+    CHECK(std::filesystem::exists(folder / "curves/behaviours.gp"));
+    CHECK(std::filesystem::exists(folder / "curves/outliers.gp"));
 }
 
 TEST_CASE("docs/json.md: train and qat") {

@@ -1,0 +1,224 @@
+// What `fewbit curves` measures of a model: divergence and behaviours in every setting, of models made
+// elsewhere beside them, and of W8A8 on made outliers.
+#include <algorithm>
+#include <regex>
+
+#include "fewbit/pipeline/outliers.hpp"
+#include "src/cli/calibration.hpp"
+#include "src/cli/curves.hpp"
+#include "src/cli/load.hpp"
+#include "src/cli/windows.hpp"
+
+namespace fewbit::cli {
+namespace {
+
+/// Kept matrices are found as `fewbit quantize --keep` finds them; an empty pattern keeps none.
+class Keep {
+public:
+    explicit Keep(const std::string& pattern) try : empty_(pattern.empty()), pattern_(pattern) {
+    } catch (const std::regex_error& error) {
+        throw Failure(fmt::format("--keep '{}' is no regular expression: {}", pattern, error.what()));
+    }
+    bool operator()(std::string_view layer) const {
+        return !empty_ && std::regex_search(layer.begin(), layer.end(), pattern_);
+    }
+
+private:
+    bool empty_;
+    std::regex pattern_;
+};
+
+/// Behaviours take longer than divergence: they are asked where they change, in four of the curves.
+bool asks_behaviours(const evaluate::CurveSetting& setting) {
+    const std::string grouping = setting.grouping();
+    return setting.format.bits <= 6 && (grouping == "channel" || grouping == "g64") &&
+           setting.variant != evaluate::Variant::asymmetric;
+}
+
+/// W8A8, from the coarsest scales of activations to the finest; f32 shows what the weights alone cost.
+std::vector<ActivationFormat> outlier_activations() {
+    std::vector<ActivationFormat> all;
+    for (const char* name : {"int8-tensor-static", "int8-tensor", "int8-row", "int8-g32", "f32"})
+        all.push_back(expect(parse_activation_format(name)));
+    return all;
+}
+
+class ModelMeasurement {
+public:
+    ModelMeasurement(const ModelCurveOptions& options, ExecutionContext context)
+        : options_(options),
+          context_(context),
+          file_(load_model(options.model)),
+          tokenizer_(load_tokenizer(options.tokenizer, file_)),
+          keep_(options.keep) {
+        options_.documents.context = window_context(options.documents.context, file_.shape.context);
+        windows_ = load_windows(options.text, options_.documents, tokenizer_);
+        // Whose answers are known: only of the corpus.
+        if (!is_embedded_tokenizer(tokenizer_) || !options.text.empty()) options_.items = 0;
+        curves_.model = options.model;
+        curves_.text = name_of_text(options.text);
+        curves_.split = options.documents.split;
+        curves_.keep = options.keep;
+        curves_.context = options_.documents.context;
+        curves_.windows = windows_.size();
+        curves_.tied_head = file_.shape.tied_head;
+        curves_.behaviour_items = options_.items;
+        for (const auto& [layer, linear] : file_.linears)
+            if (keep_(layer))
+                curves_.kept.push_back(layer);
+            else
+                ++curves_.quantized_matrices;
+        if (curves_.quantized_matrices == 0)
+            throw Failure(fmt::format("--keep '{}' keeps every matrix of '{}'", options.keep, options.model));
+        count_work();
+    }
+
+    ModelCurves run() {
+        const model::Transformer exact = ready(file_, exact_activations());
+        const evaluate::TransformerSource source(exact);
+        curves_.reference_kernels = exact.kernels();
+        doing_ = "f32";
+        const evaluate::Reference reference =
+            expect(evaluate::Reference::create(source, windows_, std::size_t{512} << 20, context_,
+                                               [&](std::size_t done, std::size_t) { show(done); }));
+        finished(predictions_);
+        reference_ = &reference;
+        curves_.reference = reference.perplexity();
+        curves_.reference_behaviours = behaviours_of(exact);
+        measure_settings();
+        measure_compared();
+        measure_outliers();
+        return std::move(curves_);
+    }
+
+private:
+    static constexpr std::size_t item_work = 40;  // predictions that take about as long as an item
+
+    void count_work() {
+        predictions_ = evaluate::count_predictions(windows_);
+        item_predictions_ = options_.items * evaluate::all_behaviours.size() * item_work;
+        const auto settings = evaluate::curve_settings();
+        const auto asked =
+            static_cast<std::size_t>(std::count_if(settings.begin(), settings.end(), asks_behaviours));
+        work_ = predictions_ * (1 + 2 * settings.size() + options_.compare.size() +
+                                options_.outliers.size() * outlier_activations().size()) +
+                item_predictions_ * (1 + asked + options_.compare.size());
+    }
+    void show(std::size_t done) { progress_.update(done_ + done, work_, doing_); }
+    void finished(std::size_t work) { done_ += work; }
+
+    // Curves measure error, not speed: generic kernels may run, and the report says where they did.
+    model::Transformer ready(const io::ModelFile& file, const ActivationFormat& activations,
+                             pipeline::StaticRanges ranges = {}) {
+        model::ModelOptions how{activations, Fallback::allow};
+        how.static_ranges = std::move(ranges);
+        return make_transformer(file, how, context_);
+    }
+
+    evaluate::Divergence divergence_of(const model::Transformer& transformer) {
+        evaluate::Divergence divergence =
+            expect(reference_->measure(evaluate::TransformerSource(transformer), context_,
+                                       [&](std::size_t done, std::size_t) { show(done); }));
+        divergence.values = {};
+        finished(predictions_);
+        return divergence;
+    }
+
+    std::vector<evaluate::BehaviourScore> behaviours_of(const model::Transformer& transformer) {
+        if (options_.items == 0) return {};
+        auto scores = expect(evaluate::measure_behaviours(
+            transformer, tokenizer_, {.items = options_.items, .teacher_forced = true}, context_,
+            [&](std::size_t done, std::size_t) { show(done * item_work); }));
+        finished(item_predictions_);
+        return scores;
+    }
+
+    void measure_settings() {
+        for (const evaluate::CurveSetting& setting : evaluate::curve_settings()) {
+            const evaluate::CurveModel quantized =
+                expect(evaluate::quantize_model_for_curve(file_, setting, keep_, context_));
+            curves_.parameters = quantized.parameters;
+            curves_.quantized_weights = quantized.quantized_weights;
+            for (const ActivationFormat& activations : {exact_activations(), int8_row_activations()}) {
+                doing_ = fmt::format("{} {}, {}", name(setting.format), evaluate::name(setting.variant),
+                                     name(activations));
+                const model::Transformer transformer = ready(quantized.file, activations);
+                ModelPoint point;
+                point.setting = setting;
+                point.activations = activations;
+                point.bits_per_weight = quantized.bits_per_weight;
+                point.quantized_bits_per_weight = quantized.quantized_bits_per_weight;
+                point.sqnr_db = quantized.sqnr_db;
+                point.divergence = divergence_of(transformer);
+                if (activations == exact_activations() && asks_behaviours(setting))
+                    point.behaviours = behaviours_of(transformer);
+                point.kernels = transformer.kernels();
+                curves_.points.push_back(std::move(point));
+            }
+        }
+    }
+
+    void measure_compared() {
+        for (const std::string& path : options_.compare) {
+            doing_ = path;
+            const io::ModelFile file = load_model(path);
+            if (file.shape.vocabulary != file_.shape.vocabulary)
+                throw Failure(fmt::format("--compare '{}' has a vocabulary of {}, '{}' one of {}", path,
+                                          file.shape.vocabulary, options_.model, file_.shape.vocabulary));
+            ComparedModel compared;
+            compared.path = path;
+            if (const auto found = file.metadata.find("quantization"); found != file.metadata.end())
+                compared.quantization = found->second;
+            compared.bits_per_weight = size_of(file).bits_per_weight();
+            const model::Transformer transformer = ready(file, exact_activations());
+            compared.divergence = divergence_of(transformer);
+            compared.behaviours = behaviours_of(transformer);
+            compared.kernels = transformer.kernels();
+            curves_.compared.push_back(std::move(compared));
+        }
+    }
+
+    void measure_outliers() {
+        curves_.outlier_weights = *parse_format("int8-channel");
+        CalibrationOptions calibration;
+        calibration.text = options_.text;
+        std::vector<std::vector<OutlierPoint>> by_activations(outlier_activations().size());
+        for (const double factor : options_.outliers) {
+            io::ModelFile made = file_;
+            (void)expect(pipeline::add_outliers(made, factor));
+            const evaluate::CurveModel quantized = expect(evaluate::quantize_model_for_curve(
+                made, {curves_.outlier_weights, evaluate::Variant::symmetric}, keep_, context_));
+            for (std::size_t i = 0; i < by_activations.size(); ++i) {
+                const ActivationFormat activations = outlier_activations()[i];
+                doing_ = fmt::format("outliers {}, {}", factor, name(activations));
+                const model::Transformer transformer =
+                    ready(quantized.file, activations,
+                          calibrate(quantized.file, tokenizer_, activations, calibration, context_));
+                by_activations[i].push_back(
+                    {factor, activations, divergence_of(transformer), transformer.kernels()});
+            }
+        }
+        for (auto& points : by_activations)
+            for (OutlierPoint& point : points) curves_.outliers.push_back(std::move(point));
+    }
+
+    ModelCurveOptions options_;
+    ExecutionContext context_;
+    io::ModelFile file_;
+    model::Tokenizer tokenizer_;
+    Keep keep_;
+    std::vector<evaluate::Window> windows_;
+    const evaluate::Reference* reference_ = nullptr;
+    ModelCurves curves_;
+    Progress progress_{"curves"};
+    std::string doing_;
+    std::size_t predictions_ = 0, item_predictions_ = 0, work_ = 0, done_ = 0;
+};
+
+}  // namespace
+
+ModelCurves measure_model(const ModelCurveOptions& options, ExecutionContext context) {
+    return ModelMeasurement(options, context).run();
+}
+
+}  // namespace fewbit::cli
