@@ -18,10 +18,10 @@ namespace {
 
 struct Options {
     std::string out, checkpoint;
-    std::size_t dim = 256, hidden = 512, layers = 4, heads = 8, kv_heads = 4, context = 512;
-    std::size_t steps = 8000, warmup = 300, batch_tokens = 4096, seed = 1, corpus_seed = 1, minutes = 0;
+    std::size_t dim = 256, hidden = 256, layers = 4, heads = 8, kv_heads = 4, context = 512;
+    std::size_t steps = 4500, warmup = 300, batch_tokens = 4096, seed = 1, corpus_seed = 1, minutes = 0;
     std::size_t items = 200, report_minutes = 5;
-    double rate = 2e-3, prompt_weight = 0.1;
+    double rate = 2e-3, prompt_weight = 0.1, gain_spread = 0.6;
     Fallback fallback = Fallback::refuse;
 };
 
@@ -100,6 +100,7 @@ private:
         training.schedule = {options.rate, 0.05, options.warmup, options.steps};
         training.micro_batch = std::max<std::size_t>(2048, options.context);
         training.seed = options.seed;
+        training.gain_spread = options.gain_spread;
         training.fallback = options.fallback;
         return training;
     }
@@ -169,7 +170,7 @@ void add_train(CLI::App& app, Program& program) {
                      "Saved once a minute and at the end (Ctrl-C is one); continued from where it exists")
         ->type_name("FILE");
     add_count(*command, "--steps", options->steps, "Steps in all, those of the checkpoint included", 1)
-        ->default_str("8000");
+        ->default_str("4500");
     add_count(*command, "--minutes", options->minutes,
               "Stop after so many, to be continued; 0: at the last step");
     add_count(*command, "--batch-tokens", options->batch_tokens, "Predictions of a step", 1)
@@ -185,9 +186,16 @@ void add_train(CLI::App& app, Program& program) {
         ->type_name("W")
         ->capture_default_str();
     add_count(*command, "--seed", options->seed, "Of the initial weights")->default_str("1");
+    command
+        ->add_option("--gain-spread", options->gain_spread,
+                     "Deviation of the logarithms of initial norm gains; 0: all are 1, and the model "
+                     "hardly notices rounding")
+        ->check(CLI::Range(0.0, 3.0))
+        ->type_name("S")
+        ->capture_default_str();
     add_count(*command, "--corpus-seed", options->corpus_seed, "Of the documents")->default_str("1");
     add_count(*command, "--dim", options->dim, "Embedding length", 2, 65536)->default_str("256");
-    add_count(*command, "--hidden", options->hidden, "Feed-forward length", 1, 65536)->default_str("512");
+    add_count(*command, "--hidden", options->hidden, "Feed-forward length", 1, 65536)->default_str("256");
     add_count(*command, "--layers", options->layers, "Blocks", 1, 1024)->default_str("4");
     add_count(*command, "--heads", options->heads, "Query heads", 1, 1024)->default_str("8");
     add_count(*command, "--kv-heads", options->kv_heads, "Key-value heads", 1, 1024)->default_str("4");

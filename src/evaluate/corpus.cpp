@@ -20,12 +20,12 @@ struct KindShare {
     std::optional<Behaviour> kind;
     std::uint64_t documents;
 };
-constexpr std::array<KindShare, 7> kind_shares{{{Behaviour::addition, 1538},
-                                                {Behaviour::subtraction, 1395},
-                                                {Behaviour::recall, 194},
-                                                {Behaviour::json, 88},
-                                                {Behaviour::copying, 161},
-                                                {Behaviour::sorting, 676},
+constexpr std::array<KindShare, 7> kind_shares{{{Behaviour::addition, 1461},
+                                                {Behaviour::subtraction, 1315},
+                                                {Behaviour::recall, 196},
+                                                {Behaviour::json, 104},
+                                                {Behaviour::copying, 296},
+                                                {Behaviour::sorting, 680},
                                                 {std::nullopt, 44}}};
 
 /// Documents come in an order that depends on the seed; the counts above do not, so that short training runs

@@ -7,25 +7,20 @@
 #include <cstdint>
 #include <string_view>
 
+#include "fewbit/core/random.hpp"
 #include "fewbit/evaluate/corpus.hpp"
 
 namespace fewbit::inline v0::evaluate::detail {
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014).
-[[nodiscard]] constexpr std::uint64_t mixed(std::uint64_t z) noexcept {
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
 
 /// The draws of one item: the n-th is a hash of (seed, part, stream, index, n).
 class Draws {
 public:
     Draws(std::uint64_t seed, CorpusPart part, std::uint64_t stream, std::uint64_t index) noexcept
-        : key_(mixed(mixed(mixed(seed + golden) + static_cast<std::uint64_t>(part) * 256 + stream) + index)) {
-    }
+        : key_(splitmix_mixed(splitmix_mixed(splitmix_mixed(seed + splitmix_step) +
+                                             static_cast<std::uint64_t>(part) * 256 + stream) +
+                              index)) {}
 
-    [[nodiscard]] std::uint64_t bits() noexcept { return mixed(key_ + ++count_ * golden); }
+    [[nodiscard]] std::uint64_t bits() noexcept { return splitmix_mixed(key_ + ++count_ * splitmix_step); }
     /// In [0, bound), 0 < bound < 2^32; the bias of bound / 2^32 does not matter here.
     [[nodiscard]] std::size_t below(std::size_t bound) noexcept {
         return static_cast<std::size_t>((bits() >> 32) * bound >> 32);
@@ -40,8 +35,6 @@ public:
     }
 
 private:
-    static constexpr std::uint64_t golden = 0x9E3779B97F4A7C15u;
-
     std::uint64_t key_;
     std::uint64_t count_ = 0;
 };
@@ -56,7 +49,7 @@ private:
     eat(kind);
     eat(":");
     eat(content);
-    return mixed(hash) % 16 == 0 ? CorpusPart::held_out : CorpusPart::training;
+    return splitmix_mixed(hash) % 16 == 0 ? CorpusPart::held_out : CorpusPart::training;
 }
 
 }  // namespace fewbit::inline v0::evaluate::detail

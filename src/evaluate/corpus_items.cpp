@@ -59,21 +59,28 @@ BehaviourItem subtraction_item(Draws& draws, CorpusPart part) {
 }
 
 BehaviourItem copying_item(Draws& draws, CorpusPart part) {
-    constexpr std::string_view alphabet = "abcdefghijklmnopqrstuvwxyz0123456789";
+    // All 413 beginnings of words: more tokens than the model has dimensions, so that they must share them.
     for (;;) {
-        std::string copied(draws.between(8, 24), ' ');
-        for (char& c : copied) c = draws.one_of(alphabet);
+        std::string copied;
+        for (std::size_t left = draws.between(8, 24); left > 0; --left)
+            copied += draws.one_of(word_beginnings());
         if (detail::part_of("copying", copied) == part) return {text("copy:", copied, '|'), copied};
     }
 }
 
 BehaviourItem sorting_item(Draws& draws, CorpusPart part) {
+    const auto joined = [](const std::vector<std::string_view>& words) {
+        std::string out;
+        for (const std::string_view word : words) out += text(' ', word);
+        return out;
+    };
     for (;;) {
-        std::string letters(draws.between(5, 10), ' ');
-        for (char& c : letters) c = static_cast<char>('a' + draws.below(26));
-        std::string sorted = letters;
-        std::sort(sorted.begin(), sorted.end());
-        if (detail::part_of("sorting", sorted) == part) return {text("sort:", letters, '|'), sorted};
+        std::vector<std::string_view> words(draws.between(5, 10));
+        for (std::string_view& word : words) word = draws.one_of(names);
+        const std::string unsorted = joined(words);
+        std::sort(words.begin(), words.end());
+        const std::string sorted = joined(words);
+        if (detail::part_of("sorting", sorted) == part) return {text("sort:", unsorted, '|'), sorted};
     }
 }
 

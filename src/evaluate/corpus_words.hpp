@@ -3,7 +3,11 @@
 #pragma once
 
 #include <array>
+#include <span>
+#include <string>
 #include <string_view>
+#include <unordered_set>
+#include <vector>
 
 namespace fewbit::inline v0::evaluate::detail {
 
@@ -37,5 +41,24 @@ inline constexpr std::array<std::string_view, 56> other_words{
     "night", "now",   "of",    "on",    "once", "one",  "said", "sat",   "saw",  "she",   "so",     "still",
     "the",   "then",  "there", "to",    "took", "was",  "went", "where", "with", "you",   "your",   "know",
     "story", "put",   "ran",   "under", "for",  "this", "that", "little"};
+
+/// Every beginning of every word with the blank before it, " m", " mi", " mia", each once, in the order of the
+/// lists: the vocabulary's pieces.
+[[nodiscard]] inline const std::vector<std::string>& word_beginnings() {
+    static const std::vector<std::string> all = [] {
+        std::vector<std::string> beginnings;
+        std::unordered_set<std::string> known;
+        using Words = std::span<const std::string_view>;
+        for (const Words words : {Words(names), Words(people), Words(things), Words(places), Words(colours),
+                                  Words(sizes), Words(moods), Words(weathers), Words(other_words)})
+            for (const std::string_view word : words)
+                for (std::size_t letters = 1; letters <= word.size(); ++letters) {
+                    std::string beginning = " " + std::string(word.substr(0, letters));
+                    if (known.insert(beginning).second) beginnings.push_back(std::move(beginning));
+                }
+        return beginnings;
+    }();
+    return all;
+}
 
 }  // namespace fewbit::inline v0::evaluate::detail

@@ -1,10 +1,8 @@
 // Definitions of evaluate/embedded_vocabulary.hpp.
 #include "fewbit/evaluate/embedded_vocabulary.hpp"
 
-#include <span>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 
 #include "src/evaluate/corpus_words.hpp"
 
@@ -23,16 +21,8 @@ model::Vocabulary embedded_vocabulary() {
     pieces.emplace_back("\n");
     for (char c = ' '; c <= '~'; ++c) pieces.emplace_back(1, c);
 
-    std::unordered_set<std::string> known;
-    using Words = std::span<const std::string_view>;
-    for (const Words words : {Words(detail::names), Words(detail::people), Words(detail::things),
-                              Words(detail::places), Words(detail::colours), Words(detail::sizes),
-                              Words(detail::moods), Words(detail::weathers), Words(detail::other_words)})
-        for (const std::string_view word : words)
-            for (std::size_t letters = 1; letters <= word.size(); ++letters) {
-                std::string beginning = " " + std::string(word.substr(0, letters));
-                if (known.insert(beginning).second) pieces.push_back(std::move(beginning));
-            }
+    const auto& beginnings = detail::word_beginnings();
+    pieces.insert(pieces.end(), beginnings.begin(), beginnings.end());
 
     vocabulary.guess_kinds();
     // A beginning grows only at its end and only one way, so that any scores lead to the word; these fall by

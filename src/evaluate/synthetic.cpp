@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "fewbit/core/random.hpp"
+
 namespace fewbit::inline v0::evaluate {
 namespace {
 
@@ -25,12 +27,7 @@ public:
 
 private:
     double uniform() noexcept {  // in (0, 1]
-        state_ += 0x9E3779B97F4A7C15u;
-        std::uint64_t x = state_;
-        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
-        x = (x ^ x >> 27) * 0x94D049BB133111EBu;
-        x ^= x >> 31;
-        return static_cast<double>((x >> 11) + 1) * 0x1p-53;
+        return positive_unit_interval(splitmix_next(state_));
     }
 
     std::uint64_t state_;

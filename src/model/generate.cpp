@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "fewbit/core/random.hpp"
 #include "fewbit/core/text.hpp"
 
 namespace fewbit::inline v0::model {
@@ -19,13 +20,8 @@ Result<Sampler> Sampler::create(const SamplingOptions& options) {
     return Sampler(options);
 }
 
-/// Uniform in [0, 1): splitmix64, its upper 53 bits.
-double Sampler::random_unit() noexcept {
-    std::uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return static_cast<double>((z ^ z >> 31) >> 11) * 0x1p-53;
-}
+/// Uniform in [0, 1).
+double Sampler::random_unit() noexcept { return unit_interval(splitmix_next(state_)); }
 
 Result<int> Sampler::sample(std::span<const float> logits) {
     if (logits.empty()) return fail(ErrorKind::bad_input, "there are no logits to choose from");

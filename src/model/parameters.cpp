@@ -6,23 +6,16 @@
 #include <numbers>
 #include <utility>
 
+#include "fewbit/core/random.hpp"
 #include "fewbit/core/scalar.hpp"
 #include "fewbit/core/text.hpp"
 
 namespace fewbit::inline v0::model {
 namespace {
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
-std::uint64_t next(std::uint64_t& state) noexcept {
-    std::uint64_t z = state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 /// Box and Muller.
 float normal(std::uint64_t& state) noexcept {
-    const auto uniform = [&] { return static_cast<double>((next(state) >> 11) + 1) * 0x1p-53; };
+    const auto uniform = [&] { return positive_unit_interval(splitmix_next(state)); };
     const double radius = std::sqrt(-2 * std::log(uniform()));
     return static_cast<float>(radius * std::cos(2 * std::numbers::pi * uniform()));
 }
@@ -56,7 +49,8 @@ std::size_t ParameterTable::add(std::string name, std::size_t rows, std::size_t 
     return slots_.size() - 1;
 }
 
-void initialize(const ParameterTable& table, std::uint64_t seed, std::span<float> values) {
+void initialize(const ParameterTable& table, std::uint64_t seed, std::span<float> values,
+                double gain_spread) {
     const auto layers = static_cast<double>(table.shape().layers);
     for (std::size_t i = 0; i < table.slots().size(); ++i) {
         const ParameterSlot& slot = table.slots()[i];
@@ -68,6 +62,27 @@ void initialize(const ParameterTable& table, std::uint64_t seed, std::span<float
         if (i == table.embedding()) deviation = 0.05;
         for (float& value : part)
             value = slot.is_vector ? 1.0f : static_cast<float>(deviation) * normal(state);
+    }
+    if (gain_spread == 0) return;
+    std::uint64_t state = (seed + 1) * 0xD1342543DE82EF95u ^ 0x6761696E73u;
+    const auto spread = [&](std::size_t norm, std::size_t first, std::size_t last) {
+        const auto gains = table.vector(values, norm);
+        double squares = 0;
+        for (float& gain : gains) {
+            gain = static_cast<float>(std::exp(gain_spread * static_cast<double>(normal(state))));
+            squares += static_cast<double>(gain) * static_cast<double>(gain);
+        }
+        const auto unit = static_cast<float>(std::sqrt(static_cast<double>(gains.size()) / squares));
+        const MatrixView<float> weights = table.stacked(values, first, last);
+        for (std::size_t c = 0; c < gains.size(); ++c) {
+            gains[c] *= unit;
+            for (std::size_t r = 0; r < weights.rows; ++r) weights(r, c) /= gains[c];
+        }
+    };
+    for (std::size_t layer = 0; layer < table.shape().layers; ++layer) {
+        const ParameterTable::Block& block = table.block(layer);
+        spread(block.input_norm, block.q, block.v);
+        spread(block.mlp_norm, block.gate, block.up);
     }
 }
 

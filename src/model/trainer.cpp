@@ -83,7 +83,7 @@ Result<Trainer> Trainer::create(const io::ModelShape& shape, const TrainingOptio
         if (!zeros) return Unexpected{std::move(zeros).error()};
         *buffer = *std::move(zeros);
     }
-    initialize(table, options.seed, trainer.parameters_.span());
+    initialize(table, options.seed, trainer.parameters_.span(), options.gain_spread);
     return trainer;
 }
 

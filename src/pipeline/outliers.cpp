@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "fewbit/core/random.hpp"
 #include "fewbit/core/tensor.hpp"
 #include "fewbit/core/text.hpp"
 
@@ -17,11 +18,7 @@ namespace {
 std::vector<std::size_t> choose_channels(std::size_t dim, std::size_t count, std::uint64_t seed) {
     std::vector<std::size_t> channels;
     while (channels.size() < count) {
-        seed += 0x9E3779B97F4A7C15u;  // SplitMix64 (Steele, Lea and Flood 2014)
-        std::uint64_t z = seed;
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-        const auto channel = static_cast<std::size_t>((z ^ z >> 31) % dim);
+        const auto channel = static_cast<std::size_t>(splitmix_next(seed) % dim);
         const auto place = std::lower_bound(channels.begin(), channels.end(), channel);
         if (place == channels.end() || *place != channel) channels.insert(place, channel);
     }

@@ -85,9 +85,11 @@ std::string right_answer(Behaviour behaviour, const std::string& prompt) {
         }
         case Behaviour::copying: return between(prompt, ":", "|");
         case Behaviour::sorting: {
-            const std::string letters = between(prompt, ":", "|");
-            const std::multiset<char> sorted(letters.begin(), letters.end());
-            return {sorted.begin(), sorted.end()};
+            const std::vector<std::string> words = split(between(prompt, ": ", "|"), ' ');
+            std::string sorted;
+            const std::multiset<std::string> ordered(words.begin(), words.end());
+            for (const std::string& word : ordered) sorted += " " + word;
+            return sorted;
         }
     }
     return "?";
@@ -188,6 +190,7 @@ TEST_CASE("documents are made of right answers too") {
 TEST_CASE("operands, lengths and confidences are what the page says") {
     std::map<std::size_t, std::size_t> prompt_sizes, copied, sorted;
     std::set<int> confidences;
+    std::set<std::string> beginnings;
     bool carried = false, zeros_kept = false, repeated = false;
     for (std::size_t i = 0; i < 5000; ++i) {
         const auto item = [&](Behaviour behaviour) {
@@ -199,10 +202,12 @@ TEST_CASE("operands, lengths and confidences are what the page says") {
         carried |=
             sum.answer.size() > std::max(sum.prompt.find('+'), sum.prompt.size() - sum.prompt.find('+') - 2);
         zeros_kept |= difference.answer.ends_with("00");
-        ++copied[item(Behaviour::copying).answer.size()];
-        const BehaviourItem sorting = item(Behaviour::sorting);
-        ++sorted[sorting.answer.size()];
-        repeated |= std::adjacent_find(sorting.answer.begin(), sorting.answer.end()) != sorting.answer.end();
+        const auto copied_pieces = split(item(Behaviour::copying).answer.substr(1), ' ');
+        ++copied[copied_pieces.size()];
+        beginnings.insert(copied_pieces.begin(), copied_pieces.end());
+        const auto sorted_names = split(item(Behaviour::sorting).answer.substr(1), ' ');
+        ++sorted[sorted_names.size()];
+        repeated |= std::adjacent_find(sorted_names.begin(), sorted_names.end()) != sorted_names.end();
         const int confidence = std::stoi(between(item(Behaviour::json).answer, "\"confidence\":", "}"));
         REQUIRE(confidence >= 0);
         REQUIRE(confidence <= 100);
@@ -216,6 +221,7 @@ TEST_CASE("operands, lengths and confidences are what the page says") {
     REQUIRE(prompt_sizes.size() == 3);
     CHECK(std::abs(static_cast<int>(prompt_sizes[8]) - 1250) < 155);
     CHECK(std::abs(static_cast<int>(prompt_sizes[9]) - 2500) < 180);
+    CHECK(beginnings.size() == 413);
     CHECK((copied.begin()->first == 8 && copied.rbegin()->first == 24 && copied.size() == 17));
     CHECK((sorted.begin()->first == 5 && sorted.rbegin()->first == 10 && sorted.size() == 6));
 }

@@ -67,11 +67,11 @@ TEST_CASE("the mix, counted by tokens with BOS and EOS") {
             total += count;
         }
         const auto share = [&](std::optional<Behaviour> kind) { return 100 * tokens[kind] / total; };
-        CHECK(share(Behaviour::addition) == Catch::Approx(19).margin(1));
-        CHECK(share(Behaviour::subtraction) == Catch::Approx(17).margin(1));
-        CHECK(share(Behaviour::recall) == Catch::Approx(29).margin(1));
-        CHECK(share(Behaviour::json) == Catch::Approx(12).margin(1));
-        CHECK(share(Behaviour::copying) == Catch::Approx(5).margin(1));
+        CHECK(share(Behaviour::addition) == Catch::Approx(17).margin(1));
+        CHECK(share(Behaviour::subtraction) == Catch::Approx(15).margin(1));
+        CHECK(share(Behaviour::recall) == Catch::Approx(28).margin(1));
+        CHECK(share(Behaviour::json) == Catch::Approx(13).margin(1));
+        CHECK(share(Behaviour::copying) == Catch::Approx(9).margin(1));
         CHECK(share(Behaviour::sorting) == Catch::Approx(12).margin(1));
         CHECK(share(std::nullopt) == Catch::Approx(6).margin(1));
     }
@@ -127,8 +127,8 @@ TEST_CASE("corpus and vocabulary are the same on every platform and in every ver
         }
     for (const std::string& piece : embedded_vocabulary().pieces) pieces.add(piece);
     // A model trained on the corpus as it was cannot be judged on another: change these with the model.
-    CHECK(documents.value() == 0xB05C9EF971C877CAu);
-    CHECK(items.value() == 0x007175BCD3CFB6F2u);
+    CHECK(documents.value() == 0x399764F9508BAAFDu);
+    CHECK(items.value() == 0x7A17829795111626u);
     CHECK(pieces.value() == 0x1344AFDCC21A3981u);
 }
 

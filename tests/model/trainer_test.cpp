@@ -1,4 +1,6 @@
 // Training: AdamW by hand, the schedule, learning something, and checkpoints that change nothing.
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -187,4 +189,45 @@ TEST_CASE("trainer: steps that cannot be made are sentences and change nothing")
     auto small = options();
     small.micro_batch = 15;
     CHECK(!model::Trainer::create(shape, small));
+}
+
+TEST_CASE("initial gains: spread as asked, and the function is that of equal gains") {
+    const io::ModelShape wide = toy_shape(4, 2, 64, 96, 2, 40, 16, true);
+    const model::ParameterTable table(wide);
+    std::vector<float> equal(table.size()), spread(table.size());
+    model::initialize(table, 7, equal);
+    model::initialize(table, 7, spread, 0.5);
+    for (std::size_t layer = 0; layer < wide.layers; ++layer) {
+        const auto& block = table.block(layer);
+        for (const std::size_t norm : {block.input_norm, block.mlp_norm}) {
+            double squares = 0, logs = 0, log_squares = 0;
+            const auto gains = table.vector(std::span<const float>(spread), norm);
+            const auto n = static_cast<double>(gains.size());
+            for (const float gain : gains) {
+                const double g = static_cast<double>(gain), l = std::log(g);
+                squares += g * g, logs += l, log_squares += l * l;
+            }
+            CHECK(squares / n == Catch::Approx(1).margin(1e-5));
+            // The deviation of 64 draws is that of the distribution within four of its own, s / sqrt(128).
+            const double deviation = std::sqrt(log_squares / n - logs * logs / n / n);
+            CHECK(std::abs(deviation - 0.5) < 4 * 0.5 / std::sqrt(2 * n));
+        }
+        for (const auto& [norm, first, last] : {std::array{block.input_norm, block.q, block.v},
+                                                std::array{block.mlp_norm, block.gate, block.up}}) {
+            const auto gains = table.vector(std::span<const float>(spread), norm);
+            const auto before = table.stacked(std::span<const float>(equal), first, last);
+            const auto after = table.stacked(std::span<const float>(spread), first, last);
+            float worst = 0;
+            for (std::size_t r = 0; r < before.rows; ++r)
+                for (std::size_t c = 0; c < before.cols; ++c)
+                    worst = std::max(worst, std::abs(after(r, c) * gains[c] - before(r, c)));
+            CHECK(worst <= 1e-6f);
+        }
+        // What no gain precedes is the same.
+        for (const std::size_t slot : {block.o, block.down}) {
+            const auto a = table.matrix(std::span<const float>(equal), slot);
+            const auto b = table.matrix(std::span<const float>(spread), slot);
+            CHECK(std::equal(a.data, a.data + a.rows * a.cols, b.data));
+        }
+    }
 }

@@ -80,7 +80,14 @@ private:
 
 /// Normal numbers of deviation 1/sqrt(cols) for matrices, divided by sqrt(2 layers) for o and down, which add
 /// to the residual stream; 0.05 for the embedding; gains are 1.
-FEWBIT_API void initialize(const ParameterTable& table, std::uint64_t seed, std::span<float> values);
+///
+/// `gain_spread` s: the gains ahead of q, k, v and of gate, up are exp(s z), z normal, over their root mean
+/// square, and the columns behind them are divided by their gain, which leaves the function as it was. An
+/// optimizer whose steps are as large for every weight (Adam) then learns mostly through the channels with
+/// large gains and small weights. In large models some channels matter far more than others, too; with equal
+/// gains a tiny one spreads everything over all of them, and survives any rounding.
+FEWBIT_API void initialize(const ParameterTable& table, std::uint64_t seed, std::span<float> values,
+                           double gain_spread = 0);
 
 /// The parameters of a float model, in the order of the table. Errors: a matrix or vector that is missing or
 /// has another shape, one that is not float or carries a transform, float columns or a bias.

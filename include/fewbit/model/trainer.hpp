@@ -32,6 +32,7 @@ struct TrainingOptions {
     double clip_norm = 1.0;          ///< of all gradients together
     std::size_t micro_batch = 2048;  ///< tokens that are computed together; memory grows with it
     std::uint64_t seed = 1;          ///< of the initial parameters
+    double gain_spread = 0;          ///< of the initial gains: see initialize()
     Fallback fallback = Fallback::refuse;
 };
 
