@@ -70,17 +70,17 @@ int main(int argc, char** argv) {
 
     const auto original = measure(*file, *tokenizer, *windows, pool);
     if (!original) return fail_with(original.error());
-    std::printf("float: perplexity %.3f\n\n%-14s %11s  %s\n", original->perplexity, "format", "perplexity",
+    std::printf("float: perplexity %.3f\n\n%-19s %11s  %s\n", original->perplexity, "format", "perplexity",
                 "points lost");
-    for (const char* name : {"int8-channel", "int6-channel", "int5-channel", "int4-g32", "int4-g128",
-                             "int4-channel", "int4-tensor", "int3-g32", "int3-g128", "int3-channel"}) {
+    for (const char* name : {"int8-channel", "int5-channel", "int4-g32", "int4-g128", "int4-channel",
+                             "int4-channel-narrow", "int3-g16", "int3-g32", "int3-channel"}) {
         const auto small = quantized(*file, *parse_format(name));
         if (!small) return fail_with(small.error());
         const auto now = measure(*small, *tokenizer, *windows, pool);
         if (!now) return fail_with(now.error());
         const double change = 100 * (now->perplexity / original->perplexity - 1);
         double worst = 0;
-        std::printf("%-14s %+9.2f %% ", name, change);
+        std::printf("%-19s %+9.2f %% ", name, change);
         for (std::size_t b = 0; b < now->behaviours.size(); ++b) {
             const double lost = 100 * (original->behaviours[b].share - now->behaviours[b].share);
             worst = std::max(worst, lost);
