@@ -66,7 +66,8 @@ Status run(const Options& options, Program& program) {
         if (layer.format) formats[layer.name] = *layer.format;
     const auto format_of = [&](std::string_view layer) {
         const auto found = formats.find(layer);
-        return found == formats.end() ? float_format(Scalar::f32) : found->second;
+        // What is kept stays in the type that it has.
+        return found == formats.end() ? file.linears.at(std::string(layer)).weights.format() : found->second;
     };
     model::LearnedScaleOptions scales;
     scales.peak = options.rate;

@@ -15,6 +15,12 @@ MatrixView<T> matrix(std::span<T> values, const ParameterSlot& slot) {
     return {values.data() + slot.first, slot.rows, slot.cols};
 }
 
+float rounded(float value, Scalar type) noexcept {
+    std::byte bytes[8];
+    store_float(type, value, bytes);
+    return load_float(type, bytes);
+}
+
 /// The first error of tasks that ran side by side: that of the first layer.
 template <class Body>
 Result<void> for_layers(std::size_t count, ExecutionContext context, Body&& body) {
@@ -35,7 +41,11 @@ Result<QuantizedWeights> QuantizedWeights::create(const ParameterTable& table,
     QuantizedWeights made(options, context);
     for (const ParameterSlot& slot : table.slots()) {
         const Format wanted = slot.is_vector ? float_format(Scalar::f32) : format(slot.name);
-        if (wanted.is_float()) continue;
+        if (wanted.is_float()) {
+            if (const Scalar type = element_scalar(wanted); type != Scalar::f32)
+                made.floats_.push_back({slot, type});
+            continue;
+        }
         auto grids = qat::LearnedGrids::make(matrix(parameters, slot), wanted, options.initial);
         if (!grids) return Unexpected{std::move(grids).error().within(slot.name)};
         Layer layer{slot, *std::move(grids), {}, {}, {}, {}};
@@ -57,6 +67,9 @@ Result<QuantizedWeights> QuantizedWeights::create(const ParameterTable& table,
 
 Result<void> QuantizedWeights::forward(std::span<const float> parameters, std::span<float> effective) {
     std::ranges::copy(parameters, effective.begin());
+    for (const FloatLayer& layer : floats_)
+        for (float& weight : effective.subspan(layer.slot.first, layer.slot.size()))
+            weight = rounded(weight, layer.type);
     return for_layers(layers_.size(), context_, [&](std::size_t i) -> Result<void> {
         Layer& layer = layers_[i];
         auto done = layer.grids.forward(matrix(parameters, layer.slot), matrix(effective, layer.slot),
@@ -106,6 +119,11 @@ Result<io::ModelFile> QuantizedWeights::model_file(const ParameterTable& table,
                                                    std::span<const float> parameters) const {
     auto file = to_model_file(table, parameters, Scalar::f32);
     if (!file) return file;
+    for (const auto& [slot, type] : floats_) {
+        auto stored = float_matrix(matrix(parameters, slot), type);
+        if (!stored) return Unexpected{std::move(stored).error().within(slot.name)};
+        file->linears[slot.name].weights = *std::move(stored);
+    }
     for (const Layer& layer : layers_) {
         auto stored = layer.grids.to_quantized(matrix(parameters, layer.slot));
         if (!stored) return Unexpected{std::move(stored).error().within(layer.slot.name)};

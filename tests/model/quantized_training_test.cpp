@@ -49,8 +49,9 @@ model::FormatOfLayer all(const Format& format) {
 }  // namespace
 
 TEST_CASE("quantized training: what the products read is what is stored, bit by bit") {
-    for (const char* name : {"int2-g16", "int3-g24-sbf16", "int4-channel", "int4-g8-asym", "int5-g16-fzero",
-                             "int8-tensor", "int4-channel-narrow", "int2-g16-asym-sf32"}) {
+    for (const char* name :
+         {"int2-g16", "int3-g24-sbf16", "int4-channel", "int4-g8-asym", "int5-g16-fzero", "int8-tensor",
+          "int4-channel-narrow", "int2-g16-asym-sf32", "f16", "bf16", "f32"}) {
         INFO(name);
         const Format format = *parse_format(name);
         auto trainer = model::Trainer::from_model(toy_model(shape, 3), options());

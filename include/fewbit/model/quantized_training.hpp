@@ -24,7 +24,7 @@
 
 namespace fewbit::inline v0::model {
 
-/// The format of a matrix; a float format keeps it as it is.
+/// The format of a matrix; f16 and bf16 round every weight to that type, f32 keeps it as it is.
 using FormatOfLayer = std::function<Format(std::string_view layer)>;
 
 struct LearnedScaleOptions {
@@ -64,13 +64,19 @@ private:
         std::vector<float> gradients, first, second;  ///< of scales, then offsets
     };
 
+    struct FloatLayer {
+        ParameterSlot slot;
+        Scalar type = Scalar::f16;
+    };
+
     explicit QuantizedWeights(const LearnedScaleOptions& options, ExecutionContext context)
         : options_(options), context_(context) {}
 
     LearnedScaleOptions options_;
     ExecutionContext context_;
     std::vector<Layer> layers_;
-    Buffer<qat::Place> mask_;  ///< of all parameters
+    std::vector<FloatLayer> floats_;  ///< f16 and bf16: rounded, gradients straight through
+    Buffer<qat::Place> mask_;         ///< of all parameters
 };
 
 /// Inputs as pack_activations will quantize them: dynamic, straight-through, nothing clipped.
