@@ -26,7 +26,7 @@ std::string behaviour_row(double bits_per_weight, const evaluate::Divergence& di
     return out + '\n';
 }
 
-/// "made by fewbit qat" where all that were compared say so.
+/// Names fewbit qat where all that were compared say that it made them.
 std::string name_of_compared(const ModelCurves& model) {
     const bool all = std::all_of(model.compared.begin(), model.compared.end(), [](const ComparedModel& each) {
         return each.quantization.starts_with("qat");

@@ -250,7 +250,7 @@ TEST_CASE("nothing that is held out occurs in training, whatever the seed") {
         Contents again;
         for (std::size_t i = 0; i < 30000; ++i) again.add(corpus_document(2, CorpusPart::training, i));
         for (const std::string& content : again.seen) common += training.seen.count(content);
-        CHECK(common > 300);
+        CHECK(common > 300);  // some 330 are to be expected of sums and differences of three digits alone
     }
 }
 

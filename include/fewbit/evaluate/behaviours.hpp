@@ -1,6 +1,6 @@
 // How often a model does what evaluate/corpus.hpp taught it: the share of items whose answer it gives
-// exactly, character for character and then ended by EOS (in recall: or by the next
-// line), with a 95 % confidence interval.
+// exactly, character for character and then ended by EOS (in recall: or by a new line), with a 95 %
+// confidence interval.
 //
 //   generated        the model reads the prompt and continues greedily, for at most 8 tokens more than the
 //                    answer
