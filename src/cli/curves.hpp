@@ -54,14 +54,21 @@ struct ComparedModel {
     std::vector<model::KernelUse> kernels;
 };
 
+/// Which products are quantized: all, or those that read a norm, which are the ones that made outliers reach.
+enum class OutlierScope { all, behind_norms };
+[[nodiscard]] std::string_view name(OutlierScope scope) noexcept;
+
 /// The model with made outliers of one factor (pipeline/outliers.hpp), weights quantized, activations
 /// rounded.
 struct OutlierPoint {
     double factor = 1;
     ActivationFormat activations;
+    OutlierScope scope = OutlierScope::all;
     evaluate::Divergence divergence;  ///< without its values
     std::vector<model::KernelUse> kernels;
 };
+/// "int8-row", or "int8-row behind norms".
+[[nodiscard]] std::string label_of(const OutlierPoint& point);
 
 struct ModelCurves {
     std::string model, text, split, keep;
@@ -77,7 +84,7 @@ struct ModelCurves {
     std::vector<evaluate::BehaviourScore> reference_behaviours;
     std::vector<ComparedModel> compared;
     Format outlier_weights;
-    std::vector<OutlierPoint> outliers;  ///< by activations, then factor
+    std::vector<OutlierPoint> outliers;  ///< by activations and scope, then factor
 
     /// "all 36 matrices (projections, embedding, head)" or what was left out: for pictures and tables.
     [[nodiscard]] std::string what_is_quantized() const;
@@ -108,6 +115,16 @@ struct Rise {
     const ModelPoint* after;
 };
 [[nodiscard]] std::vector<Rise> rises_of(const ModelCurves& model);
+
+/// The setting in which the average hides most: perplexity rises by less than 2 %, and a behaviour loses
+/// 10 points of its exact answers or more, and more than in any other such setting.
+struct HiddenLoss {
+    const ModelPoint* point;
+    evaluate::Behaviour behaviour;
+    double perplexity_rise, loss;  ///< shares of the float model's perplexity, and of the items
+    [[nodiscard]] std::string text() const;
+};
+[[nodiscard]] std::optional<HiddenLoss> hidden_loss_of(const ModelCurves& model);
 
 /// Which kernels ran, over all points: a fallback and the same kernel by choice are two rows.
 struct KernelShare {

@@ -1,32 +1,16 @@
 // What `fewbit curves` measures of a model: divergence and behaviours in every setting, of models made
 // elsewhere beside them, and of W8A8 on made outliers.
 #include <algorithm>
-#include <regex>
 
 #include "fewbit/pipeline/outliers.hpp"
 #include "src/cli/calibration.hpp"
 #include "src/cli/curves.hpp"
 #include "src/cli/load.hpp"
+#include "src/cli/plan.hpp"
 #include "src/cli/windows.hpp"
 
 namespace fewbit::cli {
 namespace {
-
-/// Kept matrices are found as `fewbit quantize --keep` finds them; an empty pattern keeps none.
-class Keep {
-public:
-    explicit Keep(const std::string& pattern) try : empty_(pattern.empty()), pattern_(pattern) {
-    } catch (const std::regex_error& error) {
-        throw Failure(fmt::format("--keep '{}' is no regular expression: {}", pattern, error.what()));
-    }
-    bool operator()(std::string_view layer) const {
-        return !empty_ && std::regex_search(layer.begin(), layer.end(), pattern_);
-    }
-
-private:
-    bool empty_;
-    std::regex pattern_;
-};
 
 /// Behaviours take longer than divergence: they are asked where they change, in four of the curves.
 bool asks_behaviours(const evaluate::CurveSetting& setting) {
@@ -35,12 +19,18 @@ bool asks_behaviours(const evaluate::CurveSetting& setting) {
            setting.variant != evaluate::Variant::asymmetric;
 }
 
-/// W8A8, from the coarsest scales of activations to the finest; f32 shows what the weights alone cost.
-std::vector<ActivationFormat> outlier_activations() {
-    std::vector<ActivationFormat> all;
+struct OutlierKind {
+    ActivationFormat activations;
+    OutlierScope scope;
+};
+/// W8A8, from the coarsest scales of activations to the finest; f32 shows what the weights alone cost. One
+/// scale also where only the made outliers count: models may have others of their own, in other products.
+std::vector<OutlierKind> outlier_kinds() {
+    std::vector<OutlierKind> kinds{
+        {expect(parse_activation_format("int8-tensor-static")), OutlierScope::behind_norms}};
     for (const char* name : {"int8-tensor-static", "int8-tensor", "int8-row", "int8-g32", "f32"})
-        all.push_back(expect(parse_activation_format(name)));
-    return all;
+        kinds.push_back({expect(parse_activation_format(name)), OutlierScope::all});
+    return kinds;
 }
 
 class ModelMeasurement {
@@ -50,7 +40,7 @@ public:
           context_(context),
           file_(load_model(options.model)),
           tokenizer_(load_tokenizer(options.tokenizer, file_)),
-          keep_(options.keep) {
+          keep_("--keep", options.keep) {
         options_.documents.context = window_context(options.documents.context, file_.shape.context);
         windows_ = load_windows(options.text, options_.documents, tokenizer_);
         // Whose answers are known: only of the corpus.
@@ -101,7 +91,7 @@ private:
         const auto asked =
             static_cast<std::size_t>(std::count_if(settings.begin(), settings.end(), asks_behaviours));
         work_ = predictions_ * (1 + 2 * settings.size() + options_.compare.size() +
-                                options_.outliers.size() * outlier_activations().size()) +
+                                options_.outliers.size() * outlier_kinds().size()) +
                 item_predictions_ * (1 + asked + options_.compare.size());
     }
     void show(std::size_t done) { progress_.update(done_ + done, work_, doing_); }
@@ -182,23 +172,31 @@ private:
         curves_.outlier_weights = *parse_format("int8-channel");
         CalibrationOptions calibration;
         calibration.text = options_.text;
-        std::vector<std::vector<OutlierPoint>> by_activations(outlier_activations().size());
+        const evaluate::CurveSetting setting{curves_.outlier_weights, evaluate::Variant::symmetric};
+        const auto kinds = outlier_kinds();
+        std::vector<std::vector<OutlierPoint>> by_kind(kinds.size());
         for (const double factor : options_.outliers) {
             io::ModelFile made = file_;
-            (void)expect(pipeline::add_outliers(made, factor));
-            const evaluate::CurveModel quantized = expect(evaluate::quantize_model_for_curve(
-                made, {curves_.outlier_weights, evaluate::Variant::symmetric}, keep_, context_));
-            for (std::size_t i = 0; i < by_activations.size(); ++i) {
-                const ActivationFormat activations = outlier_activations()[i];
-                doing_ = fmt::format("outliers {}, {}", factor, name(activations));
+            const auto readers = expect(pipeline::add_outliers(made, factor)).readers;
+            const auto not_behind_norms = [&](std::string_view layer) {
+                return keep_(layer) || std::find(readers.begin(), readers.end(), layer) == readers.end();
+            };
+            const auto all = expect(evaluate::quantize_model_for_curve(made, setting, keep_, context_)).file;
+            const auto behind_norms =
+                expect(evaluate::quantize_model_for_curve(made, setting, not_behind_norms, context_)).file;
+            for (std::size_t i = 0; i < kinds.size(); ++i) {
+                const auto& [activations, scope] = kinds[i];
+                const io::ModelFile& file = scope == OutlierScope::all ? all : behind_norms;
+                OutlierPoint point{factor, activations, scope, {}, {}};
+                doing_ = fmt::format("outliers {}, {}", factor, label_of(point));
                 const model::Transformer transformer =
-                    ready(quantized.file, activations,
-                          calibrate(quantized.file, tokenizer_, activations, calibration, context_));
-                by_activations[i].push_back(
-                    {factor, activations, divergence_of(transformer), transformer.kernels()});
+                    ready(file, activations, calibrate(file, tokenizer_, activations, calibration, context_));
+                point.divergence = divergence_of(transformer);
+                point.kernels = transformer.kernels();
+                by_kind[i].push_back(std::move(point));
             }
         }
-        for (auto& points : by_activations)
+        for (auto& points : by_kind)
             for (OutlierPoint& point : points) curves_.outliers.push_back(std::move(point));
     }
 
@@ -206,7 +204,7 @@ private:
     ExecutionContext context_;
     io::ModelFile file_;
     model::Tokenizer tokenizer_;
-    Keep keep_;
+    LayerPattern keep_;
     std::vector<evaluate::Window> windows_;
     const evaluate::Reference* reference_ = nullptr;
     ModelCurves curves_;

@@ -94,7 +94,8 @@ Json json_of(const ComparedModel& each) {
 }
 
 Json json_of(const OutlierPoint& point) {
-    Json json{{"factor", point.factor}, {"activations", name(point.activations)}};
+    Json json{
+        {"factor", point.factor}, {"activations", name(point.activations)}, {"products", name(point.scope)}};
     json.update(json_of(point.divergence, point.kernels, {}));
     json.erase("behaviours");
     return json;
@@ -110,6 +111,13 @@ Json json_of(const ModelCurves& model) {
                     {"points", Json::array()}};
         for (const OutlierPoint& point : model.outliers) outliers["points"].push_back(json_of(point));
     }
+    Json hidden_loss;
+    if (const auto loss = hidden_loss_of(model))
+        hidden_loss = {{"format", name(loss->point->setting.format)},
+                       {"variant", evaluate::name(loss->point->setting.variant)},
+                       {"behaviour", evaluate::name(loss->behaviour)},
+                       {"perplexity_rise", loss->perplexity_rise},
+                       {"loss", loss->loss}};
     for (const ModelPoint& point : model.points) points.push_back(json_of(point));
     for (const Rise& rise : rises_of(model))
         rises.push_back({{"grouping", rise.before->setting.grouping()},
@@ -146,6 +154,7 @@ Json json_of(const ModelCurves& model) {
             {"kernels", kernels},
             {"rises", rises},
             {"points", points},
+            {"hidden_loss", hidden_loss},
             {"compared", compared},
             {"outliers", outliers}};
 }

@@ -34,9 +34,14 @@ std::string name_of_compared(const ModelCurves& model) {
     return all ? "quantization-aware training (fewbit qat)" : "models given with --compare";
 }
 
-/// Plots whose "COLUMN" becomes a number.
-std::vector<std::string> of_column(std::vector<std::string> plots, int column) {
-    for (std::string& plot : plots) plot.replace(plot.find("COLUMN"), 6, fmt::format("{}", column));
+/// A datablock whose first column is x, and how each of the others is drawn.
+struct Series {
+    std::string data, style;
+};
+std::vector<std::string> plots_of(const std::vector<Series>& series, int column) {
+    std::vector<std::string> plots;
+    for (const auto& [data, style] : series)
+        plots.push_back(fmt::format("${} using 1:{} with linespoints {} notitle", data, column, style));
     return plots;
 }
 
@@ -46,13 +51,25 @@ struct Curve {
     std::string rows;
 };
 
-std::string style_of(const Curve& curve) {
-    const bool symmetric = curve.variant == evaluate::Variant::symmetric;
-    return fmt::format("lc rgb \"{}\" dt {} lw {}", curve.grouping == "channel" ? "#E69F00" : "#0072B2",
-                       symmetric ? 3 : 1, symmetric ? 1.4 : 2);
-}
-std::string marker_of(const Curve& curve) {
-    return fmt::format("pt {} ps 0.6", curve.variant == evaluate::Variant::symmetric ? 6 : 7);
+/// Line and marker of one colour; dashed and hollow for what is second.
+struct Style {
+    std::string_view colour;
+    bool dashed = false;
+    double size = 0.6;
+
+    [[nodiscard]] std::string line() const {
+        return fmt::format("lc rgb \"{}\" dt {} lw {}", colour, dashed ? 3 : 1, dashed ? 1.4 : 2);
+    }
+    [[nodiscard]] std::string marker() const {
+        return fmt::format("lc rgb \"{}\" pt {} ps {}", colour, dashed ? 6 : 7, size);
+    }
+    [[nodiscard]] std::string both() const {
+        return fmt::format("{} pt {} ps {}", line(), dashed ? 6 : 7, size);
+    }
+};
+Style style_of(const Curve& curve) {
+    return {curve.grouping == "channel" ? "#E69F00" : "#0072B2",
+            curve.variant == evaluate::Variant::symmetric};
 }
 
 }  // namespace
@@ -77,22 +94,20 @@ Page behaviours_page(const ModelCurves& model) {
     page.lines = {
         fmt::format("Exact answers to {} held-out items of each behaviour; grey: the float model. f32 "
                     "activations; {}.",
-                    model.behaviour_items, model.what_is_quantized()),
-        "A share of 50 % of 200 items is 43 to 57 % with 95 % confidence."};
-    if (model.behaviour_items != 200) page.lines.pop_back();
+                    model.behaviour_items, model.what_is_quantized())};
+    if (const auto loss = hidden_loss_of(model)) page.lines.push_back(loss->text());
     page.x_label = "effective bits per weight";
     page.columns = 4;
     page.height = 660;
-    std::vector<std::string> plots;  // of one column each: the panel says of which
+    std::vector<Series> series;
     page.legend.resize(1);
     for (std::size_t i = 0; i < curves.size(); ++i) {
         page.data += fmt::format("$curve{} << EOD\n{}EOD\n", i, curves[i].rows);
-        plots.push_back(fmt::format("$curve{} using 1:COLUMN with linespoints {} {} notitle", i,
-                                    style_of(curves[i]), marker_of(curves[i])));
+        series.push_back({fmt::format("curve{}", i), style_of(curves[i]).both()});
         page.legend[0].push_back(
             {fmt::format("{}, {}", curves[i].grouping == "channel" ? "per channel" : "per 64 weights",
                          curves[i].variant == evaluate::Variant::symmetric ? "rtn" : "mse"),
-             style_of(curves[i]), marker_of(curves[i])});
+             style_of(curves[i]).line(), style_of(curves[i]).marker()});
     }
     if (!model.compared.empty()) {
         std::map<double, std::string> rows;
@@ -105,13 +120,13 @@ Page behaviours_page(const ModelCurves& model) {
         page.data += "$compared << EOD\n";
         for (const auto& [bits, row] : rows) page.data += row;
         page.data += "EOD\n";
-        plots.push_back(fmt::format("$compared using 1:COLUMN with linespoints {} notitle", compared_style));
+        series.push_back({"compared", std::string(compared_style)});
         page.legend[0].push_back(
             {name_of_compared(model), "lc rgb \"black\" lw 2", "pt 13 ps 1.1 lc rgb \"black\""});
     }
     const auto add_panel = [&](std::string title, std::string y_label, std::string settings, int column,
                                std::optional<double> float_value) {
-        std::vector<std::string> shown = of_column(plots, column);
+        std::vector<std::string> shown = plots_of(series, column);
         if (float_value)
             shown.insert(shown.begin(), fmt::format("{} with lines lc rgb \"#888888\" lw 2 notitle",
                                                     plot_number(*float_value)));
@@ -134,8 +149,8 @@ Page behaviours_page(const ModelCurves& model) {
 }
 
 Page outliers_page(const ModelCurves& model) {
-    // Coarse scales are warm, fine ones cold; f32 is grey.
-    constexpr std::array colours{"#D55E00", "#E69F00", "#009E73", "#0072B2", "#888888"};
+    // Coarse scales are warm, fine ones cold; f32 is grey. Dashed: only the products that the outliers reach.
+    constexpr std::array<std::string_view, 5> colours{"#D55E00", "#E69F00", "#009E73", "#0072B2", "#888888"};
     Page page;
     page.name = "outliers";
     page.title = fmt::format("{}: outliers, and what a scale of activations spans", model.short_name());
@@ -147,25 +162,23 @@ Page outliers_page(const ModelCurves& model) {
     page.height = 520;
     page.legend.resize(1);
     std::string tics;
-    std::vector<std::string> plots;
+    std::vector<Series> series;
     double low = INFINITY, high = 0;
-    std::vector<std::string> kinds;
+    std::vector<ActivationFormat> kinds;
     for (const OutlierPoint& point : model.outliers) {
-        const std::string kind = name(point.activations);
-        if (kinds.empty() || kinds.back() != kind) {
-            if (!kinds.empty()) page.data += "EOD\n";
-            const std::string style =
-                fmt::format("lc rgb \"{}\" lw 2", colours[std::min(kinds.size(), colours.size() - 1)]);
-            page.data += fmt::format("$kind{} << EOD\n", kinds.size());
-            plots.push_back(fmt::format("$kind{} using 1:COLUMN with linespoints {} pt 7 ps 0.8 notitle",
-                                        kinds.size(), style));
-            page.legend[0].push_back({kind, style, "pt 7 ps 0.8"});
-            kinds.push_back(kind);
+        if (page.legend[0].empty() || page.legend[0].back().text != label_of(point)) {
+            if (!series.empty()) page.data += "EOD\n";
+            if (kinds.empty() || kinds.back() != point.activations) kinds.push_back(point.activations);
+            const Style style{colours[std::min(kinds.size(), colours.size()) - 1],
+                              point.scope != OutlierScope::all, 0.8};
+            series.push_back({fmt::format("kind{}", series.size()), style.both()});
+            page.legend[0].push_back({label_of(point), style.line(), style.marker()});
+            page.data += fmt::format("${} << EOD\n", series.back().data);
         }
         page.data +=
             fmt::format("{} {} {}\n", plot_number(point.factor), positive_number(point.divergence.kld.mean),
                         positive_number(point.divergence.model.perplexity));
-        if (kinds.size() == 1)
+        if (series.size() == 1)
             tics += fmt::format("{}{}", tics.empty() ? "" : ", ", plot_number(point.factor));
         low = std::min(low, point.factor);
         high = std::max(high, point.factor);
@@ -174,7 +187,7 @@ Page outliers_page(const ModelCurves& model) {
     page.x_tics = '(' + tics + ')';
     const auto add_panel = [&](std::string title, std::string y_label, int column) {
         page.panels.push_back({std::move(title), std::move(y_label), "set logscale xy",
-                               fmt::format("{}", fmt::join(of_column(plots, column), ", ")), low / 1.3,
+                               fmt::format("{}", fmt::join(plots_of(series, column), ", ")), low / 1.3,
                                high * 1.3});
     };
     add_panel(fmt::format("KL divergence from the float model, {} weights", name(model.outlier_weights)),

@@ -125,7 +125,7 @@ std::string outliers_text(const ModelCurves& model) {
     Table table(columns);
     std::vector<std::string> row;
     for (const OutlierPoint& point : model.outliers) {
-        if (row.empty()) row.push_back(name(point.activations));
+        if (row.empty()) row.push_back(label_of(point));
         row.push_back(short_number(point.divergence.kld.mean));
         if (row.size() > factors.size()) table.add(std::exchange(row, {}));
     }
@@ -160,7 +160,9 @@ std::string report_of(const ModelCurves& model) {
     out += table_of(exact,
                     [](const ModelPoint& point) { return short_number(point.divergence.model.perplexity); });
 
-    out += behaviours_text(model) + outliers_text(model);
+    out += behaviours_text(model);
+    if (const auto loss = hidden_loss_of(model)) out += '\n' + wrapped(loss->text(), 80) + '\n';
+    out += outliers_text(model);
     out += '\n';
     for (const Rise& rise : rises_of(model))
         out += wrapped(
@@ -186,6 +188,15 @@ std::string report_of(const ModelCurves& model) {
 
 }  // namespace
 
+std::string_view name(OutlierScope scope) noexcept {
+    return scope == OutlierScope::all ? "all" : "behind norms";
+}
+
+std::string label_of(const OutlierPoint& point) {
+    return name(point.activations) +
+           (point.scope == OutlierScope::all ? std::string() : fmt::format(" {}", name(point.scope)));
+}
+
 std::string ModelCurves::what_is_quantized() const {
     if (kept.empty())
         return fmt::format(
@@ -197,6 +208,27 @@ std::string ModelCurves::what_is_quantized() const {
     return fmt::format("{} of {} matrices are quantized, not {}{}", quantized_matrices,
                        quantized_matrices + kept.size(), names,
                        kept.size() > 3 ? fmt::format(" and {} more", kept.size() - 3) : "");
+}
+
+std::optional<HiddenLoss> hidden_loss_of(const ModelCurves& model) {
+    std::optional<HiddenLoss> most;
+    for (const ModelPoint& point : model.points) {
+        const double rise = point.divergence.model.perplexity / model.reference.perplexity - 1;
+        if (rise >= 0.02) continue;
+        for (std::size_t b = 0; b < point.behaviours.size(); ++b) {
+            const double loss = model.reference_behaviours[b].share - point.behaviours[b].share;
+            if (loss >= std::max(0.1, most ? most->loss : 0.0))
+                most = {&point, point.behaviours[b].behaviour, rise, loss};
+        }
+    }
+    return most;
+}
+
+std::string HiddenLoss::text() const {
+    return fmt::format(
+        "What the average hides: {} {} raises perplexity by {:.1f} % and loses {:.0f} % of {}.",
+        name(point->setting.format), evaluate::name(point->setting.variant), 100 * perplexity_rise,
+        100 * loss, evaluate::name(behaviour));
 }
 
 std::vector<Rise> rises_of(const ModelCurves& model) {

@@ -1,24 +1,14 @@
 // Which layer of a model gets which format.
 #include "src/cli/plan.hpp"
 
-#include <regex>
-
 #include "src/cli/options.hpp"
 
 namespace fewbit::cli {
 namespace {
 
-std::regex expression(const std::string& option, const std::string& text) {
-    try {
-        return std::regex(text, std::regex::ECMAScript);
-    } catch (const std::regex_error& error) {
-        throw Failure(fmt::format("{}: '{}' is not a regular expression ({})", option, text, error.what()));
-    }
-}
-
 struct Override {
     std::string text;
-    std::regex layers;
+    LayerPattern layers;
     Format format;
     bool matched = false;
 };
@@ -28,11 +18,21 @@ Override parse_override(const std::string& text) {
     if (equals == std::string::npos)
         throw Failure(
             fmt::format("--tensor-format: '{}' is not REGEX=FORMAT, as in 'down_proj=int8-channel'", text));
-    return {text, expression("--tensor-format", text.substr(0, equals)),
+    return {text, LayerPattern("--tensor-format", text.substr(0, equals)),
             expect(parse_format(text.substr(equals + 1)))};
 }
 
 }  // namespace
+
+LayerPattern::LayerPattern(std::string_view option, const std::string& text) try {
+    if (!text.empty()) regex_.emplace(text, std::regex::ECMAScript);
+} catch (const std::regex_error& error) {
+    throw Failure(fmt::format("{}: '{}' is not a regular expression ({})", option, text, error.what()));
+}
+
+bool LayerPattern::operator()(std::string_view layer) const {
+    return regex_ && std::regex_search(layer.begin(), layer.end(), *regex_);
+}
 
 void add_plan_options(CLI::App& command, PlanOptions& options, bool format_required) {
     add_format(command, "--format", options.format,
@@ -84,14 +84,13 @@ std::optional<pipeline::OutlierReport> make_outliers(io::ModelFile& model, const
 std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOptions& options) {
     std::vector<Override> overrides;
     for (const std::string& text : options.overrides) overrides.push_back(parse_override(text));
-    const std::regex keep = expression("--keep", options.keep);
+    const LayerPattern keep("--keep", options.keep);
     std::vector<PlannedLayer> plan;
     for (const auto& [layer, linear] : model.linears) {
         PlannedLayer planned{layer, options.format, "--format"};
-        if (!options.keep.empty() && std::regex_search(layer, keep))
-            planned = {layer, std::nullopt, "--keep"};
+        if (keep(layer)) planned = {layer, std::nullopt, "--keep"};
         for (Override& override : overrides)
-            if (std::regex_search(layer, override.layers)) {
+            if (override.layers(layer)) {
                 override.matched = true;
                 planned = {layer, override.format, override.text};
             }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <optional>
+#include <regex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fewbit/formats/format.hpp"
@@ -12,6 +14,17 @@
 #include "src/cli/command.hpp"
 
 namespace fewbit::cli {
+
+/// The layers whose name contains a regular expression (ECMAScript); an empty one matches none.
+class LayerPattern {
+public:
+    /// Throws Failure, which names the option: no regular expression.
+    LayerPattern(std::string_view option, const std::string& text);
+    [[nodiscard]] bool operator()(std::string_view layer) const;
+
+private:
+    std::optional<std::regex> regex_;
+};
 
 /// What the options of a command say about quantizing.
 struct PlanOptions {

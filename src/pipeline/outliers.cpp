@@ -96,6 +96,7 @@ private:
         auto weights = float_matrix(std::as_const(w).view());
         if (!weights) return Unexpected{std::move(weights).error().within(name)};
         if (element_scalar(format) != Scalar::f32) report_.widened.push_back(name);
+        report_.readers.push_back(name);
         weights_.emplace(name, *std::move(weights));
         return {};
     }

@@ -87,6 +87,12 @@ struct Outcome {
     return run_shell(command);
 }
 
+/// Fails with what the program said.
+inline void check_done(const Outcome& outcome) {
+    INFO("stdout: " << outcome.out << "\nstderr: " << outcome.err);
+    REQUIRE(outcome.status == 0);
+}
+
 /// What every failure looks like: status 2, nothing on stdout that was promised, one sentence that says
 /// `words`.
 inline void check_failure(const Outcome& outcome, std::initializer_list<std::string> words) {

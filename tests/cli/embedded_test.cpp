@@ -1,6 +1,8 @@
 // The embedded model is what its page says: it answers, few bits hurt it, and made outliers change nothing but
 // the activations.
 #include <cmath>
+#include <cstdlib>
+#include <map>
 
 #include "cli/cli_support.hpp"
 
@@ -11,9 +13,10 @@ namespace {
 /// A build without the model says so, and the other tests check that it does.
 bool is_missing() { return run({"inspect", "embedded"}).status != 0; }
 
-Json evaluated(const Folder& folder, const std::string& options) {
+Json evaluated(const Folder& folder, const std::string& options, const std::string& model = "embedded") {
     const std::string json = folder / "out.json";
-    const Outcome outcome = run_shell("\"$FEWBIT\" evaluate embedded --json " + quoted(json) + " " + options);
+    const Outcome outcome =
+        run_shell("\"$FEWBIT\" evaluate " + quoted(model) + " --json " + quoted(json) + " " + options);
     INFO(outcome.out << outcome.err);
     REQUIRE(outcome.status == 0);
     return read_json(json);
@@ -38,6 +41,65 @@ TEST_CASE("embedded: every behaviour is learned, and int3-channel loses 10 point
     }
     CHECK(exact["behaviour_scores"].size() == 6);
     CHECK(hurt >= 2);
+}
+
+TEST_CASE("embedded: what quantization-aware training made of it answers as it does") {
+    if (is_missing()) FEWBIT_SKIP("this build carries no embedded model");
+    if (std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr)
+        FEWBIT_SKIP("thousands of answers take minutes under a sanitizer or an emulator");
+    const Folder folder;
+    const char* root = std::getenv("FEWBIT_SOURCE_DIR");
+    if (root == nullptr) FEWBIT_SKIP("FEWBIT_SOURCE_DIR is not set");
+    const std::string trained = std::string(root) + "/models/embedded/qat/";
+    // Every behaviour of the embedded model stays within 3 points, and rtn on the same grid is far behind.
+    const std::string options = "--reference embedded --max-tokens 2000 --items ";
+    const Json exact = evaluated(folder, options + "200");
+    for (const char* format : {"int2-g64", "int3-g128"}) {
+        INFO(format);
+        const Json rounded = evaluated(folder, options + "0 --format " + format);
+        const Json made = evaluated(folder, options + "200", trained + format + ".safetensors");
+        CHECK(made["kld"]["mean"].get<double>() < 0.1 * rounded["kld"]["mean"].get<double>());
+        CHECK(made["bits_per_weight"].get<double>() <= rounded["bits_per_weight"].get<double>());
+        for (const auto& [behaviour, share] : exact["behaviours"].items()) {
+            INFO(behaviour);
+            CHECK(made["behaviours"][behaviour].get<double>() >= share.get<double>() - 0.03);
+        }
+    }
+}
+
+TEST_CASE("embedded: one scale of activations suffers from made outliers, where they are") {
+    if (is_missing()) FEWBIT_SKIP("this build carries no embedded model");
+    if (std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr)
+        FEWBIT_SKIP("all settings of a curve take minutes under a sanitizer or an emulator");
+    const Folder folder;
+    const std::string json = folder / "out.json";
+    check_done(run({"curves", "--out", folder / "curves", "--no-pictures", "--keep", "embed_tokens|lm_head",
+                    "--max-tokens", "500", "--items", "10", "--outliers", "1,20", "--json", json}));
+    const Json model = read_json(json)["model"];
+    std::map<std::pair<std::string, std::string>, std::map<double, double>> kld;
+    for (const Json& point : model["outliers"]["points"])
+        kld[{point["activations"], point["products"]}][point["factor"]] = point["kld"]["mean"];
+    auto& reached = kld[{"int8-tensor-static", "behind norms"}];
+    CHECK(reached[20] > 10 * reached[1]);
+    auto& all = kld[{"int8-tensor-static", "all"}];
+    CHECK(all[20] > 2 * all[1]);
+    CHECK(all[1] > reached[1]);  // down_proj has outliers of its own
+    auto& fine = kld[{"int8-g32", "all"}];
+    CHECK(fine[20] < all[20] / 10);
+    // What the average hides, found by hand.
+    double worst = 0;
+    for (const Json& point : model["points"])
+        if (!point["behaviours"].is_null() &&
+            point["perplexity"].get<double>() < 1.02 * model["reference"]["perplexity"].get<double>())
+            for (const auto& [behaviour, share] : point["behaviours"].items())
+                worst = std::max(
+                    worst, model["reference"]["behaviours"][behaviour].get<double>() - share.get<double>());
+    if (worst < 0.10) {
+        CHECK(model["hidden_loss"].is_null());
+    } else {
+        CHECK(model["hidden_loss"]["loss"] == worst);
+        CHECK(model["hidden_loss"]["perplexity_rise"] < 0.02);
+    }
 }
 
 TEST_CASE("embedded: it needs no tokenizer, generates, and made outliers leave its function alone") {

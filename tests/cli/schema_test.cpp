@@ -103,11 +103,6 @@ void check_json(const std::string& path, const std::string& schema) {
     check_object(json, page.at(schema), "");
 }
 
-void check_done(const Outcome& outcome) {
-    INFO("stdout: " << outcome.out << "\nstderr: " << outcome.err);
-    REQUIRE(outcome.status == 0);
-}
-
 }  // namespace
 
 TEST_CASE("docs/json.md: kernels, inspect, quantize, generate") {
@@ -199,7 +194,7 @@ TEST_CASE("docs/json.md: curves") {
     check_json(json, "fewbit.curves/1");
     const Json curves = read_json(json);
     CHECK(curves["model"]["compared"].size() == 1);
-    CHECK(curves["model"]["outliers"]["points"].size() == 10);
+    CHECK(curves["model"]["outliers"]["points"].size() == 12);
     CHECK(std::filesystem::exists(folder / "curves/behaviours.gp"));
     CHECK(std::filesystem::exists(folder / "curves/outliers.gp"));
 }

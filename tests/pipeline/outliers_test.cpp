@@ -89,6 +89,13 @@ TEST_CASE("outliers leave the logits as they were") {
 
             CHECK(report->factor == factor);
             CHECK(report->norms.size() == (tied ? 4 : 5));
+            for (const auto& [name, linear] : before.linears) {
+                INFO(name);
+                const Matrix was = floats(before, name), is = floats(after, name);
+                const bool changed = !std::ranges::equal(was.values(), is.values());
+                const auto& readers = report->readers;
+                CHECK(changed == (std::find(readers.begin(), readers.end(), name) != readers.end()));
+            }
             CHECK(report->skipped.empty() != tied);
             CHECK(report->widened.empty());
             CHECK(after.metadata.at("outliers") == report->text());

@@ -33,6 +33,7 @@ struct OutlierReport {
     std::size_t dim = 0;                ///< channels that there are
     std::vector<std::size_t> channels;  ///< of the residual stream, ascending; the same in every norm
     std::vector<std::string> norms;     ///< whose gains were multiplied, in order of execution
+    std::vector<std::string> readers;   ///< matrices behind those norms, whose columns were divided
     std::string skipped;                ///< why model.norm was left out; empty when it was not
     std::vector<std::string> widened;   ///< matrices that were f16 or bf16 and are f32 now
 
