@@ -20,11 +20,13 @@ array size[3] = [0.5, 0.6, 0.5]
 array width[3] = [1.2, 1.2, 1.9]
 )";
 
-/// One datablock: per curve (15: grouping by grouping, variant by variant) an indexed block of rows.
+/// One datablock: per curve (15: grouping by grouping, variant by variant) an indexed block of rows. Narrow
+/// grids are left out: at most bits they lie on the symmetric ones.
 template <class Points, class Row>
 std::string datablock(std::string_view block, const Points& points, Row row) {
     std::string out = fmt::format("${} << EOD\n", block);
     for (const auto& point : points) {
+        if (point.setting.variant == evaluate::Variant::narrow) continue;
         out += row(point);
         if (point.setting.format.bits == max_bits) out += "\n\n";
     }

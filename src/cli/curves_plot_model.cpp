@@ -68,8 +68,16 @@ struct Style {
     }
 };
 Style style_of(const Curve& curve) {
-    return {curve.grouping == "channel" ? "#E69F00" : "#0072B2",
-            curve.variant == evaluate::Variant::symmetric};
+    return {curve.variant == evaluate::Variant::narrow ? "#CC79A7"
+            : curve.grouping == "channel"              ? "#E69F00"
+                                                       : "#0072B2",
+            curve.variant != evaluate::Variant::mse};
+}
+std::string name_of(const Curve& curve) {
+    return fmt::format("{}, {}", curve.grouping == "channel" ? "per channel" : "per 64 weights",
+                       curve.variant == evaluate::Variant::mse      ? "mse"
+                       : curve.variant == evaluate::Variant::narrow ? "rtn, narrow"
+                                                                    : "rtn");
 }
 
 }  // namespace
@@ -105,9 +113,7 @@ Page behaviours_page(const ModelCurves& model) {
         page.data += fmt::format("$curve{} << EOD\n{}EOD\n", i, curves[i].rows);
         series.push_back({fmt::format("curve{}", i), style_of(curves[i]).both()});
         page.legend[0].push_back(
-            {fmt::format("{}, {}", curves[i].grouping == "channel" ? "per channel" : "per 64 weights",
-                         curves[i].variant == evaluate::Variant::symmetric ? "rtn" : "mse"),
-             style_of(curves[i]).line(), style_of(curves[i]).marker()});
+            {name_of(curves[i]), style_of(curves[i]).line(), style_of(curves[i]).marker()});
     }
     if (!model.compared.empty()) {
         std::map<double, std::string> rows;
@@ -121,8 +127,8 @@ Page behaviours_page(const ModelCurves& model) {
         for (const auto& [bits, row] : rows) page.data += row;
         page.data += "EOD\n";
         series.push_back({"compared", std::string(compared_style)});
-        page.legend[0].push_back(
-            {name_of_compared(model), "lc rgb \"black\" lw 2", "pt 13 ps 1.1 lc rgb \"black\""});
+        page.legend.push_back(
+            {{name_of_compared(model), "lc rgb \"black\" lw 2", "pt 13 ps 1.1 lc rgb \"black\""}});
     }
     const auto add_panel = [&](std::string title, std::string y_label, std::string settings, int column,
                                std::optional<double> float_value) {

@@ -31,9 +31,10 @@ std::string short_number(double value) {
 }
 
 std::string label_of(const evaluate::CurveSetting& setting) {
-    const std::string_view variant = setting.variant == evaluate::Variant::symmetric    ? "sym"
-                                     : setting.variant == evaluate::Variant::asymmetric ? "asym"
-                                                                                        : "mse";
+    const std::string_view variant = setting.variant == evaluate::Variant::symmetric ? "sym"
+                                     : setting.variant == evaluate::Variant::asymmetric
+                                         ? "asym"
+                                         : name(setting.variant);
     return fmt::format("{} {}", setting.grouping(), variant);
 }
 
@@ -226,9 +227,9 @@ std::optional<HiddenLoss> hidden_loss_of(const ModelCurves& model) {
 
 std::string HiddenLoss::text() const {
     return fmt::format(
-        "What the average hides: {} {} raises perplexity by {:.1f} % and loses {:.0f} % of {}.",
-        name(point->setting.format), evaluate::name(point->setting.variant), 100 * perplexity_rise,
-        100 * loss, evaluate::name(behaviour));
+        "What the average hides: {} by {} raises perplexity by {:.1f} % and loses {:.0f} % of {}.",
+        name(point->setting.format), point->setting.variant == evaluate::Variant::mse ? "mse" : "rtn",
+        100 * perplexity_rise, 100 * loss, evaluate::name(behaviour));
 }
 
 std::vector<Rise> rises_of(const ModelCurves& model) {

@@ -28,9 +28,10 @@ std::string_view name(Variant variant) noexcept {
     switch (variant) {
         case Variant::symmetric: return "symmetric";
         case Variant::asymmetric: return "asymmetric";
-        case Variant::mse: break;
+        case Variant::mse: return "mse";
+        case Variant::narrow: break;
     }
-    return "mse";
+    return "narrow";
 }
 
 std::string CurveSetting::grouping() const {
@@ -45,7 +46,9 @@ std::string CurveSetting::grouping() const {
 std::vector<CurveSetting> curve_settings() {
     std::vector<CurveSetting> settings;
     for (const std::size_t group : {0, 1, 128, 64, 32})  // 0: tensor, 1: channel
-        for (const Variant variant : {Variant::symmetric, Variant::asymmetric, Variant::mse})
+        for (const Variant variant :
+             {Variant::symmetric, Variant::asymmetric, Variant::mse, Variant::narrow}) {
+            if (variant == Variant::narrow && group != 1) continue;
             for (int bits = min_bits; bits <= max_bits; ++bits) {
                 CurveSetting setting;
                 setting.variant = variant;
@@ -54,10 +57,14 @@ std::vector<CurveSetting> curve_settings() {
                                              : group == 1 ? Granularity::channel
                                                           : Granularity::group;
                 if (group > 1) setting.format.group = group;
-                setting.format.offset = variant == Variant::symmetric ? Offset::none : Offset::integer;
+                setting.format.narrow = variant == Variant::narrow;
+                setting.format.offset = variant == Variant::asymmetric || variant == Variant::mse
+                                            ? Offset::integer
+                                            : Offset::none;
                 setting.format.scale = default_scale(setting.format.granularity);
                 settings.push_back(setting);
             }
+        }
     return settings;
 }
 

@@ -73,14 +73,15 @@ TEST_CASE("Shannon's bound for Student's t: closed form, and the Gaussian limit"
     CHECK(student_t_bound_db(100000) == Approx(0).margin(1e-6));
 }
 
-TEST_CASE("105 settings, each its own format and method") {
+TEST_CASE("112 settings, each its own format and method") {
     std::set<std::string> seen;
     for (const CurveSetting& setting : curve_settings()) {
         CHECK(validate(setting.format));
         seen.insert(fewbit::name(setting.format) + " " + std::string(name(setting.variant)));
     }
-    CHECK(seen.size() == 105);
+    CHECK(seen.size() == 112);
     CHECK(seen.count("int4-g128-asym mse") == 1);
     CHECK(seen.count("int2-tensor symmetric") == 1);
+    CHECK(seen.count("int2-channel-narrow narrow") == 1);
     CHECK(seen.count("int8-channel-asym asymmetric") == 1);
 }

@@ -5,6 +5,7 @@
 //   variant    symmetric    rtn, all 2^b codes
 //              asymmetric   rtn, integer zero point
 //              mse          integer zero point, range clipped where that lowers the squared error
+//              narrow       rtn, 2^b - 1 codes, which are symmetric around zero; only per channel
 //
 // A point's place on the x axis is its effective bits per weight: scales and zero points count.
 #pragma once
@@ -25,9 +26,9 @@
 
 namespace fewbit::inline v0::evaluate {
 
-enum class Variant : std::uint8_t { symmetric, asymmetric, mse };
+enum class Variant : std::uint8_t { symmetric, asymmetric, mse, narrow };
 
-/// "symmetric", "asymmetric", "mse".
+/// "symmetric", "asymmetric", "mse", "narrow".
 [[nodiscard]] FEWBIT_API std::string_view name(Variant variant) noexcept;
 
 /// One way to quantize: a point of a curve.
@@ -39,7 +40,7 @@ struct CurveSetting {
     [[nodiscard]] FEWBIT_API std::string grouping() const;
 };
 
-/// All of the table above, 105 settings: by grouping from coarse to fine, then variant, then bits upwards.
+/// All of the table above, 112 settings: by grouping from coarse to fine, then variant, then bits upwards.
 [[nodiscard]] FEWBIT_API std::vector<CurveSetting> curve_settings();
 
 /// W (N, K), quantized. Errors: those of quantize_rtn and quantize_mse; `tensor` names the matrix in them.

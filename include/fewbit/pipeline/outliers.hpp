@@ -1,6 +1,6 @@
-// Outliers for models that have none. Large language models have a few channels whose activations are 20 to
-// 100 times as large as the others' (arXiv 2208.07339); they decide what activations lose in 8 bits, and tiny
-// models lack them. This makes some, without changing the function: in x = norm(h) * gain and y = W x
+// Outliers for models that have none behind their norms. Large language models have a few channels whose
+// activations are 20 to 100 times as large as the others' (arXiv 2208.07339); they decide what activations
+// lose in 8 bits, and tiny models lack them. This makes some, without changing the function: in x = norm(h) * gain and y = W x
 //
 //   gain[c] *= factor      W[:, c] /= factor      for a few channels c
 //
