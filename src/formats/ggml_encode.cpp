@@ -1,0 +1,2 @@
+// The compiled twin of formats/ggml/encode_impl.hpp.
+#include "fewbit/formats/ggml/encode_impl.hpp"
