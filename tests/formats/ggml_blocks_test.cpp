@@ -8,23 +8,15 @@
 #include <string>
 #include <vector>
 
-#include "fewbit/core/random.hpp"
 #include "fewbit/formats/ggml/encode.hpp"
 #include "support/catch.hpp"
+#include "support/random.hpp"
 
 using namespace fewbit;
 using namespace fewbit::ggml;
+using testing::Random;
 
 namespace {
-
-std::uint8_t random_byte(std::uint64_t& state) { return static_cast<std::uint8_t>(splitmix_next(state)); }
-
-/// Standard normal, by the sum of twelve uniforms: close enough for bounds.
-float random_normal(std::uint64_t& state) {
-    double sum = -6;
-    for (int i = 0; i < 12; ++i) sum += static_cast<double>(splitmix_next(state) >> 11) * 0x1p-53;
-    return static_cast<float>(sum);
-}
 
 std::vector<float> round_trip(BlockType type, std::span<const float> x,
                               std::span<const float> importance = {}) {
@@ -71,19 +63,18 @@ TEST_CASE("ggml types: names and ids lead back, blocks hold their codes") {
 }
 
 TEST_CASE("ggml blocks: codes that go in come out, whatever the block held, and parameters stay") {
-    std::uint64_t state = 1;
+    Random random(1);
     for (const BlockTraits& t : block_types) {
         INFO(t.name);
         for (int round = 0; round < 50; ++round) {
             std::vector<std::uint8_t> codes(t.elements), block(t.bytes), back(t.elements);
-            for (std::uint8_t& byte : block) byte = random_byte(state);
+            for (std::uint8_t& byte : block) byte = static_cast<std::uint8_t>(random.bits());
             // Parameters whose bytes are no number compare unequal: keep them small.
             std::vector<GroupParameters> before;
             for (std::size_t g = 0; g < t.elements / t.group; ++g)
                 before.push_back(group_parameters(t.type, block.data(), g));
             const unsigned most = t.name == "tq1_0" ? 2 : (1u << t.bits) - 1;
-            for (std::uint8_t& code : codes)
-                code = static_cast<std::uint8_t>(random_byte(state) % (most + 1));
+            for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(random.below(most + 1));
             pack_codes(t.type, codes.data(), block.data());
             unpack_codes(t.type, block.data(), back.data());
             CHECK(back == codes);
@@ -103,7 +94,7 @@ TEST_CASE("ggml blocks: codes that go in come out, whatever the block held, and 
 }
 
 TEST_CASE("ggml encoders: weights on the grid are kept") {
-    std::uint64_t state = 2;
+    Random random(2);
     for (const BlockType type : {BlockType::q4_0, BlockType::q5_0, BlockType::q8_0, BlockType::q4_1,
                                  BlockType::q5_1, BlockType::mxfp4, BlockType::nvfp4, BlockType::tq1_0,
                                  BlockType::tq2_0, BlockType::q2_0, BlockType::q1_0}) {
@@ -113,7 +104,10 @@ TEST_CASE("ggml encoders: weights on the grid are kept") {
         std::vector<float> x(2 * t.elements);
         for (std::size_t i = 0; i < x.size(); ++i) {
             // Both ends of the grid are in every group, so that the scale is found.
-            int code = i % t.group == 0 ? 0 : i % t.group == 1 ? most : random_byte(state) % (most + 1);
+            int code = i % t.group == 0 ? 0
+                       : i % t.group == 1
+                           ? most
+                           : static_cast<int>(random.below(static_cast<std::size_t>(most) + 1));
             if (type == BlockType::q8_0 && code == 0) code = 1;  // -128 is never used
             const int zero = t.grid == Grid::real ? 3 : t.zero;
             x[i] = 0.25f * (t.grid == Grid::codebook ? codebook(type)[static_cast<std::size_t>(code)]
@@ -126,9 +120,9 @@ TEST_CASE("ggml encoders: weights on the grid are kept") {
 }
 
 TEST_CASE("ggml encoders: on Gaussian weights more bits are better, and never worse than min-max rounding") {
-    std::uint64_t state = 3;
+    Random random(3);
     std::vector<float> x(256 * 64), ones(x.size(), 1.0f);
-    for (float& each : x) each = 0.02f * random_normal(state);
+    for (float& each : x) each = static_cast<float>(0.02 * random.gaussian());
     for (const BlockTraits& t : block_types) {
         INFO(t.name);
         // A uniform grid of b bits over +-c sigma has noise (2 c / 2^b)^2 / 12 and 10.8 + 6.02 b - 20 log10(2
@@ -149,18 +143,18 @@ TEST_CASE("ggml encoders: on Gaussian weights more bits are better, and never wo
 }
 
 TEST_CASE("ggml encoders: any finite input gives codes, and small inputs finite values") {
-    std::uint64_t state = 4;
+    Random random(4);
     const std::vector<float> importance(256, 1.0f), nothing(256, 0.0f);
     for (const float size :
          {0x1p-149f, 0x1p-130f, 0x1p-126f, 1e-20f, 1e-8f, 1.0f, 60000.0f, 1e6f, 1e30f, FLT_MAX})
         for (const int shape : {0, 1, 2, 3}) {
             std::vector<float> x(256);
             for (std::size_t i = 0; i < x.size(); ++i) {
-                const float random = static_cast<float>(random_byte(state)) / 255 * 2 - 1;
-                x[i] = size * (shape == 0   ? random
-                               : shape == 1 ? 1.0f                               // constant
-                               : shape == 2 ? (i == 77 ? -1.0f : 0.0f)           // one of 256
-                                            : (random < 0 ? -random : random));  // no negative ones
+                const auto value = static_cast<float>(random.uniform(-1, 1));
+                x[i] = size * (shape == 0   ? value
+                               : shape == 1 ? 1.0f                      // constant
+                               : shape == 2 ? (i == 77 ? -1.0f : 0.0f)  // one of 256
+                                            : std::fabs(value));        // no negative ones
             }
             for (const BlockTraits& t : block_types)
                 for (const std::span<const float> w :
