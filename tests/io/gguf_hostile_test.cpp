@@ -100,7 +100,7 @@ std::vector<BadFile> bad_files() {
         {"pairs: one too many", header(0, 2) + pair("k", 4, u32_bytes(1)), "too few for 2 pairs"},
         {"tensors: 2^63", header(high, 0), "too few for 9223372036854775808 tensors"},
         {"tensors: one too many", with_data(header(2, 0) + tensor("t", {1}, 0, 0), 64),
-         "cannot be called ''"},
+         "a tensor's name takes"},
         {"key beyond the file", one_pair(u64_bytes(1 << 20) + std::string(14, 'k')), "takes 1048576 bytes"},
         {"key of 2^64 - 1", one_pair(u64_bytes(most) + std::string(14, 'k')), "takes 18446744073709551615"},
         {"empty key", one_pair(pair("", 4, u32_bytes(1))), "is empty"},
