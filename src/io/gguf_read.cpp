@@ -6,73 +6,25 @@
 
 #include "fewbit/core/text.hpp"
 #include "fewbit/io/mapped_file.hpp"
+#include "src/io/byte_cursor.hpp"
 #include "src/io/file_text.hpp"
 #include "src/io/gguf_layout.hpp"
 
 namespace fewbit::inline v0::io {
 namespace {
 
+using detail::ByteCursor;
 using detail::in_quotes;
 
 constexpr std::size_t least_pair_bytes = 14;    // key of one byte, kind, value of one byte
 constexpr std::size_t least_tensor_bytes = 24;  // name and sizes may be empty
 
-/// A place in the file that only moves forward. After a failure it gives zeros and moves no more; the first
-/// failure is kept.
-class Cursor {
-public:
-    explicit Cursor(std::span<const std::byte> file) : file_(file) {}
+/// A u64 length and so many characters.
+std::string_view read_string(ByteCursor& cursor, std::string_view what) {
+    return cursor.characters(cursor.number(8, what), what);
+}
 
-    [[nodiscard]] std::size_t place() const noexcept { return place_; }
-    [[nodiscard]] std::size_t left() const noexcept { return file_.size() - place_; }
-    [[nodiscard]] bool failed() const noexcept { return failure_.has_value(); }
-    [[nodiscard]] Unexpected<Error> failure() const { return Unexpected{*failure_}; }
-    /// `sentence` goes on after "at byte N: ".
-    template <class... Parts>
-    void fail_with(const Parts&... sentence) {
-        if (!failure_)
-            failure_ = Error{ErrorKind::bad_input, text("at byte ", place_, ": ", text(sentence...))};
-    }
-
-    std::span<const std::byte> take(std::uint64_t bytes, std::string_view what) {
-        if (failed()) return {};
-        if (bytes > left()) {
-            fail_with(what, " takes ", bytes, " bytes, but only ", left(), " are left");
-            return {};
-        }
-        place_ += static_cast<std::size_t>(bytes);
-        return file_.subspan(place_ - static_cast<std::size_t>(bytes), static_cast<std::size_t>(bytes));
-    }
-    std::uint64_t number(std::size_t bytes, std::string_view what) {
-        std::uint64_t value = 0, shift = 0;
-        for (const std::byte byte : take(bytes, what)) {
-            value |= static_cast<std::uint64_t>(byte) << shift;
-            shift += 8;
-        }
-        return value;
-    }
-    std::string_view string(std::string_view what) {
-        const std::uint64_t length = number(8, what);
-        const auto bytes = take(length, what);
-        return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-    }
-    /// A count of things that take at least `least_bytes` each.
-    std::size_t count(std::uint64_t given, std::size_t least_bytes, std::string_view what) {
-        if (failed()) return 0;
-        if (given > left() / least_bytes) {
-            fail_with("there are ", left(), " bytes left, too few for ", given, " ", what);
-            return 0;
-        }
-        return static_cast<std::size_t>(given);
-    }
-
-private:
-    std::span<const std::byte> file_;
-    std::size_t place_ = 0;
-    std::optional<Error> failure_;
-};
-
-GgufKind read_kind(Cursor& cursor, std::string_view key) {
+GgufKind read_kind(ByteCursor& cursor, std::string_view key) {
     const std::uint64_t id = cursor.number(4, "a kind of value");
     if (id > static_cast<std::uint64_t>(GgufKind::f64)) {
         cursor.fail_with("the value of ", in_quotes(key), " is of kind ", id, ", which does not exist");
@@ -81,7 +33,7 @@ GgufKind read_kind(Cursor& cursor, std::string_view key) {
     return static_cast<GgufKind>(id);
 }
 
-GgufValue read_value(Cursor& cursor, std::string_view key) {
+GgufValue read_value(ByteCursor& cursor, std::string_view key) {
     const GgufKind kind = read_kind(cursor, key);
     GgufKind element = kind;
     std::uint64_t given = 1;
@@ -96,9 +48,9 @@ GgufValue read_value(Cursor& cursor, std::string_view key) {
     if (element != GgufKind::text)
         return GgufValue::of_bytes(kind, element, count, cursor.take(count * each, "a value"));
     std::span<const std::byte> bytes;
-    Cursor start = cursor;
+    ByteCursor start = cursor;
     for (std::size_t i = 0; i < count && !cursor.failed(); ++i)
-        cursor.string(text("string ", i, " of ", in_quotes(key)));
+        read_string(cursor, text("string ", i, " of ", in_quotes(key)));
     if (!cursor.failed()) bytes = start.take(cursor.place() - start.place(), "a string");
     return GgufValue::of_bytes(kind, element, count, bytes);
 }
@@ -106,11 +58,11 @@ GgufValue read_value(Cursor& cursor, std::string_view key) {
 /// Names and keys: no NUL, which readers in C take for the end.
 bool has_nul(std::string_view text) noexcept { return text.find('\0') != std::string_view::npos; }
 
-GgufMetadata read_metadata(Cursor& cursor, std::size_t count) {
+GgufMetadata read_metadata(ByteCursor& cursor, std::size_t count) {
     GgufMetadata metadata;
     std::set<std::string, std::less<>> keys;
     for (std::size_t i = 0; i < count && !cursor.failed(); ++i) {
-        const std::string_view key = cursor.string("a key");
+        const std::string_view key = read_string(cursor, "a key");
         if (cursor.failed()) break;
         if (key.empty() || has_nul(key))
             cursor.fail_with("key ", i, key.empty() ? " is empty" : " holds a NUL");
@@ -128,9 +80,9 @@ struct Entry {
     std::size_t bytes = 0;
 };
 
-Entry read_entry(Cursor& cursor) {
+Entry read_entry(ByteCursor& cursor) {
     Entry entry;
-    const std::string_view name = cursor.string("a tensor's name");
+    const std::string_view name = read_string(cursor, "a tensor's name");
     const auto dimensions = cursor.number(4, "a number of dimensions");
     if (cursor.failed()) return entry;
     if (name.empty() || name.size() > max_gguf_name_bytes || has_nul(name))
@@ -187,7 +139,7 @@ Result<GgufFile> read(std::span<const std::byte> file) {
     if (file.size() < detail::gguf_header_bytes)
         return fail(ErrorKind::bad_input, "a GGUF file has at least ", detail::gguf_header_bytes,
                     " bytes, this one has ", file.size());
-    Cursor cursor(file);
+    ByteCursor cursor(file);
     if (cursor.number(4, "the magic") != detail::gguf_magic)
         return fail(ErrorKind::bad_input, "the file does not begin with 'GGUF'");
     const auto version = static_cast<std::uint32_t>(cursor.number(4, "the version"));
