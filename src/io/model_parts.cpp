@@ -45,7 +45,7 @@ Result<Tensor> Parts::bytes_as(const SafetensorsEntry& entry, Scalar type, Tenso
                                std::size_t alignment, const RowOrder& order) const {
     const auto stored = file_.bytes(entry);
     if (order.empty() && reinterpret_cast<std::uintptr_t>(stored.data()) % alignment == 0)
-        return Tensor::borrow(type, std::move(shape), stored, file_.owner());
+        return Tensor::borrow(type, std::move(shape), stored, file_.owner(entry));
     auto copy = Tensor::allocate(type, std::move(shape));
     if (!copy || stored.empty()) return copy;
     const auto target = copy->mutable_bytes();

@@ -210,6 +210,8 @@ private:
     ModelFile model_;
 };
 
+constexpr const char* index_name = "model.safetensors.index.json";
+
 Result<ModelShape> read_config(const std::filesystem::path& directory) {
     const std::filesystem::path path = directory / "config.json";
     auto file = MappedFile::open(path);
@@ -248,12 +250,12 @@ Result<ModelFile> read_safetensors_model(const std::filesystem::path& path) {
     return detail::without_exceptions([&]() -> Result<ModelFile> {
         std::error_code ignored;
         const bool folder = std::filesystem::is_directory(path, ignored);
-        const std::filesystem::path file_path = folder ? path / "model.safetensors" : path;
+        std::filesystem::path file_path = folder ? path / "model.safetensors" : path;
         if (folder && !std::filesystem::exists(file_path, ignored) &&
-            std::filesystem::exists(path / "model.safetensors.index.json", ignored))
-            return fail(ErrorKind::unsupported, "'", path_text(path),
-                        "' holds a model in several safetensors files, which fewbit does not read yet");
-        auto file = open_safetensors(file_path);
+            std::filesystem::exists(path / index_name, ignored))
+            file_path = path / index_name;
+        auto file = file_path.extension() == ".json" ? open_safetensors_index(file_path)
+                                                     : open_safetensors(file_path);
         if (!file) return Unexpected{std::move(file).error()};
         return read_safetensors_model(*file, file_path.parent_path());
     });

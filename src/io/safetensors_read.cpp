@@ -99,11 +99,12 @@ Result<SafetensorsFile> parse_safetensors(std::span<const std::byte> file, std::
                                           std::string_view source) {
     return detail::without_exceptions([&]() -> Result<SafetensorsFile> {
         SafetensorsFile out;
-        auto entries = read_header(file, out.metadata_, out.data_);
+        std::span<const std::byte> data;
+        auto entries = read_header(file, out.metadata_, data);
         if (!entries) return Unexpected{entries.error().within(text("'", source, "'"))};
         out.entries_ = *std::move(entries);
         out.source_ = source;
-        out.owner_ = std::move(owner);
+        out.parts_.push_back({data, std::move(owner)});
         return out;
     });
 }
@@ -128,7 +129,7 @@ Result<Tensor> SafetensorsFile::find_tensor(std::string_view name) const {
                     io::name(entry->type), ", which fewbit does not read");
     const auto stored = bytes(*entry);
     if (reinterpret_cast<std::uintptr_t>(stored.data()) % fewbit::size_bytes(*type) == 0)
-        return Tensor::borrow(*type, entry->shape, stored, owner_);
+        return Tensor::borrow(*type, entry->shape, stored, owner(*entry));
     auto copy = Tensor::allocate(*type, entry->shape);
     if (copy && !stored.empty()) std::memcpy(copy->mutable_bytes().data(), stored.data(), stored.size());
     return copy;

@@ -21,7 +21,8 @@
 
 namespace fewbit::inline v0::io {
 
-/// Reads a file, or the model.safetensors of a folder. Matrices borrow the mapped file (rotary ones and
+/// Reads a file, the files of an index (*.index.json), or those of a folder: its model.safetensors, else the
+/// files of its model.safetensors.index.json. Matrices borrow the mapped file (rotary ones and
 /// unaligned ones are copied). Errors: those of open_safetensors; metadata, tensors and shape that contradict
 /// each other; a tensor that belongs to nothing; a plain file whose config.json is missing or asks for what
 /// fewbit cannot do.

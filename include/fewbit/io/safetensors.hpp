@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fewbit/core/config.hpp"
 #include "fewbit/core/executor.hpp"
@@ -73,8 +74,9 @@ inline constexpr std::size_t max_tensor_name_bytes = 65'535;
 struct SafetensorsEntry {
     SafetensorsType type = SafetensorsType::f32;
     Tensor::Shape shape;           ///< empty for a scalar
-    std::size_t offset_bytes = 0;  ///< from the start of the file's data
+    std::size_t offset_bytes = 0;  ///< from the start of the part's data
     std::size_t size_bytes = 0;
+    std::size_t part = 0;  ///< of a model in several files
 };
 
 class SafetensorsFile {
@@ -93,10 +95,12 @@ public:
     }
     /// The bytes of an entry of this file.
     [[nodiscard]] std::span<const std::byte> bytes(const SafetensorsEntry& entry) const noexcept {
-        return data_.subspan(entry.offset_bytes, entry.size_bytes);
+        return parts_[entry.part].data.subspan(entry.offset_bytes, entry.size_bytes);
     }
-    /// Keeps bytes() alive.
-    [[nodiscard]] const std::shared_ptr<const void>& owner() const noexcept { return owner_; }
+    /// Keeps the bytes of an entry alive.
+    [[nodiscard]] const std::shared_ptr<const void>& owner(const SafetensorsEntry& entry) const noexcept {
+        return parts_[entry.part].owner;
+    }
 
     /// A tensor that borrows the file's bytes where they lie aligned for its type, else a copy.
     /// Errors: no such tensor; a type that fewbit has no scalar for.
@@ -106,14 +110,21 @@ private:
     friend FEWBIT_API Result<SafetensorsFile> parse_safetensors(std::span<const std::byte>,
                                                                 std::shared_ptr<const void>,
                                                                 std::string_view);
+    friend FEWBIT_API Result<SafetensorsFile> open_safetensors_index(const std::filesystem::path&);
+
+    struct Part {
+        std::span<const std::byte> data;
+        std::shared_ptr<const void> owner;
+    };
 
     Result<Tensor> find_tensor(std::string_view name) const;
+    Result<void> add_part(SafetensorsFile&& file, const std::map<std::string, std::string>& weight_map,
+                          const std::string& name);
 
     Entries entries_;
     Metadata metadata_;
     std::string source_;
-    std::span<const std::byte> data_;
-    std::shared_ptr<const void> owner_;
+    std::vector<Part> parts_;
 };
 
 /// Reads a whole file that lies in memory. `owner` keeps the bytes alive; `source` names them in messages.
@@ -123,6 +134,11 @@ private:
 
 /// Maps a file and reads it.
 [[nodiscard]] FEWBIT_API Result<SafetensorsFile> open_safetensors(const std::filesystem::path& path);
+
+/// Maps a model in several files by its index (model.safetensors.index.json: "weight_map" names the file of
+/// every tensor) and reads them as one; the metadata is that of the first file. Errors: a file name that leads
+/// out of the index's folder; a tensor that is missing from its file, or that a file holds beside the index.
+[[nodiscard]] FEWBIT_API Result<SafetensorsFile> open_safetensors_index(const std::filesystem::path& path);
 
 // --- writing
 // ---------------------------------------------------------------------------------------------------------
