@@ -2,45 +2,12 @@
 // it.
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "fewbit/io/model_safetensors.hpp"
 #include "fewbit/io/safetensors.hpp"
-#include "src/cli/load.hpp"
+#include "src/cli/inspect.hpp"
 
 namespace fewbit::cli {
-namespace {
-
-struct BadNumbers {
-    std::string tensor;
-    std::vector<std::size_t> index;  // of the first one
-    std::string value;               // "NaN", "+infinity", "-infinity"
-    std::size_t count = 0;
-};
-
-struct TensorRow {
-    std::string name;
-    std::vector<std::size_t> shape;
-    std::string format;
-    double bits = 0;
-
-    [[nodiscard]] double elements() const {
-        double product = 1;
-        for (const std::size_t extent : shape) product *= static_cast<double>(extent);
-        return product;
-    }
-    [[nodiscard]] double bits_per_weight() const { return elements() == 0 ? 0 : bits / elements(); }
-};
-
-struct Findings {
-    std::string type;
-    std::optional<io::ModelShape> shape;
-    std::vector<TensorRow> tensors;
-    std::vector<BadNumbers> bad;
-    std::vector<std::string> readers;
-    std::map<std::string, std::string> metadata;
-    ModelSize size;
-};
 
 void note_bad(BadNumbers& bad, double value, std::vector<std::size_t> index) {
     if (std::isfinite(value)) return;
@@ -49,6 +16,8 @@ void note_bad(BadNumbers& bad, double value, std::vector<std::size_t> index) {
         bad.value = std::isnan(value) ? "NaN" : value > 0 ? "+infinity" : "-infinity";
     }
 }
+
+namespace {
 
 BadNumbers scan(const std::string& name, const QuantizedMatrix& matrix) {
     BadNumbers bad{name, {}, {}, 0};
@@ -127,6 +96,7 @@ Findings inspect_tensors(const io::SafetensorsFile& file) {
 }
 
 Findings inspect(const std::string& path, ExecutionContext context) {
+    if (kind_of_model(path) == ModelKind::gguf) return inspect_gguf(path, context);
     if (kind_of_model(path) == ModelKind::safetensors) {
         std::error_code error;
         const std::filesystem::path given = path_of(path);
@@ -154,6 +124,7 @@ void print_text(const std::string& path, double file_bytes, const Findings& foun
             s.dim, s.hidden, s.layers, s.heads, s.head_dim, s.kv_heads, s.vocabulary, s.context, s.rope_base,
             s.norm_epsilon, s.tied_head ? "tied" : "own");
     }
+    for (const std::string& line : found.lines) say("{}\n", line);
     Table table({{"tensor"},
                  {"shape", Table::Align::right},
                  {"format"},

@@ -33,23 +33,27 @@ ModelKind kind_of_model(const std::string& path) {
     std::ranges::transform(extension, extension.begin(), [](char c) {
         return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
     });
-    if (extension == ".gguf")
-        throw Failure(fmt::format(
-            "'{}': this version does not read GGUF files yet; it reads llama2.c .bin and safetensors", path));
+    if (extension == ".gguf") return ModelKind::gguf;
     std::error_code error;
     if (extension == ".safetensors" || std::filesystem::is_directory(file, error))
         return ModelKind::safetensors;
     if (extension == ".bin") return ModelKind::llama2c;
     if (!std::filesystem::exists(file, error)) throw Failure(fmt::format("there is no file '{}'", path));
-    throw Failure(fmt::format(
-        "'{}': a model ends in .bin (llama2.c) or .safetensors, or is a folder with model.safetensors in it",
-        path));
+    throw Failure(
+        fmt::format("'{}': a model ends in .bin (llama2.c), .safetensors or .gguf, or is a folder with "
+                    "model.safetensors in it",
+                    path));
 }
 
 io::ModelFile load_model(const std::string& path) {
     switch (kind_of_model(path)) {
         case ModelKind::llama2c: return expect(io::read_llama2c(path_of(path)));
         case ModelKind::safetensors: return expect(io::read_safetensors_model(path_of(path)));
+        case ModelKind::gguf:
+            throw Failure(
+                fmt::format("'{}': this version shows GGUF files (fewbit inspect) but does not run them yet; "
+                            "it runs llama2.c .bin and safetensors",
+                            path));
         case ModelKind::embedded: break;
     }
     if (embedded_model().empty())

@@ -20,7 +20,7 @@ CLI::Option* add_model(CLI::App& command, std::string& path);
 CLI::Option* add_tokenizer(CLI::App& command, std::string& path);
 
 /// What a MODEL argument names, told from its spelling and, for folders, from the disk.
-enum class ModelKind { llama2c, safetensors, embedded };
+enum class ModelKind { llama2c, safetensors, gguf, embedded };
 [[nodiscard]] ModelKind kind_of_model(const std::string& path);
 
 /// Reads a llama2.c `.bin`, a `.safetensors` file, a folder with one, or the embedded model; says so where
