@@ -32,13 +32,15 @@ std::string text_of(const io::GgufValue& value) {
 BadNumbers scan(const io::GgufTensor& tensor) {
     BadNumbers bad{shown(tensor.name), {}, {}, 0};
     const io::GgufTensorType& type = *tensor.type;
+    const bool is_float =
+        type.scalar == Scalar::f32 || type.scalar == Scalar::f16 || type.scalar == Scalar::bf16;
     const std::size_t row = tensor.row_elements();
     float values[ggml::max_block_elements];
     for (std::size_t b = 0; b < tensor.bytes.size() / type.bytes; ++b) {
         const std::byte* const block = tensor.bytes.data() + b * type.bytes;
         if (type.blocks)
             ggml::dequantize_block(*type.blocks, reinterpret_cast<const std::uint8_t*>(block), values);
-        else if (type.scalar)
+        else if (is_float)
             values[0] = load_float(*type.scalar, block);
         else
             break;
