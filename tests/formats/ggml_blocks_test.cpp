@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fewbit/formats/ggml/encode.hpp"
+#include "fewbit/formats/ggml/encode_one_pass.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -91,6 +92,23 @@ TEST_CASE("ggml blocks: codes that go in come out, whatever the block held, and 
             CHECK(again == block);
         }
     }
+}
+
+TEST_CASE("mxfp4: the exponent is that of a logarithm rounded to f32") {
+    // Just below 2^n the rounded logarithm is n already; double precision tells where.
+    std::size_t early = 0;
+    for (int n = -125; n <= 127; ++n)
+        for (int below = 0; below <= 100; ++below) {
+            const auto v = static_cast<float>(std::ldexp(1.0 - below * 0x1p-24, n));
+            const auto logarithm = static_cast<float>(std::log2(static_cast<double>(v)));
+            INFO("2^" << n << " less " << below << " units");
+            CHECK(ggml::detail::floor_of_rounded_log2(v) == static_cast<int>(std::floor(logarithm)));
+            early += below > 0 && ggml::detail::floor_of_rounded_log2(v) == n;
+        }
+    CHECK(early > 1000);
+    // Subnormal: exact.
+    CHECK(ggml::detail::floor_of_rounded_log2(0x1p-149f) == -149);
+    CHECK(ggml::detail::floor_of_rounded_log2(0x1.8p-127f) == -127);
 }
 
 TEST_CASE("ggml encoders: weights on the grid are kept") {
