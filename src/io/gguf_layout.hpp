@@ -3,7 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <span>
+#include <string_view>
 
 #include "fewbit/core/checked.hpp"
 #include "fewbit/io/gguf.hpp"

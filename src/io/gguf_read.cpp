@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "fewbit/core/text.hpp"
-#include "fewbit/io/mapped_file.hpp"
 #include "src/io/byte_cursor.hpp"
 #include "src/io/file_text.hpp"
 #include "src/io/gguf_layout.hpp"
@@ -169,10 +168,9 @@ Result<GgufFile> read(std::span<const std::byte> file) {
     if (auto placed = place(entries, file.subspan(std::min(start, file.size())), out.alignment); !placed)
         return Unexpected{std::move(placed).error()};
     std::set<std::string_view> names;
-    for (Entry& entry : entries) {
+    for (const Entry& entry : entries)
         if (!names.insert(entry.tensor.name).second)
             return fail(ErrorKind::bad_input, "two tensors are called ", in_quotes(entry.tensor.name));
-    }
     for (Entry& entry : entries) out.tensors.push_back(std::move(entry.tensor));
     return out;
 }

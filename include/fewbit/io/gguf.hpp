@@ -11,7 +11,6 @@
 // anything. Models in several files (NAME-00001-of-00003.gguf) are read as one.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
