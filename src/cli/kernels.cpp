@@ -20,6 +20,7 @@ std::vector<Format> probed_formats() {
         for (const char* granularity : {"tensor", "channel", "g128", "g64", "g32", "g20"})
             for (const char* offset : {"", "-asym", "-fzero"})
                 formats.push_back(*parse_format(fmt::format("int{}-{}{}", bits, granularity, offset)));
+    for (const ggml::BlockTraits& block : ggml::block_types) formats.push_back(block_format(block.type));
     return formats;
 }
 
@@ -41,12 +42,13 @@ std::string_view name_of(ActivationElement element) {
 
 /// "f32 f16 bf16", "int4".
 std::string element_of(const Format& format) {
-    return format.is_float() ? std::string(name(element_scalar(format))) : fmt::format("int{}", format.bits);
+    return format.is_float() || format.is_block() ? name(format) : fmt::format("int{}", format.bits);
 }
 
 std::string elements_of(const KernelInfo& info) {
     std::vector<std::string> words;
-    if ((info.bits & 1u) != 0) words = {"f32", "f16", "bf16"};
+    if ((info.bits & float_weights) != 0) words = {"f32", "f16", "bf16"};
+    if ((info.bits & block_weights) != 0) words.push_back("ggml's types");
     for (int bits = min_bits; bits <= max_bits;) {
         if ((info.bits >> bits & 1u) == 0) {
             ++bits;
@@ -86,7 +88,7 @@ std::vector<std::string> conditions_of(const KernelInfo& info) {
     std::vector<std::string> found;
     for (const Format& format : probed_formats())
         for (const ActivationFormat& activations : probed_activations())
-            if (activations.element == info.activations && !format.is_float() &&
+            if (activations.element == info.activations && !format.is_float() && !format.is_block() &&
                 (info.bits >> format.bits & 1u) != 0)
                 if (auto why = layout_refuses(info.layout, format, activations, probe_k); !why.empty())
                     if (std::find(found.begin(), found.end(), why) == found.end()) found.push_back(why);
@@ -109,7 +111,8 @@ Json json_of(const std::vector<Choice>& choices) {
                            {"activations", name_of(info.activations)},
                            {"layout", name(info.layout)},
                            {"bits", bits},
-                           {"float_weights", (info.bits & 1u) != 0},
+                           {"float_weights", (info.bits & float_weights) != 0},
+                           {"block_weights", (info.bits & block_weights) != 0},
                            {"built", info.code != nullptr},
                            {"supported", cpu_supports(info.isa)},
                            {"why_not", why_not(info)},
@@ -140,7 +143,7 @@ void print_choices(const std::vector<Choice>& choices) {
     for (const Choice& choice : choices) {
         // Offsets change nothing here, and groups only where a layout refuses them: those stand in a row of
         // their own.
-        if (choice.format.offset != Offset::none) continue;
+        if (choice.format.offset != Offset::none && !choice.format.is_block()) continue;
         const bool odd = choice.format.granularity == Granularity::group && choice.format.group == 20;
         const std::string key = element_of(choice.format) + (odd ? "-g20" : "");
         if (!by_format.count(key)) order.push_back(key);
@@ -217,8 +220,9 @@ void print_markdown() {
         };
         table.add({weights, text(cells[0]), text(cells[1])});
     };
-    row("`f32`, `f16`, `bf16`", 1u);
+    row("`f32`, `f16`, `bf16`", float_weights);
     for (int bits = min_bits; bits <= max_bits; ++bits) row(fmt::format("`int{}`", bits), 1u << bits);
+    row("ggml's types", block_weights);
     say("{}", table.markdown());
     say("\nEvery N, K and group size works: what a tuned kernel's layout cannot hold (groups of no multiple "
         "of 8), generic\n"

@@ -134,9 +134,11 @@ Result<void> check_linear(std::string_view name, const Linear& linear) {
     };
     const QuantizedMatrix& w = linear.weights;
     const std::size_t n = w.n(), k = w.k();
-    for (const Tensor* part : {&w.codes.bytes(), &w.scales, &w.zeros.bytes(), &w.offsets})
+    for (const Tensor* part : {&w.codes.bytes(), &w.scales, &w.zeros.bytes(), &w.offsets, &w.blocks})
         if (part->space() != MemorySpace::host) return wrong("its weights are not in host memory");
-    const auto whole = QuantizedMatrix::assemble(w.format(), n, k, w.codes, w.scales, w.zeros, w.offsets);
+    const auto whole = w.format().is_block() ? QuantizedMatrix::from_blocks(w.format(), n, k, w.blocks)
+                                             : QuantizedMatrix::assemble(w.format(), n, k, w.codes, w.scales,
+                                                                         w.zeros, w.offsets);
     if (!whole) return wrong(whole.error().message);
     if (!padding_is_zero(w.codes) || !padding_is_zero(w.zeros))
         return wrong("bits behind the last code of a row are not zero");

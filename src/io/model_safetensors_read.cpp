@@ -39,18 +39,26 @@ Result<void> read_extras(Parts& parts, const std::string& name, const RowOrder& 
     return take(parts.indices(columns + "channels", linear.columns.values.k()), linear.columns.channels);
 }
 
-/// N of a quantized layer: the rows of its codes.
-Result<std::size_t> rows_of_codes(Parts& parts, const std::string& name) {
-    auto entry = parts.take(name + ".weight.codes");
+/// N of a quantized layer: the rows of its codes or blocks.
+Result<std::size_t> rows_of_codes(Parts& parts, const std::string& name, const Format& format) {
+    const std::string tensor = name + (format.is_block() ? ".weight.blocks" : ".weight.codes");
+    auto entry = parts.take(tensor);
     if (!entry) return Unexpected{std::move(entry).error()};
     if ((*entry)->shape.size() != 2)
-        return fail(ErrorKind::bad_input, "tensor ", in_quotes(name + ".weight.codes"), " has shape ",
+        return fail(ErrorKind::bad_input, "tensor ", in_quotes(tensor), " has shape ",
                     shape_text((*entry)->shape), ", not two extents");
     return (*entry)->shape[0];
 }
 
 Result<QuantizedMatrix> read_quantized(Parts& parts, const std::string& name, const Format& format,
                                        std::size_t n, std::size_t k, const RowOrder& order) {
+    if (format.is_block()) {
+        if (auto fits = validate_columns(format, k); !fits) return Unexpected{std::move(fits).error()};
+        auto blocks = parts.parameters(name + ".weight.blocks", Scalar::u8,
+                                       {n, ggml::row_bytes(format.block, k)}, order);
+        if (!blocks) return Unexpected{std::move(blocks).error()};
+        return QuantizedMatrix::from_blocks(format, n, k, *std::move(blocks));
+    }
     auto codes = parts.codes(name + ".weight.codes", n, k, format.bits, order);
     if (!codes) return Unexpected{std::move(codes).error()};
     const bool none = format.scales(n, k) == 0, single = format.granularity == Granularity::tensor;
@@ -156,7 +164,7 @@ private:
         if (k_text == file_.metadata().end() || !fewbit::detail::parse_number(k_text->second, k))
             return fail(ErrorKind::bad_input, "layer ", in_quotes(name), ": the metadata ",
                         in_quotes(text(detail::k_prefix, name)), " is missing or not a count");
-        const auto n = rows_of_codes(parts_, name);
+        const auto n = rows_of_codes(parts_, name, *format);
         if (!n) return wrong(n.error());
         auto order = detail::rotary_row_order(model_.shape, name, *n);
         if (!order) return Unexpected{std::move(order).error()};

@@ -57,6 +57,7 @@ Result<void> plan_weights(Plan& plan, const std::string& name, const QuantizedMa
     if (w.format().is_float()) return plan.add_float_matrix(name + ".weight", w, order);
     metadata[text(detail::format_prefix, name)] = fewbit::name(w.format());
     metadata[text(detail::k_prefix, name)] = text(w.k());
+    if (w.format().is_block()) return plan.add(name + ".weight.blocks", w.blocks, order);
     const RowOrder parameter_order =
         w.format().granularity == Granularity::tensor || w.scale_rows() == 0 ? RowOrder{} : order;
     if (auto done = plan.add(name + ".weight.codes", w.codes.bytes(), order); !done) return done;

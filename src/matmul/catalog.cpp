@@ -24,7 +24,8 @@ namespace {
 
 constexpr unsigned BITS(int bits) { return 1u << bits; }
 constexpr unsigned INTEGERS = BITS(2) | BITS(3) | BITS(4) | BITS(5) | BITS(6) | BITS(7) | BITS(8);
-constexpr unsigned FLOATS = 1u;
+constexpr unsigned FLOATS = float_weights;
+constexpr unsigned BLOCKS = block_weights;
 
 constexpr std::array catalog{
 #define FEWBIT_KERNEL(family, isa, activations, layout, bits) \

@@ -59,6 +59,7 @@ inline std::vector<Format> contract_formats() {
                     }
                 }
     for (const Scalar type : {Scalar::f32, Scalar::f16, Scalar::bf16}) all.push_back(float_format(type));
+    for (const ggml::BlockTraits& block : ggml::block_types) all.push_back(block_format(block.type));
     return all;
 }
 
@@ -99,6 +100,24 @@ inline Shape draw_shape(Draw& draw) {
     return {draw.pick(ms), draw.pick(ns), draw.pick(ks)};
 }
 
+/// Any bytes of a row of blocks whose scales are finite numbers of about the size of those below.
+inline void draw_blocks(ggml::BlockType type, std::size_t k, std::uint8_t* out, Draw& draw) {
+    const ggml::BlockTraits& t = ggml::traits(type);
+    const ggml::HalfPlaces places = ggml::half_places(type);
+    for (std::size_t b = 0; b < k / t.elements; ++b, out += t.bytes) {
+        for (std::size_t i = 0; i < t.bytes; ++i) out[i] = static_cast<std::uint8_t>(draw.below(256));
+        const float size =
+            (draw.below(8) == 0 ? 0.0f : std::ldexp(1.0f, static_cast<int>(draw.below(9)) - 4)) *
+            draw.uniform();
+        if (places.scale) store_float(Scalar::f16, size, reinterpret_cast<std::byte*>(out + *places.scale));
+        if (places.minimum)
+            store_float(Scalar::f16, size * 8.0f * draw.uniform(),
+                        reinterpret_cast<std::byte*>(out + *places.minimum));
+        if (type == ggml::BlockType::q8_k) store_float(Scalar::f32, size, reinterpret_cast<std::byte*>(out));
+        if (type == ggml::BlockType::mxfp4) out[0] = static_cast<std::uint8_t>(120 + draw.below(16));
+    }
+}
+
 /// A matrix of the format whose parts lie between guard pages. `spread` makes scales differ by powers of two.
 inline QuantizedMatrix draw_matrix(const Format& format, std::size_t n, std::size_t k, Draw& draw) {
     auto made = QuantizedMatrix::allocate(format, n, k);
@@ -109,6 +128,10 @@ inline QuantizedMatrix draw_matrix(const Format& format, std::size_t n, std::siz
         if (!source.bytes().empty()) std::memcpy(memory.data(), source.bytes().data(), source.size_bytes());
         return *Tensor::borrow(source.type(), source.shape(), {memory.data(), memory.size()}, memory.owner());
     };
+    if (format.is_block()) {
+        for (std::size_t r = 0; r < n; ++r) draw_blocks(format.block, k, q.mutable_blocks(r), draw);
+        return *QuantizedMatrix::from_blocks(format, n, k, guarded(q.blocks));
+    }
     if (format.is_float()) {
         const Scalar type = element_scalar(format);
         for (std::size_t r = 0; r < n; ++r)

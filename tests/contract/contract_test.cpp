@@ -112,7 +112,9 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
         std::size_t run = 0, number = 0;
         std::map<std::string, std::size_t> skipped;
         const auto run_one = [&](const Format& format, const ActivationFormat& x, Draw& draw) {
-            const Shape shape = draw_shape(draw);
+            Shape shape = draw_shape(draw);
+            if (format.is_block())  // whose rows are whole blocks
+                shape.k = round_up(shape.k, ggml::traits(format.block).elements);
             const MatmulQuery query{format, x, shape.m, shape.n, shape.k, Fallback::allow};
             if (auto why = refusal(info, query); !why.empty()) {
                 ++skipped[why];
@@ -129,9 +131,10 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
                 ++number;
                 if (format.is_float() && x.element == ActivationElement::int8) continue;  // no such product
                 if (x.element != info.activations) continue;
-                // There are few float formats: each meets as many shapes as all groupings of an integer
-                // format do.
-                for (std::size_t i = 0; i < (format.is_float() ? 100 * repeats : repeats); ++i) {
+                // There are few float formats and types of blocks: each meets as many shapes as all groupings
+                // of an integer format do.
+                const std::size_t shapes = (format.is_float() ? 100 : format.is_block() ? 10 : 1) * repeats;
+                for (std::size_t i = 0; i < shapes; ++i) {
                     Draw draw(seed * 1000003 + number * 1009 + i);
                     if (sampled && draw.below(4) != 0) continue;
                     run_one(format, x, draw);
@@ -159,7 +162,7 @@ TEST_CASE("large products: several panels, long groups, and K at the bound of in
     Draw draw(77);
     for (const KernelInfo& info : kernel_catalog())
         for (const char* weights : {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym",
-                                    "int8-tensor-fzero", "int3-channel", "f32"})
+                                    "int8-tensor-fzero", "int3-channel", "f32", "q4_k", "iq4_xs", "q8_0"})
             for (const char* x : {"f32", "int8-row", "int8-g32", "int8-tensor-asym"}) {
                 const Format format = *parse_format(weights);
                 const ActivationFormat activations = *parse_activation_format(x);
@@ -217,16 +220,18 @@ TEST_CASE("the worst sums are exact: extreme codes against extreme activations")
 TEST_CASE("activations that are not finite make exactly their rows NaN") {
     Draw draw(5);
     for (const KernelInfo& info : kernel_catalog()) {
-        const Format format = *parse_format(info.bits == 1u ? "f32" : "int4-g32");
+        const Format format = *parse_format(info.bits == float_weights   ? "f32"
+                                            : info.bits == block_weights ? "q4_1"
+                                                                         : "int4-g32");
         const ActivationFormat activations =
             info.activations == ActivationElement::f32 ? exact_activations() : int8_group_activations(32);
-        const MatmulQuery query{format, activations, 5, 20, 100, Fallback::allow};
+        const MatmulQuery query{format, activations, 5, 20, 96, Fallback::allow};
         if (!refusal(info, query).empty()) continue;
-        QuantizedMatrix w = *QuantizedMatrix::allocate(format, 20, 100);
-        w = draw_matrix(format, 20, 100, draw);
+        QuantizedMatrix w = *QuantizedMatrix::allocate(format, 20, 96);
+        w = draw_matrix(format, 20, 96, draw);
         for (const float bad :
              {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-            Matrix x(5, 100), y(5, 20);
+            Matrix x(5, 96), y(5, 20);
             draw_activations(x.view(), draw);
             x(2, 50) = bad;
             const Kernel kernel(info, activations, "under test");

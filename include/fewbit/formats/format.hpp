@@ -7,9 +7,10 @@
 //   real        w = scale * u + offset        offset: a number of the scale's type per group
 //
 // with one scale (and zero or offset) per tensor, per channel (row of W) or per group of consecutive weights
-// along K; the last group of a row may be short. Float elements (f32, f16, bf16) are their own values.
+// along K; the last group of a row may be short. Float elements (f32, f16, bf16) are their own values. Blocks
+// are those of ggml's types (ggml/types.hpp), whose rows need a multiple of the block.
 //
-// Names: <element>[-g<n>|-channel|-tensor][-asym|-fzero][-narrow][-s<f32|f16|bf16>], elements int2..int8,
+// Names: ggml's own ("q4_k"), or <element>[-g<n>|-channel|-tensor][-asym|-fzero][-narrow][-s<f32|f16|bf16>], elements int2..int8,
 // f32, f16, bf16: "int4-g128", "int8-channel-narrow", "int3-g64-asym-sbf16". Defaults: per channel; scales
 // f16 for groups and f32 for channel and tensor; symmetric, all 2^b codes.
 #pragma once
@@ -18,6 +19,8 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -25,11 +28,12 @@
 #include "fewbit/core/result.hpp"
 #include "fewbit/core/scalar_type.hpp"
 #include "fewbit/core/text.hpp"
+#include "fewbit/formats/ggml/types.hpp"
 
 namespace fewbit::inline v0 {
 
 /// What one code stands for. (Codebooks join here.)
-enum class Element : std::uint8_t { integer, f32, f16, bf16 };
+enum class Element : std::uint8_t { integer, f32, f16, bf16, block };
 /// How many weights share a scale.
 enum class Granularity : std::uint8_t { tensor, channel, group };
 /// Where zero lies on the grid.
@@ -41,14 +45,16 @@ inline constexpr int max_bits = 8;
 
 struct Format {
     Element element = Element::integer;
-    int bits = 4;  ///< per code: 2..8 for integers, 32 or 16 for float elements
+    int bits = 4;  ///< per code: 2..8 for integers, 1..8 in blocks, 32 or 16 for float elements
     Granularity granularity = Granularity::group;
     std::size_t group = 128;  ///< elements along K that share a scale; read only for Granularity::group
     Offset offset = Offset::none;
     bool narrow = false;         ///< 2^b - 1 codes, symmetric around zero; only with Offset::none
-    Scalar scale = Scalar::f16;  ///< stored type of scales and real offsets
+    Scalar scale = Scalar::f16;  ///< stored type of scales and real offsets; f32 for blocks, as they are read
+    ggml::BlockType block = ggml::BlockType::q4_0;  ///< read only for Element::block (block_format)
 
-    [[nodiscard]] bool is_float() const noexcept { return element != Element::integer; }
+    [[nodiscard]] bool is_block() const noexcept { return element == Element::block; }
+    [[nodiscard]] bool is_float() const noexcept { return element != Element::integer && !is_block(); }
     /// Elements of a row of k that share a scale: the group, or the whole row.
     [[nodiscard]] std::size_t group_elements(std::size_t k) const noexcept {
         return granularity == Granularity::group ? group : (k == 0 ? 1 : k);
@@ -65,10 +71,17 @@ struct Format {
     [[nodiscard]] int min_code() const noexcept { return narrow ? 1 : 0; }
     [[nodiscard]] int max_code() const noexcept { return (1 << bits) - 1; }
     /// The stored code of 0.0 on a symmetric grid.
-    [[nodiscard]] int middle_code() const noexcept { return 1 << (bits - 1); }
+    [[nodiscard]] int middle_code() const noexcept {
+        return is_block() ? ggml::traits(block).zero : 1 << (bits - 1);
+    }
+    /// The values of codes before scaling; empty where they are integers.
+    [[nodiscard]] std::span<const float> codebook() const noexcept {
+        return is_block() ? ggml::codebook(block) : std::span<const float>{};
+    }
 
     friend bool operator==(const Format& a, const Format& b) noexcept {
         if (a.element != b.element) return false;
+        if (a.is_block()) return a.block == b.block;
         if (a.is_float()) return true;  // nothing else has a meaning
         return a.bits == b.bits && a.granularity == b.granularity &&
                (a.granularity != Granularity::group || a.group == b.group) && a.offset == b.offset &&
@@ -85,6 +98,19 @@ struct Format {
     return format;
 }
 
+/// A block type of ggml. Group, bits and offset are the type's own.
+[[nodiscard]] inline Format block_format(ggml::BlockType type) noexcept {
+    const ggml::BlockTraits& traits = ggml::traits(type);
+    Format format;
+    format.element = Element::block;
+    format.block = type;
+    format.bits = traits.bits;
+    format.group = traits.group;
+    format.offset = traits.grid == ggml::Grid::real ? Offset::real : Offset::none;
+    format.scale = Scalar::f32;
+    return format;
+}
+
 /// The scalar type of a float element; f32 for integer formats.
 [[nodiscard]] inline Scalar element_scalar(const Format& format) noexcept {
     return format.element == Element::f16    ? Scalar::f16
@@ -95,6 +121,15 @@ struct Format {
 /// Says which member of a hand-made Format is out of range.
 [[nodiscard]] inline Result<void> validate(const Format& format) {
     if (format.is_float()) return {};
+    if (format.is_block()) {
+        const Format whole = block_format(format.block);
+        if (format.bits != whole.bits || format.granularity != whole.granularity ||
+            format.group != whole.group || format.offset != whole.offset || format.narrow ||
+            format.scale != whole.scale)
+            return fail(ErrorKind::bad_input, "the members of a format of blocks of ",
+                        ggml::name(format.block), " are not the type's own; block_format() makes it");
+        return {};
+    }
     if (format.bits < min_bits || format.bits > max_bits)
         return fail(ErrorKind::unsupported, "codes of ", format.bits,
                     " bits are not supported; integer formats have ", min_bits, " to ", max_bits, " bits");
@@ -110,6 +145,17 @@ struct Format {
     return {};
 }
 
+/// Says why a row of k weights cannot be stored in a format.
+[[nodiscard]] inline Result<void> validate_columns(const Format& format, std::size_t k) {
+    if (!format.is_block()) return {};
+    const std::size_t block = ggml::traits(format.block).elements;
+    if (k > std::numeric_limits<std::size_t>::max() / 2)
+        return fail(ErrorKind::bad_input, "K = ", k, ": the bytes of a row overflow");
+    if (k % block == 0) return {};
+    return fail(ErrorKind::unsupported, "K = ", k, ": ", ggml::name(format.block), " is stored in blocks of ",
+                block, " weights and needs a multiple of ", block);
+}
+
 [[nodiscard]] inline Scalar default_scale(Granularity granularity) noexcept {
     return granularity == Granularity::group ? Scalar::f16 : Scalar::f32;
 }
@@ -117,6 +163,7 @@ struct Format {
 /// The name that parse_format reads back to an equal format; defaults are left out.
 [[nodiscard]] inline std::string name(const Format& format) {
     if (format.is_float()) return std::string(name(element_scalar(format)));
+    if (format.is_block()) return std::string(ggml::name(format.block));
     std::string out = text("int", format.bits);
     switch (format.granularity) {
         case Granularity::group: out += text("-g", format.group); break;
@@ -155,6 +202,7 @@ template <class T>
     const auto bad = [whole](const auto&... why) {
         return fail(ErrorKind::bad_input, "format '", whole, "': ", why...);
     };
+    if (const auto block = ggml::parse_block_type(whole)) return block_format(*block);
     std::string_view rest = whole;
     const bool dangling = whole.ends_with('-');
     const std::string_view element = detail::next_word(rest);
@@ -166,7 +214,9 @@ template <class T>
     Format format;
     if (!element.starts_with("int") || !detail::parse_number(element.substr(3), format.bits) ||
         element.size() != 4)
-        return bad("'", element, "' is not an element; known are int2 to int8, f32, f16 and bf16");
+        return bad("'", element,
+                   "' is not an element; known are int2 to int8, f32, f16, bf16 and ggml's types, such as "
+                   "q4_0 and q4_k");
     format.granularity = Granularity::channel;
 
     bool granularity_given = false, offset_given = false, narrow_given = false, scale_given = false;
@@ -211,6 +261,8 @@ template <class T>
 /// Bits of everything that an (n, k) matrix of this format stores (codes, scales, zeros or offsets), without
 /// the padding of rows to whole bytes. Divided by n * k: the effective bits per weight.
 [[nodiscard]] inline double total_bits(const Format& format, std::size_t n, std::size_t k) noexcept {
+    if (format.is_block())
+        return 8.0 * static_cast<double>(n) * static_cast<double>(ggml::row_bytes(format.block, k));
     const double codes = static_cast<double>(n) * static_cast<double>(k) * format.bits;
     const auto scales = static_cast<double>(format.scales(n, k));
     const double scale_bits = 8.0 * static_cast<double>(size_bytes(format.scale));

@@ -5,6 +5,10 @@
 //   scales   Tensor (N, G), (N, 1) or (1, 1) of format.scale       G = ceil(K / group)
 //   zeros    BitMatrix of the scales' shape, format.bits per code   Offset::integer only
 //   offsets  Tensor of the scales' shape and type                   Offset::real only
+//
+// Formats of blocks keep ggml's bytes instead, which may lie in a mapped file:
+//
+//   blocks   Tensor u8 (N, bytes of a row)
 #pragma once
 
 #include <algorithm>
@@ -17,6 +21,7 @@
 #include "fewbit/core/tensor.hpp"
 #include "fewbit/formats/bit_matrix.hpp"
 #include "fewbit/formats/format.hpp"
+#include "fewbit/formats/ggml/blocks.hpp"
 
 namespace fewbit::inline v0 {
 
@@ -28,15 +33,21 @@ public:
     [[nodiscard]] static Result<QuantizedMatrix> allocate(const Format& format, std::size_t n,
                                                           std::size_t k) {
         if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
-        auto codes = BitMatrix::allocate(n, k, format.bits);
-        if (!codes) return Unexpected{std::move(codes).error()};
-        QuantizedMatrix matrix(format, n, k, *std::move(codes));
-        if (format.is_float()) return matrix;
         const auto zeroed = [](Result<Tensor> tensor) {
             if (tensor)
                 for (std::byte& byte : tensor->mutable_bytes()) byte = std::byte{0};
             return tensor;
         };
+        if (format.is_block()) {
+            if (auto fits = validate_columns(format, k); !fits) return Unexpected{std::move(fits).error()};
+            auto blocks = zeroed(Tensor::allocate(Scalar::u8, {n, ggml::row_bytes(format.block, k)}));
+            if (!blocks) return Unexpected{std::move(blocks).error()};
+            return from_blocks(format, n, k, *std::move(blocks));
+        }
+        auto codes = BitMatrix::allocate(n, k, format.bits);
+        if (!codes) return Unexpected{std::move(codes).error()};
+        QuantizedMatrix matrix(format, n, k, *std::move(codes));
+        if (format.is_float()) return matrix;
         auto scales = zeroed(Tensor::allocate(format.scale, {matrix.scale_rows(), matrix.scale_cols()}));
         if (!scales) return Unexpected{std::move(scales).error()};
         matrix.scales = *std::move(scales);
@@ -59,6 +70,9 @@ public:
                                                           BitMatrix codes, Tensor scales, BitMatrix zeros,
                                                           Tensor offsets) {
         if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
+        if (format.is_block())
+            return fail(ErrorKind::bad_input, "a matrix of ", name(format),
+                        " is made of blocks, not of codes and scales");
         QuantizedMatrix matrix(format, n, k, std::move(codes));
         const auto wrong = [&](const char* what) {
             return fail(ErrorKind::bad_input, "the ", what, " of a ", n, " x ", k, " matrix of ",
@@ -81,6 +95,23 @@ public:
         return matrix;
     }
 
+    /// A matrix of ggml's blocks, whose bytes may lie in a mapped file. `blocks`: u8 (n, bytes of a row).
+    /// Error: not a format of blocks, K no multiple of the block, another shape or type.
+    [[nodiscard]] static Result<QuantizedMatrix> from_blocks(const Format& format, std::size_t n,
+                                                             std::size_t k, Tensor blocks) {
+        if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
+        if (!format.is_block())
+            return fail(ErrorKind::bad_input, "a matrix of ", name(format), " is not made of blocks");
+        if (auto fits = validate_columns(format, k); !fits) return Unexpected{std::move(fits).error()};
+        if (blocks.type() != Scalar::u8 ||
+            blocks.shape() != Tensor::Shape{n, ggml::row_bytes(format.block, k)})
+            return fail(ErrorKind::bad_input, "the blocks of a ", n, " x ", k, " matrix of ", name(format),
+                        " have the wrong shape or type");
+        QuantizedMatrix matrix(format, n, k, {});
+        matrix.blocks = std::move(blocks);
+        return matrix;
+    }
+
     [[nodiscard]] const Format& format() const noexcept { return format_; }
     [[nodiscard]] std::size_t n() const noexcept { return n_; }
     [[nodiscard]] std::size_t k() const noexcept { return k_; }
@@ -99,16 +130,43 @@ public:
     }
 
     /// Scale of group g of row r as f32.
-    [[nodiscard]] float scale(std::size_t r, std::size_t g) const noexcept { return parameter(scales, r, g); }
+    [[nodiscard]] float scale(std::size_t r, std::size_t g) const noexcept {
+        return format_.is_block() ? block_parameters(r, g).scale : parameter(scales, r, g);
+    }
     /// Real offset of group g of row r; 0 where the format has none.
     [[nodiscard]] float offset(std::size_t r, std::size_t g) const noexcept {
+        if (format_.is_block()) return block_parameters(r, g).offset;
         return format_.offset == Offset::real ? parameter(offsets, r, g) : 0.0f;
     }
-    /// The code of 0.0 in group g of row r: stored, or the middle of a symmetric grid; 0 with a real offset.
+    /// The code of 0.0 in group g of row r: stored, or the middle of a symmetric grid; 0 with a real offset or
+    /// a codebook.
     [[nodiscard]] int zero(std::size_t r, std::size_t g) const noexcept {
         if (format_.offset == Offset::none) return format_.middle_code();
         if (format_.offset == Offset::real) return 0;
         return format_.granularity == Granularity::tensor ? zeros.code(0, 0) : zeros.code(r, g);
+    }
+    /// Codes [first, first + out.size()) of row r.
+    void unpack(std::size_t r, std::size_t first, std::span<std::uint8_t> out) const noexcept {
+        if (!format_.is_block()) return codes.unpack(r, first, out);
+        std::uint8_t values[ggml::max_block_elements];
+        for_each_block(
+            r, first, out.size(),
+            [&](const std::uint8_t* block, std::size_t begin, std::size_t count, std::size_t done) {
+                ggml::unpack_codes(format_.block, block, values);
+                std::copy_n(values + begin, count, out.data() + done);
+            });
+    }
+    /// What a code of group g of row r stands for before scaling: code - zero, or the value in the codebook.
+    [[nodiscard]] float level(std::size_t r, std::size_t g, std::uint8_t code) const noexcept {
+        const auto values = format_.codebook();
+        return values.empty() ? static_cast<float>(code - zero(r, g)) : values[code];
+    }
+    /// Bytes of row r of a format of blocks; null where they may not be written.
+    [[nodiscard]] std::uint8_t* mutable_blocks(std::size_t r) noexcept {
+        const auto bytes = blocks.mutable_bytes();
+        return bytes.empty()
+                   ? nullptr
+                   : reinterpret_cast<std::uint8_t*>(bytes.data()) + r * ggml::row_bytes(format_.block, k_);
     }
     void set_scale(std::size_t r, std::size_t g, float value) noexcept { set_parameter(scales, r, g, value); }
     void set_offset(std::size_t r, std::size_t g, float value) noexcept {
@@ -124,6 +182,19 @@ public:
             const auto* source = reinterpret_cast<const std::byte*>(codes.row(r)) + first * element_bytes;
             for (std::size_t i = 0; i < out.size(); ++i)
                 out[i] = load_float(type, source + i * element_bytes);
+            return;
+        }
+        if (format_.is_block()) {
+            const std::size_t elements = ggml::traits(format_.block).elements;
+            float values[ggml::max_block_elements];
+            for_each_block(
+                r, first, out.size(),
+                [&](const std::uint8_t* block, std::size_t begin, std::size_t count, std::size_t done) {
+                    if (count == elements)
+                        return ggml::dequantize_block(format_.block, block, out.data() + done);
+                    ggml::dequantize_block(format_.block, block, values);
+                    std::copy_n(values + begin, count, out.data() + done);
+                });
             return;
         }
         std::uint8_t block[256];
@@ -147,18 +218,39 @@ public:
     /// Bytes in memory, the padding of rows included.
     [[nodiscard]] std::size_t size_bytes() const noexcept {
         return codes.bytes().size_bytes() + scales.size_bytes() + zeros.bytes().size_bytes() +
-               offsets.size_bytes();
+               offsets.size_bytes() + blocks.size_bytes();
     }
 
     BitMatrix codes;
     Tensor scales;
     BitMatrix zeros;
     Tensor offsets;
+    Tensor blocks;
 
 private:
     QuantizedMatrix(const Format& format, std::size_t n, std::size_t k, BitMatrix codes_)
         : codes(std::move(codes_)), format_(format), n_(n), k_(k) {}
 
+    [[nodiscard]] const std::uint8_t* block_at(std::size_t r, std::size_t b) const noexcept {
+        return reinterpret_cast<const std::uint8_t*>(blocks.bytes().data()) +
+               r * ggml::row_bytes(format_.block, k_) + b * ggml::traits(format_.block).bytes;
+    }
+    /// Runs body(block, first element in it, elements, elements before) over a run of row r.
+    template <class Body>
+    void for_each_block(std::size_t r, std::size_t first, std::size_t size, Body&& body) const noexcept {
+        const std::size_t elements = ggml::traits(format_.block).elements;
+        for (std::size_t done = 0; done < size;) {
+            const std::size_t begin = (first + done) % elements;
+            const std::size_t count = std::min(elements - begin, size - done);
+            body(block_at(r, (first + done) / elements), begin, count, done);
+            done += count;
+        }
+    }
+    [[nodiscard]] ggml::GroupParameters block_parameters(std::size_t r, std::size_t g) const noexcept {
+        const ggml::BlockTraits& t = ggml::traits(format_.block);
+        const std::size_t groups = t.elements / t.group;
+        return ggml::group_parameters(format_.block, block_at(r, g / groups), g % groups);
+    }
     [[nodiscard]] std::size_t parameter_index(std::size_t r, std::size_t g) const noexcept {
         return format_.granularity == Granularity::tensor ? 0 : r * groups_per_row() + g;
     }

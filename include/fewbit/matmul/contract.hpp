@@ -39,6 +39,7 @@ struct WeightsView {
     bool has_offsets = false;    ///< a number of type `scale` per group
     bool per_tensor = false;     ///< one scale (and zero or offset) for all
     Scalar scale = Scalar::f32;  ///< f32, f16, bf16; for float weights the type of the elements
+    int block_type = -1;         ///< Layout::rows of blocks: the ggml::BlockType, codes are whole blocks
 
     const std::uint8_t* codes = nullptr;  ///< rows: row 0; tile16: tile 0
     std::size_t codes_stride_bytes = 0;   ///< rows: between rows; tile16: between tiles

@@ -21,14 +21,18 @@
 
 namespace fewbit::inline v0 {
 
+/// Bits of KernelInfo::bits for weights that are not integer codes of 2..8 bits.
+inline constexpr unsigned float_weights = 1u << 0;
+inline constexpr unsigned block_weights = 1u << 1;  ///< ggml's types
+
 /// One line of the catalogue.
 struct KernelInfo {
     std::string_view name;    ///< "<family>/<isa>/<activations>"
-    std::string_view family;  ///< "dense", "int_grouped"
+    std::string_view family;  ///< "dense", "int_grouped", "blocks"
     Isa isa;
     ActivationElement activations;
     Layout layout;
-    unsigned bits;           ///< bit b set: integer codes of b bits; bit 0: float weights
+    unsigned bits;           ///< bit b set: integer codes of b bits; float_weights, block_weights
     const KernelCode* code;  ///< null: not in this build
 };
 

@@ -11,11 +11,16 @@ namespace fewbit::inline v0 {
 FEWBIT_INLINE std::string refusal(const KernelInfo& info, const MatmulQuery& query) {
     if (info.activations != query.activations.element)
         return text("is for ", info.activations == ActivationElement::f32 ? "f32" : "int8", " activations");
-    const unsigned wanted = query.weights.is_float() ? 1u : 1u << query.weights.bits;
+    const unsigned wanted = query.weights.is_float()   ? float_weights
+                            : query.weights.is_block() ? block_weights
+                                                       : 1u << query.weights.bits;
     if ((info.bits & wanted) == 0)
-        return query.weights.is_float() ? "is for integer weights"
-               : info.bits == 1u        ? "is for float weights"
-                                        : text("has no ", query.weights.bits, "-bit codes");
+        return info.bits == float_weights   ? "is for float weights"
+               : info.bits == block_weights ? "is for ggml's blocks"
+               : (wanted & (float_weights | block_weights)) != 0
+                   ? "is for integer weights"
+                   : text("has no ", query.weights.bits, "-bit codes");
+    if (auto fits = validate_columns(query.weights, query.k); !fits) return fits.error().message;
     if (auto why = layout_refuses(info.layout, query.weights, query.activations, query.k); !why.empty())
         return why;
     if (!cpu_supports(info.isa))

@@ -12,16 +12,33 @@
 
 namespace fewbit::inline v0::reference {
 
-/// The exact value of weight (n, k).
-[[nodiscard]] inline double weight(const QuantizedMatrix& w, std::size_t n, std::size_t k) {
+/// The exact values of row n, and what roundings of a kernel that treats codes and offsets apart are
+/// proportional to: |scale level| + |offset|.
+struct WeightRow {
+    std::vector<double> values, magnitudes;
+};
+[[nodiscard]] inline WeightRow weight_row(const QuantizedMatrix& w, std::size_t n) {
+    WeightRow row{std::vector<double>(w.k()), std::vector<double>(w.k())};
     if (w.format().is_float()) {
-        float value = 0;
-        w.dequantize(n, k, {&value, 1});
-        return static_cast<double>(value);
+        std::vector<float> floats(w.k());
+        w.dequantize(n, 0, floats);
+        for (std::size_t k = 0; k < w.k(); ++k) {
+            row.values[k] = static_cast<double>(floats[k]);
+            row.magnitudes[k] = std::fabs(row.values[k]);
+        }
+        return row;
     }
-    const std::size_t g = k / w.group_elements();
-    return static_cast<double>(w.scale(n, g)) * (w.codes.code(n, k) - w.zero(n, g)) +
-           static_cast<double>(w.offset(n, g));
+    std::vector<std::uint8_t> codes(w.k());
+    w.unpack(n, 0, codes);
+    for (std::size_t k = 0; k < w.k(); ++k) {
+        const std::size_t g = k / w.group_elements();
+        const double product =
+            static_cast<double>(w.scale(n, g)) * static_cast<double>(w.level(n, g, codes[k]));
+        const auto offset = static_cast<double>(w.offset(n, g));
+        row.values[k] = product + offset;
+        row.magnitudes[k] = std::fabs(product) + std::fabs(offset);
+    }
+    return row;
 }
 
 /// x (M, K) as an activation format represents it (formats/activation_format.hpp).
@@ -90,15 +107,6 @@ struct Activations {
     return out;
 }
 
-/// |scale| * code + |offset|, or |w|: what roundings of a kernel that treats codes and offsets apart are
-/// proportional to.
-[[nodiscard]] inline double weight_magnitude(const QuantizedMatrix& w, std::size_t n, std::size_t k) {
-    if (w.format().is_float() || w.format().offset != Offset::real) return std::fabs(weight(w, n, k));
-    const std::size_t g = k / w.group_elements();
-    return std::fabs(static_cast<double>(w.scale(n, g))) * w.codes.code(n, k) +
-           std::fabs(static_cast<double>(w.offset(n, g)));
-}
-
 /// y (M, N) = x * W^T + bias, row-major. `magnitudes`, if given, receives sum_k |x| |w| + |bias| (of
 /// asymmetric activations with |code| + |zero| for |code - zero|): what the rounding errors of any order of
 /// summation are proportional to. `range`: of static activations.
@@ -110,12 +118,8 @@ struct Activations {
     const Activations read = activations(x, format, range);
     std::vector<double> y(x.rows * w.n());
     if (magnitudes != nullptr) magnitudes->assign(y.size(), 0.0);
-    std::vector<double> weights(w.k()), sizes(w.k());
     for (std::size_t n = 0; n < w.n(); ++n) {
-        for (std::size_t k = 0; k < w.k(); ++k) {
-            weights[k] = weight(w, n, k);
-            sizes[k] = weight_magnitude(w, n, k);
-        }
+        const auto [weights, sizes] = weight_row(w, n);
         for (std::size_t m = 0; m < x.rows; ++m) {
             double sum = bias.empty() ? 0.0 : static_cast<double>(bias[n]), magnitude = std::fabs(sum);
             for (std::size_t k = 0; k < w.k(); ++k) {

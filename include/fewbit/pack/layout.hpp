@@ -67,7 +67,8 @@ struct Tile16Shape {
                                                 const ActivationFormat& activations, std::size_t k) {
     if (layout == Layout::rows) return {};
     const std::size_t group = format.group_elements(k);
-    if (format.is_float()) return text("layout tile16 holds integer codes, not ", name(format));
+    if (format.is_float() || format.is_block())
+        return text("layout tile16 holds integer codes, not ", name(format));
     if (group < k && group % 8 != 0)
         return text("layout tile16 needs groups of a multiple of 8, not ", group);
     if (activations.element == ActivationElement::f32) return {};

@@ -65,6 +65,11 @@ inline WeightsView PackedMatrix::view() const noexcept {
     if (layout_ == Layout::tile16) {
         w.codes = at(stream_);
         w.codes_stride_bytes = Tile16Shape(format_, k_).tile_bytes;
+    } else if (format_.is_block()) {
+        w.codes = at(source_.blocks);
+        w.codes_stride_bytes = ggml::row_bytes(format_.block, k_);
+        w.block_type = static_cast<int>(format_.block);
+        return w;
     } else {
         w.codes = at(source_.codes.bytes());
         w.codes_stride_bytes = source_.codes.row_bytes();
@@ -162,23 +167,27 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
     }
 }
 
-/// sum_k w[row][k]. Codes of a group are summed as integers, so that only the scales round: 2^-53 per group.
+/// sum_k w[row][k]. Levels of a group are summed exactly, so that only the scales round: 2^-53 per group.
 [[nodiscard]] inline double row_sum(const QuantizedMatrix& w, std::size_t row) noexcept {
     double sum = 0;
     std::uint8_t codes[256];
     const std::size_t group = w.group_elements();
+    const std::span<const float> values = w.format().codebook();
     for (std::size_t begin = 0; begin < w.k(); begin += group) {
         const std::size_t g = begin / group, end = std::min(begin + group, w.k());
-        std::int64_t centered = 0;
+        double levels = 0;  // of integers: exact
         for (std::size_t i = begin; i < end; i += sizeof codes) {
             const std::size_t count = std::min(sizeof codes, end - i);
-            w.codes.unpack(row, i, {codes, count});
-            for (std::size_t j = 0; j < count; ++j) centered += codes[j];
+            w.unpack(row, i, {codes, count});
+            if (values.empty())
+                for (std::size_t j = 0; j < count; ++j) levels += codes[j];
+            else
+                for (std::size_t j = 0; j < count; ++j) levels += static_cast<double>(values[codes[j]]);
         }
-        const auto elements = static_cast<std::int64_t>(end - begin);
-        centered -= elements * w.zero(row, g);
-        sum += static_cast<double>(w.scale(row, g)) * static_cast<double>(centered) +
-               static_cast<double>(w.offset(row, g)) * static_cast<double>(elements);
+        const auto elements = static_cast<double>(end - begin);
+        if (values.empty()) levels -= elements * w.zero(row, g);
+        sum +=
+            static_cast<double>(w.scale(row, g)) * levels + static_cast<double>(w.offset(row, g)) * elements;
     }
     return sum;
 }

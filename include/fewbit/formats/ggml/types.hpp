@@ -40,6 +40,12 @@ struct BlockTraits {
     int zero = 0;  ///< Grid::integer: the code of 0
 };
 
+/// Bytes of a block where its f16 scale and, with Grid::real, its second f16 stand; the types that scale
+/// otherwise have none.
+struct HalfPlaces {
+    std::optional<std::size_t> scale, minimum;
+};
+
 // clang-format off
 inline constexpr std::array<BlockTraits, 19> block_types{{
     {BlockType::q4_0,   "q4_0",    2,  32,  18,  32, 4, Grid::integer, 8},
@@ -70,6 +76,24 @@ inline constexpr std::size_t max_block_elements = 256;
     return block_types[static_cast<std::size_t>(type)];
 }
 [[nodiscard]] constexpr std::string_view name(BlockType type) noexcept { return traits(type).name; }
+
+[[nodiscard]] constexpr HalfPlaces half_places(BlockType type) noexcept {
+    switch (type) {
+        case BlockType::q4_1:
+        case BlockType::q5_1:
+        case BlockType::q4_k:
+        case BlockType::q5_k: return {0, 2};
+        case BlockType::q2_k: return {80, 82};
+        case BlockType::q3_k: return {108, {}};
+        case BlockType::q6_k: return {208, {}};
+        case BlockType::tq1_0: return {52, {}};
+        case BlockType::tq2_0: return {64, {}};
+        case BlockType::q8_k:
+        case BlockType::mxfp4:
+        case BlockType::nvfp4: return {};
+        default: return {0, {}};
+    }
+}
 
 /// Bytes of a row of k weights. Precondition: k is a multiple of the block.
 [[nodiscard]] constexpr std::size_t row_bytes(BlockType type, std::size_t k) noexcept {
