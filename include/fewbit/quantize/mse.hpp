@@ -3,6 +3,7 @@
 // 2 by default).
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "fewbit/quantize/quantized.hpp"
@@ -14,11 +15,16 @@ struct MseOptions {
     int steps = 100;          ///< range factors are 1 - i / steps
     double max_shrink = 0.8;  ///< for i = 0 .. steps * max_shrink - 1
     double exponent = 2.0;    ///< of |w - w^| in the sum that is minimized, 1 to 4; GPTQ uses 2.4
+    std::span<const float> importance = {};  ///< as in RtnOptions
 };
 
 /// Quantizes w (N, K) to `format`. Ranges are shrunk as fit_grid (grid.hpp) says; errors are taken with the
 /// scale as stored, and factor 1 is among the candidates: with exponent 2 no group's squared error is larger
-/// than with rtn. Errors: those of quantize_rtn; options out of range.
+/// than with rtn. In ggml's blocks the squared error (weighed by importance, where there is one) is brought down
+/// by alternating least squares of the f16 numbers and nearest codes; steps, max_shrink and exponent are not
+/// read, and no block's error is larger than with rtn. In ggml's blocks the squared error (weighed by importance, where there is one) is brought down
+/// by alternating least squares of the f16 numbers and nearest codes; steps, max_shrink and exponent are not
+/// read, and no block's error is larger than with rtn. Errors: those of quantize_rtn; options out of range.
 [[nodiscard]] FEWBIT_API Result<Quantized> quantize_mse(MatrixView<const float> w, const Format& format,
                                                         const MseOptions& options = {},
                                                         ExecutionContext context = {});

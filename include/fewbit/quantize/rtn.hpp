@@ -2,6 +2,7 @@
 // statistics.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "fewbit/quantize/quantized.hpp"
@@ -10,6 +11,9 @@ namespace fewbit::inline v0 {
 
 struct RtnOptions {
     std::string tensor;  ///< name used in error sentences; may be empty
+    /// (K) or empty: what errors in an input channel weigh, finite and >= 0, as an importance matrix has them.
+    /// Only formats of ggml's blocks look at it. Has to live as long as the options.
+    std::span<const float> importance = {};
 };
 
 /// Quantizes w (N, K) to `format`; the grids are those of fit_grid (grid.hpp). Float formats: a rounding of
@@ -26,8 +30,10 @@ struct RtnOptions {
 /// the subnormal range of its type. Constant groups (not real): |w - w^| <= u |w| + half the smallest number
 /// of the type.
 ///
+/// Formats of ggml's blocks are encoded as ggml's reference does it, byte for byte (ggml/encode.hpp).
+///
 /// Errors: a weight that is NaN or infinite; a group whose scale or offset overflows its type; an invalid
-/// format.
+/// format, or one of blocks that K is no multiple of; an importance that does not fit.
 [[nodiscard]] FEWBIT_API Result<Quantized> quantize_rtn(MatrixView<const float> w, const Format& format,
                                                         const RtnOptions& options = {},
                                                         ExecutionContext context = {});

@@ -1,14 +1,16 @@
-// Definitions of rtn.hpp and mse.hpp: one driver, with and without the clip search. The work is cut into
+// Definitions of rtn.hpp and mse.hpp: one driver, with and without a search. The work is cut into
 // blocks of rows by shape; whatever is summed or counted is summed per block and added in block order.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "fewbit/quantize/blocks_impl.hpp"
 #include "fewbit/quantize/grid_impl.hpp"
 #include "fewbit/quantize/mse.hpp"
 #include "fewbit/quantize/quantized_impl.hpp"
@@ -48,13 +50,19 @@ namespace detail {
 
 [[nodiscard]] inline Result<Quantized> quantize_uniform(MatrixView<const float> w, const Format& format,
                                                         const ClipSearch& search, std::string_view method,
-                                                        std::string_view tensor, ExecutionContext context) {
+                                                        std::string_view tensor,
+                                                        std::span<const float> importance,
+                                                        ExecutionContext context) {
     const std::string prefix = tensor_prefix(tensor);
     auto matrix = QuantizedMatrix::allocate(format, w.rows, w.cols);
     if (!matrix) return fail(matrix.error().kind, prefix, matrix.error().message);
     if (auto finite = check_finite(w, tensor, context); !finite) return Unexpected{std::move(finite).error()};
     BlockEvents events;
-    if (format.is_float()) {
+    if (format.is_block()) {
+        GgmlEvents met = quantize_blocks(w, importance, search.candidates > 1, *matrix, context);
+        events = {met.zero, met.constant, 0, met.flushed, std::move(met.error)};
+        if (!events.error.empty()) return fail(ErrorKind::bad_input, prefix, events.error);
+    } else if (format.is_float()) {
         if (auto cast = cast_weights(w, *matrix, tensor, context); !cast)
             return Unexpected{std::move(cast).error()};
     } else {
@@ -75,8 +83,8 @@ namespace detail {
     if (events.flushed != 0)
         result.report.notes.push_back(
             text(prefix, events.flushed, " of ", result.report.groups,
-                 " groups became zero: their weights are under half of the smallest ", name(format.scale),
-                 " scale"));
+                 " groups became zero: their weights are under half of the smallest ",
+                 format.is_block() ? "" : name(format.scale), format.is_block() ? "step" : " scale"));
     result.linear.weights = *std::move(matrix);
     return result;
 }
@@ -85,7 +93,7 @@ namespace detail {
 
 FEWBIT_INLINE Result<Quantized> quantize_rtn(MatrixView<const float> w, const Format& format,
                                              const RtnOptions& options, ExecutionContext context) {
-    return detail::quantize_uniform(w, format, {}, "rtn", options.tensor, context);
+    return detail::quantize_uniform(w, format, {}, "rtn", options.tensor, options.importance, context);
 }
 
 FEWBIT_INLINE Result<Quantized> quantize_mse(MatrixView<const float> w, const Format& format,
@@ -99,7 +107,7 @@ FEWBIT_INLINE Result<Quantized> quantize_mse(MatrixView<const float> w, const Fo
     search.steps = options.steps;
     search.candidates = std::max(1, static_cast<int>(options.steps * options.max_shrink + 0.5));
     search.exponent = options.exponent;
-    return detail::quantize_uniform(w, format, search, "mse", options.tensor, context);
+    return detail::quantize_uniform(w, format, search, "mse", options.tensor, options.importance, context);
 }
 
 }  // namespace fewbit::inline v0
