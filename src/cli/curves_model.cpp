@@ -39,7 +39,7 @@ public:
         : options_(options),
           context_(context),
           file_(load_model(options.model)),
-          tokenizer_(load_tokenizer(options.tokenizer, file_)),
+          tokenizer_(load_tokenizer(options.tokenizer, file_, options.model)),
           keep_("--keep", options.keep) {
         options_.documents.context = window_context(options.documents.context, file_.shape.context);
         windows_ = load_windows(options.text, options_.documents, tokenizer_);

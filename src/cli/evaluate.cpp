@@ -32,7 +32,7 @@ Status run(const Options& given, Program& program) {
             "--max-documents: the text is one document; --split MARK says what stands between "
             "documents");
     io::ModelFile file = load_model(options.model);
-    const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file);
+    const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     options.documents.context = window_context(options.documents.context, file.shape.context);
     const bool on_corpus = options.text.empty();
     const auto windows = load_windows(options.text, options.documents, tokenizer);

@@ -35,7 +35,7 @@ Status run(const Options& given, Program& program) {
     Options options = given;
     options.generate.sampling.seed = options.seed;
     io::ModelFile file = load_model(options.model);
-    const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file);
+    const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     if (options.plan.format || !options.plan.overrides.empty())
         file =
             quantize_model(file, make_plan(file, options.plan), options.plan.method, program.context()).file;

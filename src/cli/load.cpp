@@ -6,6 +6,7 @@
 
 #include "fewbit/evaluate/embedded_vocabulary.hpp"
 #include "fewbit/io/llama2c.hpp"
+#include "fewbit/io/model_gguf.hpp"
 #include "fewbit/io/model_safetensors.hpp"
 #include "src/cli/embedded_model.hpp"
 
@@ -14,15 +15,16 @@ namespace fewbit::cli {
 CLI::Option* add_model(CLI::App& command, std::string& path) {
     return command
         .add_option("MODEL", path,
-                    "embedded, a llama2.c .bin, a .safetensors file, or a folder with model.safetensors and "
-                    "config.json")
+                    "embedded, a llama2.c .bin, a .safetensors or .gguf file, or a folder with "
+                    "model.safetensors and config.json")
         ->required()
         ->type_name("");
 }
 
 CLI::Option* add_tokenizer(CLI::App& command, std::string& path) {
     return command
-        .add_option("--tokenizer", path, "The model's tokenizer, as llama2.c writes it (tokenizer.bin)")
+        .add_option("--tokenizer", path,
+                    "The model's tokenizer, as llama2.c writes it (tokenizer.bin); of GGUF files their own")
         ->type_name("FILE");
 }
 
@@ -49,11 +51,7 @@ io::ModelFile load_model(const std::string& path) {
     switch (kind_of_model(path)) {
         case ModelKind::llama2c: return expect(io::read_llama2c(path_of(path)));
         case ModelKind::safetensors: return expect(io::read_safetensors_model(path_of(path)));
-        case ModelKind::gguf:
-            throw Failure(
-                fmt::format("'{}': this version shows GGUF files (fewbit inspect) but does not run them yet; "
-                            "it runs llama2.c .bin and safetensors",
-                            path));
+        case ModelKind::gguf: return expect(io::read_gguf_model(path_of(path)));
         case ModelKind::embedded: break;
     }
     if (embedded_model().empty())
@@ -64,7 +62,8 @@ io::ModelFile load_model(const std::string& path) {
     return model;
 }
 
-model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& model) {
+model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& model,
+                                const std::string& model_path) {
     const auto mark = model.metadata.find("tokenizer");
     if (path == "embedded" ||
         (path.empty() && mark != model.metadata.end() && mark->second == embedded_tokenizer_mark)) {
@@ -73,6 +72,13 @@ model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& mo
             throw Failure(fmt::format("the embedded tokenizer has {} tokens, the model a vocabulary of {}",
                                       tokenizer.size(), model.shape.vocabulary));
         return tokenizer;
+    }
+    if (path.empty() && kind_of_model(model_path) == ModelKind::gguf) {
+        auto vocabulary = io::read_gguf_vocabulary(expect(io::open_gguf(path_of(model_path))));
+        if (!vocabulary)
+            throw Failure(vocabulary.error().message +
+                          "\n--tokenizer FILE names another, as llama2.c writes it.");
+        return expect(model::Tokenizer::create(*std::move(vocabulary)));
     }
     if (path.empty())
         throw Failure(

@@ -23,8 +23,7 @@ CLI::Option* add_tokenizer(CLI::App& command, std::string& path);
 enum class ModelKind { llama2c, safetensors, gguf, embedded };
 [[nodiscard]] ModelKind kind_of_model(const std::string& path);
 
-/// Reads a llama2.c `.bin`, a `.safetensors` file, a folder with one, or the embedded model; says so where
-/// this version cannot.
+/// Reads a llama2.c `.bin`, a `.safetensors` file, a folder with one, a `.gguf`, or the embedded model.
 [[nodiscard]] io::ModelFile load_model(const std::string& path);
 /// Size of the file behind a MODEL argument; 0 where there is none.
 [[nodiscard]] std::uintmax_t model_bytes(const std::string& path);
@@ -33,9 +32,10 @@ enum class ModelKind { llama2c, safetensors, gguf, embedded };
 inline constexpr const char* embedded_tokenizer_mark = "fewbit embedded";
 [[nodiscard]] bool is_embedded_tokenizer(const model::Tokenizer& tokenizer);
 
-/// `path` may be "embedded", or empty: then the model must say so itself, or the message says how to name
-/// one.
-[[nodiscard]] model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& model);
+/// `path` may be "embedded", or empty: then the model must say so itself or, in GGUF, bring its tokenizer
+/// (`model_path` is where it came from), or the message says how to name one.
+[[nodiscard]] model::Tokenizer load_tokenizer(const std::string& path, const io::ModelFile& model,
+                                              const std::string& model_path);
 /// The whole file, mapped; the view lives as long as `file`.
 struct Text {
     std::shared_ptr<const io::MappedFile> file;

@@ -56,7 +56,7 @@ model::TrainingOptions training_options(const Options& options, const io::ModelS
 Status run(const Options& options, Program& program) {
     expect(io::AtomicFile::create(path_of(options.out)));  // found out now, not after the training
     const io::ModelFile file = load_model(options.model);
-    const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file);
+    const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     auto trainer =
         expect(model::Trainer::from_model(file, training_options(options, file.shape), program.context()));
     const std::vector<float> teacher(trainer.parameters().begin(), trainer.parameters().end());

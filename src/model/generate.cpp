@@ -63,7 +63,7 @@ Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer
                     " tokens, the model a vocabulary of ", shape.vocabulary);
     auto sampler = Sampler::create(options.sampling);
     if (!sampler) return Unexpected{std::move(sampler).error()};
-    const std::vector<int> prompt_tokens = tokenizer.encode(prompt);
+    const std::vector<int> prompt_tokens = tokenizer.encode(prompt, tokenizer.vocabulary().add_bos);
     if (prompt_tokens.size() > shape.context)
         return fail(ErrorKind::bad_input, "the prompt has ", prompt_tokens.size(),
                     " tokens, the model's context is ", shape.context);

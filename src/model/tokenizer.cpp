@@ -1,12 +1,10 @@
-// Tokenizer: encoding and decoding. The reader of tokenizer.bin is in tokenizer_file.cpp.
+// Tokenizer: what it knows of a vocabulary, cutting tokens out, decoding. Merging is in tokenizer_merge.cpp, the
+// reader of tokenizer.bin in tokenizer_file.cpp.
 #include "fewbit/model/tokenizer.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <optional>
-#include <queue>
 #include <utility>
 
 #include "fewbit/core/text.hpp"
@@ -14,35 +12,29 @@
 namespace fewbit::inline v0::model {
 namespace {
 
-constexpr float never_merges = -1e10f;  // llama2.c's threshold
-
-/// The byte that "<0xHH>" spells.
-[[nodiscard]] std::optional<std::uint8_t> spelled_byte(std::string_view piece) noexcept {
-    if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return std::nullopt;
-    unsigned value = 0;
-    const auto [end, error] = std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
-    if (error != std::errc{} || end != piece.data() + 5) return std::nullopt;
-    return static_cast<std::uint8_t>(value);
+/// `text` with `to` for each `from`.
+[[nodiscard]] std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
+    std::string out;
+    out.reserve(text.size());
+    for (std::size_t at = 0;;) {
+        const std::size_t found = text.find(from, at);
+        out += text.substr(at, found - at);
+        if (found == std::string_view::npos) return out;
+        out += to;
+        at = found + from.size();
+    }
 }
 
-[[nodiscard]] bool continues_character(char byte) noexcept {
-    return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
+/// Without spaces at the ends, and one where there are several.
+[[nodiscard]] std::string trimmed(std::string_view text) {
+    std::string out;
+    for (const char c : text)
+        if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
+    if (!out.empty() && out.back() == ' ') out.pop_back();
+    return out;
 }
 
 }  // namespace
-
-void Vocabulary::guess_kinds() {
-    kinds.assign(pieces.size(), TokenKind::normal);
-    for (std::size_t i = 0; i < pieces.size(); ++i) {
-        const auto id = static_cast<std::int64_t>(i);
-        if (id == unknown)
-            kinds[i] = TokenKind::unknown;
-        else if (id == bos || id == eos)
-            kinds[i] = TokenKind::control;
-        else if (spelled_byte(pieces[i]))
-            kinds[i] = TokenKind::byte;
-    }
-}
 
 Result<Tokenizer> Tokenizer::create(Vocabulary vocabulary) {
     const std::size_t count = vocabulary.pieces.size();
@@ -58,31 +50,40 @@ Result<Tokenizer> Tokenizer::create(Vocabulary vocabulary) {
         if (id < 0 || static_cast<std::size_t>(id) >= count)
             return bad("has ", count, " tokens, but its ", what, " token is ", id);
 
+    const bool sentencepiece = vocabulary.dialect == TokenDialect::sentencepiece;
     Tokenizer t;
     t.byte_ids_.fill(-1);
     t.texts_.resize(count);
     for (std::size_t i = 0; i < count; ++i) {
         const std::string& piece = vocabulary.pieces[i];
         const int id = static_cast<int>(i);
+        const TokenKind kind = vocabulary.kinds[i];
         if (!std::isfinite(vocabulary.scores[i]))
             return bad("has the score ", vocabulary.scores[i], " for token ", i, " ('", piece, "')");
-        switch (vocabulary.kinds[i]) {
-            case TokenKind::control: break;
-            case TokenKind::byte: {
-                const auto byte = spelled_byte(piece);
-                if (!byte)
-                    return bad("calls token ", i, " ('", piece, "') a byte, but it does not read <0xHH>");
-                t.texts_[i] = static_cast<char>(*byte);
-                if (t.byte_ids_[*byte] < 0) t.byte_ids_[*byte] = id;
-                break;
-            }
-            case TokenKind::normal:
-                if (!piece.empty()) t.ids_.try_emplace(piece, id);
-                t.longest_ = std::max(t.longest_, piece.size());
-                [[fallthrough]];
-            case TokenKind::unknown: t.texts_[i] = piece; break;
+        if (kind == TokenKind::byte) {
+            const auto byte = io::spelled_byte(piece);
+            if (!byte) return bad("calls token ", i, " ('", piece, "') a byte, but it does not read <0xHH>");
+            t.texts_[i] = static_cast<char>(*byte);
+            if (t.byte_ids_[*byte] < 0) t.byte_ids_[*byte] = id;
+            continue;
         }
+        const bool is_text = kind == TokenKind::normal || kind == TokenKind::user_defined ||
+                             (kind == TokenKind::unused && sentencepiece);
+        if (is_text) {
+            if (!piece.empty()) t.ids_.try_emplace(piece, id);
+            t.longest_ = std::max(t.longest_, piece.size());
+        } else if (kind == TokenKind::unused) {
+            continue;
+        }
+        if (!is_text || kind == TokenKind::user_defined)
+            if (!piece.empty()) t.cut_out_.push_back(id);
+        if (kind == TokenKind::control) continue;
+        t.texts_[i] = sentencepiece && is_text ? replaced(piece, io::spelled_space, " ") : piece;
     }
+    std::stable_sort(t.cut_out_.begin(), t.cut_out_.end(), [&](int a, int b) {
+        return vocabulary.pieces[static_cast<std::size_t>(a)].size() >
+               vocabulary.pieces[static_cast<std::size_t>(b)].size();
+    });
     t.vocabulary_ = std::move(vocabulary);
     return t;
 }
@@ -93,93 +94,50 @@ int Tokenizer::find(std::string_view text) const noexcept {
     return found == ids_.end() ? -1 : found->second;
 }
 
-std::vector<int> Tokenizer::encode(std::string_view text, bool with_bos, bool with_eos) const {
+std::vector<Tokenizer::Fragment> Tokenizer::cut(std::string_view text, Specials specials) const {
+    std::vector<Fragment> fragments, pieces;
+    if (!text.empty()) fragments.push_back({text});
+    for (const int id : cut_out_) {
+        const auto index = static_cast<std::size_t>(id);
+        if (specials == Specials::as_text && vocabulary_.kinds[index] != TokenKind::user_defined) continue;
+        const std::string& token = vocabulary_.pieces[index];
+        pieces.clear();
+        for (const Fragment& fragment : fragments) {
+            std::string_view rest = fragment.text;
+            for (std::size_t found = 0;
+                 fragment.token < 0 && (found = rest.find(token)) != std::string_view::npos;) {
+                if (found != 0) pieces.push_back({rest.substr(0, found)});
+                pieces.push_back({rest.substr(found, token.size()), id});
+                rest.remove_prefix(found + token.size());
+            }
+            if (!rest.empty()) pieces.push_back({rest, fragment.token});
+        }
+        fragments.swap(pieces);
+    }
+    return fragments;
+}
+
+std::vector<int> Tokenizer::encode(std::string_view text, bool with_bos, bool with_eos,
+                                   Specials specials) const {
     std::vector<int> tokens;
     tokens.reserve(text.size() + 3);
-    if (vocabulary_.space_prefix && !text.empty()) append_characters(" ", tokens);
-    append_characters(text, tokens);
-    tokens = merge(tokens);
-    if (with_bos) tokens.insert(tokens.begin(), bos());
-    if (with_eos) tokens.push_back(eos());
-    return tokens;
-}
-
-/// A character is a byte and the continuation bytes behind it, four at most: broken UTF-8 is cut somehow,
-/// never lost.
-void Tokenizer::append_characters(std::string_view text, std::vector<int>& tokens) const {
-    for (std::size_t i = 0; i < text.size();) {
-        std::size_t size = 1;
-        while (size < 4 && i + size < text.size() && continues_character(text[i + size])) ++size;
-        const std::string_view character = text.substr(i, size);
-        i += size;
-        if (const int id = find(character); id >= 0) {
-            tokens.push_back(id);
+    if (with_bos) tokens.push_back(bos());
+    std::string kept;
+    if (vocabulary_.trim_spaces) text = kept = trimmed(text);
+    const bool sentencepiece = vocabulary_.dialect == TokenDialect::sentencepiece;
+    const std::string_view space = sentencepiece ? io::spelled_space : " ";
+    const std::string_view prefix = vocabulary_.space_prefix ? space : "";
+    for (const Fragment& fragment : cut(text, specials)) {
+        if (fragment.token >= 0) {
+            tokens.push_back(fragment.token);
             continue;
         }
-        const auto byte_id = [&](char byte) { return byte_ids_[static_cast<unsigned char>(byte)]; };
-        if (std::any_of(character.begin(), character.end(), [&](char byte) { return byte_id(byte) < 0; }))
-            tokens.push_back(unknown());
-        else
-            for (const char byte : character) tokens.push_back(byte_id(byte));
+        std::string spelled(prefix);
+        spelled += sentencepiece ? replaced(fragment.text, " ", space) : std::string(fragment.text);
+        append(spelled, prefix.size(), tokens);
     }
-}
-
-/// Tokens form a linked list. A queue holds the pairs that can merge, best first; an entry whose tokens have
-/// changed since it was made is passed over. The result is that of searching the whole list for the best pair
-/// each time.
-std::vector<int> Tokenizer::merge(std::span<const int> tokens) const {
-    constexpr std::size_t none = static_cast<std::size_t>(-1);
-    struct Node {
-        std::size_t previous, next;
-        int id;  // -1: merged into its left neighbour
-    };
-    struct Pair {
-        float score;
-        int merged, left_id, right_id;
-        std::size_t left;
-        bool operator<(const Pair& other) const noexcept {  // the top of the queue is the greatest
-            return score != other.score ? score < other.score : left > other.left;
-        }
-    };
-    std::vector<Node> nodes(tokens.size());
-    for (std::size_t i = 0; i < tokens.size(); ++i)
-        nodes[i] = {i == 0 ? none : i - 1, i + 1 < tokens.size() ? i + 1 : none, tokens[i]};
-
-    std::vector<Pair> pairs;
-    std::string spelled;
-    const auto pair_at = [&](std::size_t left) -> std::optional<Pair> {
-        const std::size_t right = left == none ? none : nodes[left].next;
-        if (right == none) return std::nullopt;
-        const int left_id = nodes[left].id, right_id = nodes[right].id;
-        const std::string &a = vocabulary_.pieces[static_cast<std::size_t>(left_id)],
-                          &b = vocabulary_.pieces[static_cast<std::size_t>(right_id)];
-        if (a.size() + b.size() > longest_) return std::nullopt;
-        const int merged = find(spelled.assign(a).append(b));
-        if (merged < 0 || !(vocabulary_.scores[static_cast<std::size_t>(merged)] > never_merges))
-            return std::nullopt;
-        return Pair{vocabulary_.scores[static_cast<std::size_t>(merged)], merged, left_id, right_id, left};
-    };
-    for (std::size_t i = 0; i + 1 < tokens.size(); ++i)
-        if (const auto pair = pair_at(i)) pairs.push_back(*pair);
-    std::priority_queue<Pair> queue(std::less<Pair>{}, std::move(pairs));
-
-    while (!queue.empty()) {
-        const Pair best = queue.top();
-        queue.pop();
-        Node& left = nodes[best.left];
-        if (left.id != best.left_id || left.next == none || nodes[left.next].id != best.right_id) continue;
-        Node& right = nodes[left.next];
-        left.id = best.merged;
-        left.next = right.next;
-        right.id = -1;
-        if (left.next != none) nodes[left.next].previous = best.left;
-        for (const std::size_t start : {left.previous, best.left})
-            if (const auto pair = pair_at(start)) queue.push(*pair);
-    }
-    std::vector<int> merged;
-    for (std::size_t i = tokens.empty() ? none : 0; i != none; i = nodes[i].next)
-        merged.push_back(nodes[i].id);
-    return merged;
+    if (with_eos) tokens.push_back(eos());
+    return tokens;
 }
 
 std::string_view Tokenizer::piece(int previous, int token) const noexcept {
