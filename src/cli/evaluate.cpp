@@ -38,7 +38,7 @@ Status run(const Options& given, Program& program) {
     const auto windows = load_windows(options.text, options.documents, tokenizer);
 
     const auto outliers = make_outliers(file, options.plan, options.model);
-    const bool on_the_fly = options.plan.format || !options.plan.overrides.empty();
+    const bool on_the_fly = options.plan.any();
     if (on_the_fly)
         file =
             quantize_model(file, make_plan(file, options.plan), options.plan.method, program.context()).file;
@@ -94,10 +94,9 @@ Status run(const Options& given, Program& program) {
 
     say("model       {}\n", options.model);
     say("weights     {}{:.3f} bits per weight\n",
-        on_the_fly
-            ? fmt::format("{} by {}, ", options.plan.format ? name(*options.plan.format) : "as planned",
-                          options.plan.method)
-            : "",
+        on_the_fly ? fmt::format("{} by {}, ", options.plan.format_name().value_or("as planned"),
+                                 options.plan.method)
+                   : "",
         size.bits_per_weight());
     if (outliers) print_outliers(*outliers);
     say("text        {}{}\n            {} window{} of at most {} tokens\n", name_of_text(options.text),
@@ -122,7 +121,7 @@ Status run(const Options& given, Program& program) {
               {"windows", windows.size()},
               {"activations", name(options.activations)},
               {"calibration", options.activations.is_static ? calibration_json(options.calibration) : Json()},
-              {"format", options.plan.format ? Json(name(*options.plan.format)) : Json()},
+              {"format", options.plan.format_name() ? Json(*options.plan.format_name()) : Json()},
               {"method", on_the_fly ? Json(options.plan.method) : Json()},
               {"bits_per_weight", size.bits_per_weight()},
               {"outliers", outliers ? outliers_json(*outliers) : Json()},

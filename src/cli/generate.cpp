@@ -36,7 +36,7 @@ Status run(const Options& given, Program& program) {
     options.generate.sampling.seed = options.seed;
     io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
-    if (options.plan.format || !options.plan.overrides.empty())
+    if (options.plan.any())
         file =
             quantize_model(file, make_plan(file, options.plan), options.plan.method, program.context()).file;
     const model::Transformer transformer =

@@ -1,6 +1,7 @@
 // Which layer of a model gets which format.
 #include "src/cli/plan.hpp"
 
+#include "fewbit/io/model_gguf.hpp"
 #include "src/cli/options.hpp"
 
 namespace fewbit::cli {
@@ -10,7 +11,7 @@ struct Override {
     std::string text;
     LayerPattern layers;
     Format format;
-    bool matched = false;
+    std::size_t matches = 0;
 };
 
 Override parse_override(const std::string& text) {
@@ -35,8 +36,18 @@ bool LayerPattern::operator()(std::string_view layer) const {
 }
 
 void add_plan_options(CLI::App& command, PlanOptions& options, bool format_required) {
-    add_format(command, "--format", options.format,
-               "Format of the layers, as in int4-g128, int8-channel, int3-g64-asym")
+    command
+        .add_option_function<std::string>(
+            "--format",
+            [&options](const std::string& text) {
+                options.mix = pipeline::find_mix(text);
+                if (options.mix != nullptr) return;
+                const auto format = parse_format(text);
+                if (!format) throw CLI::ValidationError("--format", format.error().message);
+                options.format = *format;
+            },
+            "Format of the layers, as in int4-g128, int8-channel, int3-g64-asym, q4_0, or a mix: q4_k_m")
+        ->type_name("NAME")
         ->required(format_required);
     command
         .add_option_function<std::string>(
@@ -52,17 +63,15 @@ void add_plan_options(CLI::App& command, PlanOptions& options, bool format_requi
     command
         .add_option("--tensor-format", options.overrides,
                     "Another format for layers whose name contains REGEX; repeat it at will: of those that "
-                    "match, the last counts, "
-                    "before --keep")
+                    "match, the one that matches the fewest layers counts, before --keep")
         ->type_name("REGEX=FORMAT")
         ->allow_extra_args(false)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     command
         .add_option("--keep", options.keep,
                     "Layers whose name contains REGEX stay as they are; '' keeps none. The default is the "
-                    "embedding and the head")
-        ->type_name("REGEX")
-        ->capture_default_str();
+                    "embedding and the head, and with a mix none")
+        ->type_name("REGEX");
 }
 
 void add_outliers_option(CLI::App& command, PlanOptions& options) {
@@ -81,26 +90,61 @@ std::optional<pipeline::OutlierReport> make_outliers(io::ModelFile& model, const
     return *std::move(report);
 }
 
-std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOptions& options) {
+std::optional<std::string> PlanOptions::format_name() const {
+    if (mix != nullptr) return std::string(mix->name);
+    return format ? std::optional(name(*format)) : std::nullopt;
+}
+
+std::vector<PlannedLayer> make_plan(const std::vector<PlannableTensor>& tensors,
+                                    const pipeline::MixModel& model, const PlanOptions& options) {
     std::vector<Override> overrides;
     for (const std::string& text : options.overrides) overrides.push_back(parse_override(text));
-    const LayerPattern keep("--keep", options.keep);
-    std::vector<PlannedLayer> plan;
-    for (const auto& [layer, linear] : model.linears) {
-        PlannedLayer planned{layer, options.format, "--format"};
-        if (keep(layer)) planned = {layer, std::nullopt, "--keep"};
-        for (Override& override : overrides)
-            if (override.layers(layer)) {
-                override.matched = true;
-                planned = {layer, override.format, override.text};
-            }
-        plan.push_back(std::move(planned));
-    }
-    for (const Override& override : overrides)
-        if (!override.matched)
+    for (Override& override : overrides) {
+        for (const PlannableTensor& tensor : tensors) override.matches += override.layers(tensor.name);
+        if (override.matches == 0)
             throw Failure(
                 fmt::format("--tensor-format {}: no layer of the model has such a name", override.text));
+    }
+    const LayerPattern keep("--keep", options.keep.value_or(options.mix != nullptr ? "" : default_keep));
+    std::vector<pipeline::MixChoice> mixed;
+    if (options.mix != nullptr) {
+        std::vector<pipeline::MixTensor> names;
+        for (const PlannableTensor& tensor : tensors) names.push_back(tensor.gguf);
+        mixed = pipeline::choose_formats(*options.mix, model, names);
+    }
+    std::vector<PlannedLayer> plan;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+        const PlannableTensor& tensor = tensors[i];
+        PlannedLayer planned{tensor.name, options.format, "--format"};
+        if (options.mix != nullptr) planned = {tensor.name, mixed[i].format, mixed[i].why};
+        if (!pipeline::is_quantizable(tensor.gguf))
+            planned = {tensor.name, std::nullopt, "no weight matrix"};
+        else if (keep(tensor.name))
+            planned = {tensor.name, std::nullopt, "--keep"};
+        const Override* best = nullptr;
+        for (const Override& override : overrides)
+            if (override.layers(tensor.name) && (best == nullptr || override.matches <= best->matches))
+                best = &override;
+        if (best != nullptr) planned = {tensor.name, best->format, best->text};
+        if (planned.format)
+            if (auto fits = validate_columns(*planned.format, tensor.gguf.k); !fits)
+                throw Failure(fmt::format("'{}': {}; --tensor-format gives it another format", tensor.name,
+                                          fits.error().message));
+        plan.push_back(std::move(planned));
+    }
     return plan;
+}
+
+pipeline::MixModel mix_model(const io::ModelShape& shape) {
+    return {shape.layers, shape.heads, shape.kv_heads, 0};
+}
+
+std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOptions& options) {
+    std::vector<PlannableTensor> tensors;
+    for (const auto& [layer, linear] : model.linears)
+        tensors.push_back(
+            {layer, {io::gguf_name_of_layer(layer).value_or(layer) + ".weight", linear.k(), 2}});
+    return make_plan(tensors, mix_model(model.shape), options);
 }
 
 QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<PlannedLayer>& plan,

@@ -9,6 +9,7 @@
 
 #include "fewbit/formats/format.hpp"
 #include "fewbit/io/model_file.hpp"
+#include "fewbit/pipeline/mixes.hpp"
 #include "fewbit/pipeline/outliers.hpp"
 #include "fewbit/quantize/quantize.hpp"
 #include "src/cli/command.hpp"
@@ -29,11 +30,20 @@ private:
 /// What the options of a command say about quantizing.
 struct PlanOptions {
     std::optional<Format> format;
+    const pipeline::Mix* mix = nullptr;  ///< --format named one instead
     std::string method = "rtn";
     std::vector<std::string> overrides;  ///< REGEX=FORMAT
-    std::string keep = "embed_tokens|lm_head";
+    std::optional<std::string>
+        keep;  ///< nothing: default_keep, and none with a mix, which has rules of its own
     std::optional<double> outliers;  ///< factor; only where there is an --outliers
+
+    /// Anything at all is to be quantized.
+    [[nodiscard]] bool any() const { return format || mix != nullptr || !overrides.empty(); }
+    /// "int4-g128", "q4_k_m"; nothing where only --tensor-format says what.
+    [[nodiscard]] std::optional<std::string> format_name() const;
 };
+/// The embedding and the head, by their names in both kinds of files.
+inline constexpr const char* default_keep = "embed_tokens|lm_head|token_embd|^output\\.";
 /// --format, --method, --tensor-format, --keep.
 void add_plan_options(CLI::App& command, PlanOptions& options, bool format_required);
 /// --outliers, for commands that only measure: a file is not to carry made outliers on.
@@ -47,13 +57,25 @@ std::optional<pipeline::OutlierReport> make_outliers(io::ModelFile& model, const
 struct PlannedLayer {
     std::string name;
     std::optional<Format> format;  ///< nothing: stays as it is
-    std::string why;               ///< "--format", "--keep", or the REGEX=FORMAT of --tensor-format
+    std::string why;  ///< "--format", "--keep", the REGEX=FORMAT of --tensor-format, "q4_k_m: output"
 };
 
-/// A decision for every matrix of the model, in order of names. Of several --tensor-format that match, the
-/// last one counts, and it outweighs --keep. Throws Failure: an override that is malformed or matches
-/// nothing.
+/// A tensor as the plan sees it: patterns look at `name`, mixes at its name in GGUF.
+struct PlannableTensor {
+    std::string name;
+    pipeline::MixTensor gguf;
+};
+
+/// A decision for every tensor, in their order. Of several --tensor-format that match, the one that matches the
+/// fewest tensors counts (of equals the last), and it outweighs --keep. Throws Failure: an override that is
+/// malformed or matches nothing, a format that a tensor's K does not fit.
+[[nodiscard]] std::vector<PlannedLayer> make_plan(const std::vector<PlannableTensor>& tensors,
+                                                  const pipeline::MixModel& model,
+                                                  const PlanOptions& options);
+/// For the matrices of a model, in order of names.
 [[nodiscard]] std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOptions& options);
+/// What mixes ask about a model.
+[[nodiscard]] pipeline::MixModel mix_model(const io::ModelShape& shape);
 
 struct LayerReport {
     std::string name;

@@ -1,6 +1,7 @@
 // Reading GGUF files. Counts and lengths are compared with what is left of the file before anything is made
 // of them.
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -181,6 +182,16 @@ const GgufTensor* GgufFile::find(std::string_view name) const noexcept {
     for (const GgufTensor& tensor : tensors)
         if (tensor.name == name) return &tensor;
     return nullptr;
+}
+
+void GgufFile::done_with(std::span<const std::byte> bytes) const noexcept {
+    for (const auto& map : maps) {
+        const std::span<const std::byte> whole = map->bytes();
+        const std::less<const std::byte*> before;
+        if (before(bytes.data(), whole.data()) || !before(bytes.data(), whole.data() + whole.size()))
+            continue;
+        map->done_with(static_cast<std::size_t>(bytes.data() - whole.data()), bytes.size());
+    }
 }
 
 Result<GgufFile> parse_gguf(std::span<const std::byte> file, std::shared_ptr<const void> owner,

@@ -27,7 +27,9 @@ std::string suffix(std::uint64_t part, std::uint64_t parts) {
 Result<GgufFile> open_one(const std::filesystem::path& path) {
     auto file = MappedFile::open(path);
     if (!file) return Unexpected{std::move(file).error()};
-    return parse_gguf((*file)->bytes(), *file, (*file)->name());
+    auto parsed = parse_gguf((*file)->bytes(), *file, (*file)->name());
+    if (parsed) parsed->maps.push_back(*std::move(file));
+    return parsed;
 }
 
 /// An unsigned number of the metadata; nothing where the key is absent or something else.
@@ -75,6 +77,7 @@ Result<GgufFile> open_parts(const std::filesystem::path& path, std::uint64_t par
         }
         for (GgufTensor& tensor : file->tensors) all.tensors.push_back(std::move(tensor));
         all.owners.push_back(std::move(file->owners.front()));
+        all.maps.push_back(std::move(file->maps.front()));
     }
     const auto expected = number(all, "split.tensors.count");
     if (expected && *expected != all.tensors.size())

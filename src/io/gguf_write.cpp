@@ -108,23 +108,47 @@ Result<void> write_tensor(AtomicFile& file, const GgufSource& tensor, std::size_
     return file.write(std::string(round_up(bytes, alignment) - bytes, '\0'));
 }
 
-Result<void> write_file(const std::filesystem::path& path, const GgufMetadata& metadata,
-                        std::span<const GgufSource> tensors) {
+/// All that is known before a tensor is produced.
+struct Frame {
+    std::size_t alignment = 0;
+    std::vector<std::size_t> sizes;
+    std::string header;
+};
+
+Result<Frame> frame_of(const GgufMetadata& metadata, std::span<const GgufSource> tensors) {
     auto alignment = detail::gguf_alignment(metadata);
     if (!alignment) return Unexpected{std::move(alignment).error()};
     auto sizes = sizes_of(tensors);
     if (!sizes) return Unexpected{std::move(sizes).error()};
     auto header = header_of(metadata, tensors, *sizes, *alignment);
     if (!header) return Unexpected{std::move(header).error()};
+    return Frame{*alignment, *std::move(sizes), *std::move(header)};
+}
+
+Result<void> write_file(const std::filesystem::path& path, const GgufMetadata& metadata,
+                        std::span<const GgufSource> tensors) {
+    auto frame = frame_of(metadata, tensors);
+    if (!frame) return Unexpected{std::move(frame).error()};
     auto file = AtomicFile::create(path);
     if (!file) return Unexpected{std::move(file).error()};
-    if (auto done = file->write(*header); !done) return done;
+    if (auto done = file->write(frame->header); !done) return done;
     for (std::size_t i = 0; i < tensors.size(); ++i)
-        if (auto done = write_tensor(*file, tensors[i], (*sizes)[i], *alignment); !done) return done;
+        if (auto done = write_tensor(*file, tensors[i], frame->sizes[i], frame->alignment); !done)
+            return done;
     return file->commit();
 }
 
 }  // namespace
+
+Result<std::uint64_t> gguf_file_bytes(const GgufMetadata& metadata, std::span<const GgufSource> tensors) {
+    return detail::without_exceptions([&]() -> Result<std::uint64_t> {
+        auto frame = frame_of(metadata, tensors);
+        if (!frame) return Unexpected{std::move(frame).error()};
+        std::uint64_t bytes = frame->header.size();
+        for (const std::size_t size : frame->sizes) bytes += round_up(size, frame->alignment);
+        return bytes;
+    });
+}
 
 Result<void> write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
                         std::span<const GgufSource> tensors) {

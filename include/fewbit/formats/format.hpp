@@ -145,6 +145,14 @@ struct Format {
     return {};
 }
 
+/// Of what works on uniform grids alone (fake quantization): floats, and integers outside of blocks.
+[[nodiscard]] inline Result<void> validate_uniform(const Format& format) {
+    if (format.is_block())
+        return fail(ErrorKind::unsupported, "formats of ggml's blocks (", ggml::name(format.block),
+                    ") have no fake quantization; integer formats such as int4-g32 have");
+    return validate(format);
+}
+
 /// Says why a row of k weights cannot be stored in a format.
 [[nodiscard]] inline Result<void> validate_columns(const Format& format, std::size_t k) {
     if (!format.is_block()) return {};

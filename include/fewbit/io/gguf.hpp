@@ -28,6 +28,7 @@
 #include "fewbit/core/result.hpp"
 #include "fewbit/core/tensor.hpp"
 #include "fewbit/formats/ggml/types.hpp"
+#include "fewbit/io/mapped_file.hpp"
 
 namespace fewbit::inline v0::io {
 
@@ -134,8 +135,12 @@ struct GgufFile {
     std::vector<GgufTensor> tensors;  ///< in the order of the file, part after part; names are unique
     std::size_t alignment = gguf_default_alignment;
     std::vector<std::shared_ptr<const void>> owners;  ///< of the parts, in order: they keep the bytes alive
-    std::string source;                               ///< for messages
+    std::vector<std::shared_ptr<const MappedFile>> maps;  ///< the same, of open_gguf
+    std::string source;                                   ///< for messages
 
+    /// These bytes of a tensor may be dropped from memory; touching them reads the file again. Without effect
+    /// on a file that was not mapped.
+    FEWBIT_API void done_with(std::span<const std::byte> bytes) const noexcept;
     /// Null when there is no such tensor.
     [[nodiscard]] FEWBIT_API const GgufTensor* find(std::string_view name) const noexcept;
 };
@@ -159,6 +164,10 @@ struct GgufSource {
     std::vector<std::size_t> sizes;
     std::function<Result<void>(FunctionRef<Result<void>(std::span<const std::byte>)>)> produce;
 };
+
+/// Bytes of the file that write_gguf() would write. Errors: its own, but for sources and the disk.
+[[nodiscard]] FEWBIT_API Result<std::uint64_t> gguf_file_bytes(const GgufMetadata& metadata,
+                                                               std::span<const GgufSource> tensors);
 
 /// Streams a file, which appears whole or not at all: version 3, tensors in the order given, the alignment of
 /// general.alignment. Errors: a key or name that is empty, too long or there twice, an alignment that is no

@@ -46,7 +46,7 @@ template <Border B>
 [[nodiscard]] Result<void> fake_quantize_as(MatrixView<const float> w, const Format& format,
                                             std::span<const GroupGrid> grids, MatrixView<float> out,
                                             MatrixView<Place> mask) {
-    if (auto valid = validate(format); !valid) return valid;
+    if (auto valid = validate_uniform(format); !valid) return valid;
     if (auto same = check_forward(w, out, mask); !same) return same;
     if (auto fits = check_count("grids", grids.size(), format.scales(w.rows, w.cols)); !fits) return fits;
     if (format.is_float()) return fake_cast(w, element_scalar(format), out, mask);

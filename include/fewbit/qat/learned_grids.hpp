@@ -30,7 +30,7 @@ public:
                                                    InitialScale from = InitialScale::lsq) {
         LearnedGrids made;
         made.format_ = format;
-        if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
+        if (auto valid = validate_uniform(format); !valid) return Unexpected{std::move(valid).error()};
         if (format.is_float())
             return fail(ErrorKind::bad_input, fewbit::name(format), " has no scales that could be trained");
         made.grids_.resize(format.scales(w.rows, w.cols));

@@ -46,7 +46,7 @@ enum class InitialScale : std::uint8_t {
 [[nodiscard]] inline Result<void> initial_parameters(MatrixView<const float> w, const Format& format,
                                                      InitialScale from, std::span<float> scales,
                                                      std::span<float> offsets) {
-    if (auto valid = validate(format); !valid) return valid;
+    if (auto valid = validate_uniform(format); !valid) return valid;
     const std::size_t count = format.scales(w.rows, w.cols);
     if (auto fits = detail::check_count("scales", scales.size(), count); !fits) return fits;
     const bool shifted = format.offset != Offset::none;
@@ -124,7 +124,7 @@ namespace detail {
                                                    std::span<const float> offsets, MatrixView<float> d_w,
                                                    std::span<float> d_scales, std::span<float> d_offsets,
                                                    const LsqGradient& options = {}) {
-    if (auto valid = validate(format); !valid) return valid;
+    if (auto valid = validate_uniform(format); !valid) return valid;
     if (auto same = detail::check_shape("the incoming gradient", d_out.rows, d_out.cols, w.rows, w.cols);
         !same)
         return same;

@@ -109,7 +109,7 @@ bool each_run(const Format& format, std::size_t n, std::size_t k, F&& f) {
 /// that overflows its type, by row and group; sizes; an invalid format.
 [[nodiscard]] inline Result<void> fit_grids(MatrixView<const float> w, const Format& format,
                                             std::span<GroupGrid> grids) {
-    if (auto valid = validate(format); !valid) return valid;
+    if (auto valid = validate_uniform(format); !valid) return valid;
     if (auto fits = detail::check_count("grids", grids.size(), format.scales(w.rows, w.cols)); !fits)
         return fits;
     if (grids.empty()) return {};
@@ -157,7 +157,7 @@ bool each_run(const Format& format, std::size_t n, std::size_t k, F&& f) {
 /// not positive; a scale, offset or farthest value that overflows; NaN; sizes; an invalid or float format.
 [[nodiscard]] inline Result<void> round_grids(const Format& format, std::span<const float> scales,
                                               std::span<const float> offsets, std::span<GroupGrid> grids) {
-    if (auto valid = validate(format); !valid) return valid;
+    if (auto valid = validate_uniform(format); !valid) return valid;
     if (format.is_float() && !scales.empty())
         return fail(ErrorKind::bad_input, name(format), " has no scales that could be trained");
     if (auto fits = detail::check_count("scales", scales.size(), grids.size()); !fits) return fits;
@@ -213,7 +213,7 @@ inline void parameters_of(const Format& format, std::span<const GroupGrid> grids
 /// fit_grids, less the fit; no memory.
 [[nodiscard]] inline Result<QuantizedMatrix> to_quantized(MatrixView<const float> w, const Format& format,
                                                           std::span<const GroupGrid> grids) {
-    if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
+    if (auto valid = validate_uniform(format); !valid) return Unexpected{std::move(valid).error()};
     if (auto fits = detail::check_count("grids", grids.size(), format.scales(w.rows, w.cols)); !fits)
         return Unexpected{std::move(fits).error()};
     for (std::size_t r = 0; r < w.rows; ++r)

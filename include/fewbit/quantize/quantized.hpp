@@ -27,6 +27,7 @@ struct QuantizeReport {
     double sqnr_db = 0;                ///< 10 log10(sum w^2 / sum (w - w^)^2); infinity when exact
     double max_abs_error = 0;          ///< max |w - w^|, in the unit of the weights
     double mean_square_error = 0;      ///< sum (w - w^)^2 / (N K)
+    double mean_square = 0;            ///< sum w^2 / (N K)
     double bits_per_weight = 0;        ///< scales, zeros and offsets included
     std::size_t groups = 0;            ///< sets of weights that share a scale
     std::size_t zero_groups = 0;       ///< all weights zero: scale 0, exact

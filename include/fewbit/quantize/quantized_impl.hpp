@@ -72,6 +72,7 @@ FEWBIT_INLINE QuantizeReport measure_error(MatrixView<const float> w, const Quan
     const double count = static_cast<double>(w.rows) * static_cast<double>(w.cols);
     report.max_abs_error = total.largest;
     report.mean_square_error = count == 0 ? 0 : total.noise / count;
+    report.mean_square = count == 0 ? 0 : total.signal / count;
     report.relative_error = total.noise == 0 ? 0 : std::sqrt(total.noise / total.signal);
     report.sqnr_db = total.noise == 0 ? std::numeric_limits<double>::infinity()
                                       : 10.0 * std::log10(total.signal / total.noise);

@@ -1,0 +1,285 @@
+// `fewbit quantize` into GGUF: any tensor of a GGUF file, or those of a llama from another file, piece by piece.
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "fewbit/io/imatrix.hpp"
+#include "fewbit/io/model_gguf.hpp"
+#include "fewbit/pipeline/gguf_quantizer.hpp"
+#include "src/cli/load.hpp"
+#include "src/cli/quantize.hpp"
+
+namespace fewbit::cli {
+namespace {
+
+/// What is to be written, before anything is decided.
+struct Input {
+    io::GgufMetadata metadata;
+    std::vector<pipeline::GgufInput> tensors;
+    pipeline::MixModel model;
+};
+
+/// A number of the metadata; of an array its first.
+std::size_t number(const io::GgufMetadata& metadata, const std::string& key) {
+    const io::GgufValue* value = io::find(metadata, key);
+    if (value == nullptr) return 0;
+    if (const auto one = value->as_unsigned()) return static_cast<std::size_t>(*one);
+    const auto many = value->as_integers();
+    return many && !many->empty() ? static_cast<std::size_t>(std::max<std::int64_t>(0, many->front())) : 0;
+}
+
+Input from_gguf(const QuantizeOptions& options) {
+    const io::GgufFile file = expect(io::open_gguf(path_of(options.model)));
+    Input input{file.metadata, pipeline::gguf_inputs(file), {}};
+    // The output is one file.
+    std::erase_if(input.metadata, [](const auto& pair) { return pair.first.starts_with("split."); });
+    const io::GgufValue* architecture = io::find(file.metadata, "general.architecture");
+    const std::string a(architecture != nullptr ? architecture->as_text().value_or("") : "");
+    input.model = {
+        number(file.metadata, a + ".block_count"), number(file.metadata, a + ".attention.head_count"),
+        number(file.metadata, a + ".attention.head_count_kv"), number(file.metadata, a + ".expert_count")};
+    if (options.plan.mix != nullptr && (a == "falcon" || input.model.layers == 0))
+        throw Failure(
+            a == "falcon"
+                ? fmt::format("mixes follow rules of their own for falcon, which fewbit does not have; "
+                              "--format {} and --tensor-format say the same by name",
+                              ggml::name(options.plan.mix->base))
+                : fmt::format("'{}' does not say how many layers it has ('{}.block_count'); mixes "
+                              "need to know",
+                              options.model, a));
+    return input;
+}
+
+Input from_model(const QuantizeOptions& options) {
+    const io::ModelFile model = load_model(options.model);
+    std::optional<io::Vocabulary> vocabulary;
+    if (!options.tokenizer.empty() || model.metadata.contains("tokenizer"))
+        vocabulary = load_tokenizer(options.tokenizer, model, options.model).vocabulary();
+    else
+        say("The model brings no tokenizer, and the file will hold none; --tokenizer FILE adds one.\n");
+    Input input;
+    input.metadata = expect(io::gguf_metadata(model, vocabulary ? &*vocabulary : nullptr,
+                                              {io::path_text(path_of(options.model).stem()), std::nullopt}));
+    input.tensors = expect(pipeline::gguf_inputs(model));
+    input.model = mix_model(model.shape);
+    return input;
+}
+
+/// Puts a value where the key stands, or at the end.
+void set(io::GgufMetadata& metadata, std::string_view key, io::GgufValue value) {
+    const auto found =
+        std::ranges::find(metadata, key, [](const auto& pair) -> std::string_view { return pair.first; });
+    if (found != metadata.end())
+        found->second = std::move(value);
+    else
+        metadata.emplace_back(key, std::move(value));
+}
+
+/// general.file_type of files most of whose weights are of a type; nothing for types without a number.
+std::optional<std::uint32_t> file_type_of(std::string_view type) {
+    static const std::map<std::string_view, std::uint32_t> types{
+        {"f32", 0},     {"f16", 1},     {"q4_0", 2},  {"q4_1", 3},   {"q8_0", 7},   {"q5_0", 8},
+        {"q5_1", 9},    {"q2_k", 10},   {"q3_k", 11}, {"q4_k", 14},  {"q5_k", 16},  {"q6_k", 18},
+        {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32}, {"tq1_0", 36}, {"tq2_0", 37}, {"mxfp4", 38}};
+    const auto found = types.find(type);
+    return found == types.end() ? std::nullopt : std::optional(found->second);
+}
+
+void describe(io::GgufMetadata& metadata, const std::vector<io::GgufSource>& sources,
+              const pipeline::Mix* mix, const io::ImportanceMatrix* importance,
+              const QuantizeOptions& options) {
+    std::map<std::string_view, double> weights;
+    bool blocks = false;
+    for (const io::GgufSource& source : sources) {
+        double count = 1;
+        for (const std::size_t size : source.sizes) count *= static_cast<double>(size);
+        weights[source.type->name] += count;
+        blocks = blocks || source.type->elements > 1;
+    }
+    std::optional<std::uint32_t> type;
+    if (mix != nullptr)
+        type = mix->file_type;
+    else if (!weights.empty())
+        type = file_type_of(
+            std::ranges::max_element(weights, {}, [](const auto& w) { return w.second; })->first);
+    std::erase_if(metadata, [&](const auto& pair) { return !type && pair.first == "general.file_type"; });
+    if (type) set(metadata, "general.file_type", io::GgufValue::of_u32(*type));
+    if (blocks) set(metadata, "general.quantization_version", io::GgufValue::of_u32(2));
+    if (importance == nullptr) return;
+    set(metadata, "quantize.imatrix.file",
+        io::GgufValue::of_text(io::path_text(path_of(options.importance).filename())));
+    if (!importance->datasets.empty())
+        set(metadata, "quantize.imatrix.dataset", io::GgufValue::of_text(importance->datasets.front()));
+    set(metadata, "quantize.imatrix.entries_count",
+        io::GgufValue::of_i32(static_cast<std::int32_t>(importance->entries.size())));
+    if (importance->chunks != 0)
+        set(metadata, "quantize.imatrix.chunks_count",
+            io::GgufValue::of_i32(static_cast<std::int32_t>(importance->chunks)));
+}
+
+/// The importance of a tensor's input channels, expert after expert; empty where the matrix has none.
+std::vector<float> importance_of(const io::ImportanceMatrix& matrix, const pipeline::GgufInput& input) {
+    const auto found = matrix.entries.find(input.source.name);
+    if (found == matrix.entries.end()) return {};
+    const io::ImportanceEntry& entry = found->second;
+    if (entry.k() != input.k() || input.rows() % std::max<std::size_t>(1, entry.experts()) != 0)
+        throw Failure(
+            fmt::format("--imatrix has {} values for each of {} matrices of '{}', which has {} rows of {}",
+                        entry.k(), entry.experts(), input.source.name, input.rows(), input.k()));
+    std::vector<float> values;
+    for (std::size_t e = 0; e < entry.experts(); ++e) {
+        const std::vector<float> mean = entry.mean(e);
+        if (mean.empty()) return {};  // an expert that the text never reached: nothing is known about it
+        values.insert(values.end(), mean.begin(), mean.end());
+    }
+    return values;
+}
+
+/// One tensor on its way.
+struct Work {
+    const pipeline::GgufInput* input;
+    std::optional<Format> format;
+    std::vector<float> importance;
+    QuantizeReport report;
+};
+
+std::vector<QuantizeRow> rows_of(const std::vector<Work>& works, const std::vector<PlannedLayer>& plan,
+                                 const std::vector<io::GgufSource>& sources) {
+    std::vector<QuantizeRow> rows;
+    for (std::size_t i = 0; i < works.size(); ++i) {
+        const pipeline::GgufInput& input = *works[i].input;
+        QuantizeRow row;
+        row.name = input.source.name;
+        row.n = input.rows();
+        row.k = input.k();
+        row.before = input.source.type->name;
+        row.after = sources[i].type->name;
+        row.why = plan[i].why;
+        row.changes = works[i].format.has_value();
+        const auto bits = [&](const io::GgufTensorType& type) {
+            return 8.0 * row.weights() / static_cast<double>(type.elements) * static_cast<double>(type.bytes);
+        };
+        row.bits_before = bits(*input.source.type);
+        row.bits = bits(*sources[i].type);
+        rows.push_back(std::move(row));
+    }
+    return rows;
+}
+
+/// Encodes up to 1 Mi weights of a tensor of every pair of types, and scales the time up.
+QuantizeCost cost_of(const std::vector<Work>& works, const std::vector<io::GgufSource>& sources,
+                     const io::GgufMetadata& metadata, const QuantizeOptions& options, Program& program) {
+    QuantizeCost cost;
+    cost.file_bytes = expect(io::gguf_file_bytes(metadata, sources));
+    cost.memory_bytes = 64u << 20;  // the program, the header, a piece of 16 MiB twice
+    const Method method = expect(parse_method(options.plan.method));
+    std::map<std::string, double> seconds_per_weight;
+    for (std::size_t i = 0; i < works.size(); ++i) {
+        const pipeline::GgufInput& input = *works[i].input;
+        const std::size_t rows = input.rows(), k = input.k();
+        cost.memory_bytes = std::max<std::uint64_t>(cost.memory_bytes, (64u << 20) + 12 * k);
+        if (!works[i].format || rows == 0 || k == 0) continue;
+        const std::string kind = fmt::format("{} {}", input.source.type->name, sources[i].type->name);
+        if (!seconds_per_weight.contains(kind)) {
+            const std::size_t some = std::clamp<std::size_t>((std::size_t{1} << 20) / k, 1, rows);
+            const auto start = std::chrono::steady_clock::now();
+            Matrix w(some, k);
+            for (std::size_t r = 0; r < some; ++r) input.decode(r, w.row(r));
+            expect(quantize(std::as_const(w).view(), {}, *works[i].format,
+                            for_tensor(method, input.source.name), program.context()));
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+            seconds_per_weight[kind] = took.count() / (static_cast<double>(some) * static_cast<double>(k));
+        }
+        cost.seconds += seconds_per_weight[kind] * static_cast<double>(rows) * static_cast<double>(k);
+    }
+    return cost;
+}
+
+}  // namespace
+
+Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem::path& output,
+                          Program& program) {
+    Input input = kind_of_model(options.model) == ModelKind::gguf ? from_gguf(options) : from_model(options);
+    std::optional<io::ImportanceMatrix> importance;
+    if (!options.importance.empty()) importance = expect(io::read_imatrix(path_of(options.importance)));
+
+    std::vector<PlannableTensor> tensors;
+    for (const pipeline::GgufInput& tensor : input.tensors) {
+        std::vector<std::size_t> sizes = tensor.source.sizes;
+        while (sizes.size() > 1 && sizes.back() == 1) sizes.pop_back();
+        tensors.push_back({tensor.source.name, {tensor.source.name, tensor.k(), sizes.size()}});
+    }
+    const std::vector<PlannedLayer> plan = make_plan(tensors, input.model, options.plan);
+
+    const Method method = expect(parse_method(options.plan.method));
+    std::vector<Work> works;
+    works.reserve(input.tensors.size());  // reports are filled in later, by address
+    std::vector<io::GgufSource> sources;
+    std::size_t unweighed = 0;
+    for (std::size_t i = 0; i < input.tensors.size(); ++i) {
+        const pipeline::GgufInput& tensor = input.tensors[i];
+        Work& work = works.emplace_back(Work{&tensor, plan[i].format, {}, {}});
+        if (work.format && expect(pipeline::gguf_type_of(*work.format)) == tensor.source.type)
+            work.format.reset();  // it is that already
+        if (!work.format) {
+            sources.push_back(tensor.source);
+            continue;
+        }
+        if (!tensor.is_float())
+            throw Failure(
+                fmt::format("'{}' is {} already; start from the float model, or the report would hide a "
+                            "part of the error (--keep '{}' passes it on)",
+                            tensor.source.name, tensor.source.type->name, tensor.source.name));
+        if (importance) {
+            work.importance = importance_of(*importance, tensor);
+            unweighed += work.importance.empty();
+        }
+        sources.push_back(expect(pipeline::quantized_source(
+            tensor, {*work.format, method, work.importance, program.context()}, work.report)));
+    }
+    if (unweighed != 0)
+        say("--imatrix has nothing about {} of the matrices; they are encoded without.\n", unweighed);
+    describe(input.metadata, sources, options.plan.mix, importance ? &*importance : nullptr, options);
+
+    std::vector<QuantizeRow> rows = rows_of(works, plan, sources);
+    const QuantizeTotals totals = totals_of(rows);
+    QuantizeCost cost;
+    std::uintmax_t file_bytes = 0;
+    if (options.dry_run) {
+        cost = cost_of(works, sources, input.metadata, options, program);
+        file_bytes = cost.file_bytes;
+        print_plan(rows);
+        print_cost(cost);
+        say("Nothing was written (--dry-run).\n");
+    } else {
+        Progress progress("quantizing");
+        double done = 0;
+        for (std::size_t i = 0; i < sources.size(); ++i)
+            sources[i].produce = [&, i, produce = std::move(sources[i].produce)](auto sink) {
+                auto result = produce(sink);
+                done += rows[i].weights();
+                progress.update(static_cast<std::size_t>(done), static_cast<std::size_t>(totals.weights),
+                                rows[i].name);
+                return result;
+            };
+        expect(io::write_gguf(output, input.metadata, sources));
+        for (std::size_t i = 0; i < rows.size(); ++i)
+            if (works[i].format) rows[i].report = works[i].report;
+        print_report(rows);
+        std::error_code error;
+        file_bytes = std::filesystem::file_size(output, error);
+        say("\n{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}\n",
+            grouped(static_cast<std::size_t>(totals.weights)), totals.bits_per_weight_before(),
+            totals.bits_per_weight(), options.output, bytes_text(static_cast<double>(file_bytes)));
+    }
+    Json body = quantize_json(options, rows);
+    body["parameters"] = static_cast<std::size_t>(totals.weights);
+    body["bits_per_weight_before"] = totals.bits_per_weight_before();
+    body["bits_per_weight"] = totals.bits_per_weight();
+    body["file_bytes"] = file_bytes;
+    body["estimated_seconds"] = options.dry_run ? Json(cost.seconds) : Json();
+    program.write_json("quantize/1", std::move(body));
+    return Status::done;
+}
+
+}  // namespace fewbit::cli

@@ -1,0 +1,101 @@
+// Tables and JSON of `fewbit quantize`.
+#include "src/cli/quantize_report.hpp"
+
+#include <cmath>
+
+#include "src/cli/load.hpp"
+
+namespace fewbit::cli {
+namespace {
+
+std::string decibel(double value) { return std::isinf(value) ? "exact" : fmt::format("{:.2f}", value); }
+
+Json json_of(const QuantizeRow& row) {
+    Json out{{"name", row.name},
+             {"n", row.n},
+             {"k", row.k},
+             {"format_before", row.before},
+             {"format", row.after},
+             {"because", row.why},
+             {"bits_per_weight", row.weights() == 0 ? 0 : row.bits / row.weights()},
+             {"quantized", row.report.has_value()}};
+    const QuantizeReport report = row.report.value_or(QuantizeReport{});
+    const auto number = [&](double value) { return row.report ? Json(value) : Json(); };
+    out["relative_error"] = number(report.relative_error);
+    out["sqnr_db"] = number(report.sqnr_db);
+    out["max_abs_error"] = number(report.max_abs_error);
+    out["mean_square_error"] = number(report.mean_square_error);
+    out["groups"] = report.groups;
+    out["zero_groups"] = report.zero_groups;
+    out["constant_groups"] = report.constant_groups;
+    out["subnormal_scales"] = report.subnormal_scales;
+    out["flushed_groups"] = report.flushed_groups;
+    out["notes"] = report.notes;
+    return out;
+}
+
+}  // namespace
+
+QuantizeTotals totals_of(const std::vector<QuantizeRow>& rows) {
+    QuantizeTotals totals;
+    for (const QuantizeRow& row : rows) {
+        totals.weights += row.weights();
+        totals.bits_before += row.bits_before;
+        totals.bits += row.bits;
+    }
+    return totals;
+}
+
+void print_plan(const std::vector<QuantizeRow>& rows) {
+    Table table({{"layer"}, {"shape", Table::Align::right}, {"now"}, {"becomes"}, {"because of"}});
+    for (const QuantizeRow& row : rows)
+        table.add({short_name(row.name), fmt::format("{} x {}", row.n, row.k), row.before,
+                   row.changes ? row.after : "stays", shortened(row.why, 22)});
+    say("{}\n", table.text());
+    const QuantizeTotals totals = totals_of(rows);
+    say("{} weights: {:.3f} bits per weight become {:.3f}, {} become {}\n",
+        grouped(static_cast<std::size_t>(totals.weights)), totals.bits_per_weight_before(),
+        totals.bits_per_weight(), bytes_text(totals.bits_before / 8), bytes_text(totals.bits / 8));
+}
+
+void print_report(const std::vector<QuantizeRow>& rows) {
+    Table table({{"layer"},
+                 {"format"},
+                 {"bpw", Table::Align::right},
+                 {"rel. error", Table::Align::right},
+                 {"SQNR dB", Table::Align::right},
+                 {"max error", Table::Align::right}});
+    for (const QuantizeRow& row : rows) {
+        std::vector<std::string> cells{
+            short_name(row.name), row.after,
+            fmt::format("{:.3f}", row.weights() == 0 ? 0 : row.bits / row.weights())};
+        if (row.report) {
+            cells.push_back(fmt::format("{:.4f}", row.report->relative_error));
+            cells.push_back(decibel(row.report->sqnr_db));
+            cells.push_back(fmt::format("{:.3g}", row.report->max_abs_error));
+        } else {
+            cells.insert(cells.end(), {"stays", "", ""});
+        }
+        table.add(std::move(cells));
+    }
+    say("{}", table.text());
+    for (const QuantizeRow& row : rows)
+        if (row.report)
+            for (const std::string& note : row.report->notes)
+                say("{}\n", wrapped(fmt::format("{}: {}", row.name, note), 80, 2));
+}
+
+Json json_of(const std::vector<QuantizeRow>& rows) {
+    Json out = Json::array();
+    for (const QuantizeRow& row : rows) out.push_back(json_of(row));
+    return out;
+}
+
+void print_cost(const QuantizeCost& cost) {
+    say("The file would have {} ({} bytes).\n", bytes_text(static_cast<double>(cost.file_bytes)),
+        grouped(cost.file_bytes));
+    say("It would take about {} and {} of memory.\n", seconds_text(cost.seconds),
+        bytes_text(static_cast<double>(cost.memory_bytes)));
+}
+
+}  // namespace fewbit::cli
