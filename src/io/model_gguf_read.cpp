@@ -117,6 +117,11 @@ private:
 
     [[nodiscard]] Result<QuantizedMatrix> matrix_of(const GgufTensor& tensor) const {
         const std::size_t n = tensor.rows(), k = tensor.row_elements();
+        if (tensor.type->blocks) {
+            auto bytes = rows_of(tensor, 1);  // blocks may begin anywhere
+            if (!bytes) return Unexpected{std::move(bytes).error()};
+            return QuantizedMatrix::from_blocks(block_format(*tensor.type->blocks), n, k, *std::move(bytes));
+        }
         const std::optional<Scalar> scalar = tensor.type->scalar;
         if (scalar != Scalar::f32 && scalar != Scalar::f16 && scalar != Scalar::bf16)
             return fail(ErrorKind::unsupported, "it is of type ", tensor.type->name,

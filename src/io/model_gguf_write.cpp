@@ -90,19 +90,22 @@ GgufSource vector_source(std::string name, std::vector<float> values) {
 
 /// The type of ggml that holds a matrix of this format as it is; null if there is none.
 const GgufTensorType* type_of(const Format& format) noexcept {
+    if (format.is_block()) return gguf_tensor_type(ggml::traits(format.block).name);
     return format.is_float() ? gguf_tensor_type(fewbit::name(element_scalar(format))) : nullptr;
 }
 
-/// Rows of floats have no padding, so that the codes are the tensor.
+/// Rows of floats and of blocks have no padding, so that their bytes are the tensor.
 Result<GgufSource> matrix_source(std::string name, const QuantizedMatrix& matrix) {
     const GgufTensorType* type = type_of(matrix.format());
     if (type == nullptr)
         return fail(ErrorKind::unsupported, "GGUF has no type for ", fewbit::name(matrix.format()),
-                    "; ggml's block types and floats it has");
-    return GgufSource{
-        std::move(name), type, {matrix.k(), matrix.n()}, [bytes = matrix.codes.bytes()](auto sink) {
-            return sink(bytes.bytes());
-        }};
+                    ", but for floats and ggml's own formats");
+    return GgufSource{std::move(name),
+                      type,
+                      {matrix.k(), matrix.n()},
+                      [bytes = matrix.format().is_block() ? matrix.blocks : matrix.codes.bytes()](auto sink) {
+                          return sink(bytes.bytes());
+                      }};
 }
 
 Result<std::vector<GgufSource>> sources(const ModelFile& model) {

@@ -25,13 +25,19 @@ namespace {
     }
 }
 
-/// Without spaces at the ends, and one where there are several.
+/// Without spaces at the ends, and one where there are several. As SentencePiece has it, a U+2581 of the text
+/// is a space only at the end.
 [[nodiscard]] std::string trimmed(std::string_view text) {
     std::string out;
     for (const char c : text)
         if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
-    if (!out.empty() && out.back() == ' ') out.pop_back();
-    return out;
+    for (;;)
+        if (out.ends_with(' '))
+            out.pop_back();
+        else if (out.ends_with(io::spelled_space))
+            out.resize(out.size() - io::spelled_space.size());
+        else
+            return out;
 }
 
 }  // namespace

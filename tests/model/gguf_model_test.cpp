@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "fewbit/formats/ggml/blocks.hpp"
+#include "fewbit/formats/ggml/encode.hpp"
 #include "fewbit/io/llama2c.hpp"
 #include "fewbit/io/model_gguf.hpp"
 #include "fewbit/model/tokenizer.hpp"
@@ -264,4 +266,63 @@ TEST_CASE("a toy in GGUF: the same logits as the model that it was made of, bias
             differs = differs || other(i, j) != plain(i, j);
         }
     CHECK(differs);
+}
+
+TEST_CASE("matrices of blocks run where they lie in the file, embedding and head too") {
+    const auto shape = testing::toy_shape(4, 2, 64, 512, 1, 11, 64, false);
+    const io::ModelFile toy = testing::toy_model(shape, 6);
+    const std::vector<int> tokens{1, 5, 3, 8, 10, 2};
+    for (const ggml::BlockType type :
+         {ggml::BlockType::q4_0, ggml::BlockType::q5_1, ggml::BlockType::q8_0, ggml::BlockType::q2_k,
+          ggml::BlockType::q4_k, ggml::BlockType::q6_k, ggml::BlockType::iq4_xs, ggml::BlockType::mxfp4}) {
+        const ggml::BlockTraits& traits = ggml::traits(type);
+        INFO(traits.name);
+        testing::ToyGguf file = testing::toy_gguf(toy);
+        io::ModelFile decoded = toy;
+        for (auto& [name, linear] : decoded.linears) {
+            const std::size_t n = linear.n(), k = linear.k(), row_bytes = k / traits.elements * traits.bytes;
+            std::vector<std::uint8_t> blocks(n * row_bytes);
+            Matrix values(n, k);
+            for (std::size_t r = 0; r < n; ++r) {
+                const std::span<std::uint8_t> row = std::span(blocks).subspan(r * row_bytes, row_bytes);
+                std::vector<float> x(k);
+                linear.weights.dequantize(r, 0, x);
+                ggml::encode_row(type, x, {}, row);
+                for (std::size_t b = 0; b < k / traits.elements; ++b)
+                    ggml::dequantize_block(type, row.data() + b * traits.bytes,
+                                           values.row(r).data() + b * traits.elements);
+            }
+            linear.weights = *float_matrix(values.view());
+            const auto bytes = std::as_bytes(std::span(blocks));
+            const std::size_t odd = name.size() % 2;  // blocks may begin anywhere
+            file.add(*io::gguf_name_of_layer(name) + ".weight", traits.name, {k, n},
+                     {bytes.begin(), bytes.end()}, odd);
+        }
+        const auto model = expect(io::read_gguf_model(file.file));
+        for (const auto& [name, linear] : model.linears) {
+            const io::GgufTensor* tensor = file.file.find(*io::gguf_name_of_layer(name) + ".weight");
+            CHECK(linear.weights.format() == block_format(type));
+            CHECK(linear.weights.blocks.bytes().data() == tensor->bytes.data());
+        }
+        const Matrix a = logits_of(model, tokens), b = logits_of(decoded, tokens);
+        float largest = 0, difference = 0;
+        for (std::size_t i = 0; i < tokens.size(); ++i)
+            for (std::size_t j = 0; j < shape.vocabulary; ++j) {
+                largest = std::max(largest, std::fabs(b(i, j)));
+                difference = std::max(difference, std::fabs(a(i, j) - b(i, j)));
+            }
+        CHECK(difference < 1e-4f * largest);  // sums of 512 f32 products in another order
+        CHECK(largest > 0.1f);
+        const TempPath path;
+        REQUIRE(io::write_gguf_model(path, model, nullptr, {}));
+        const auto written = expect(io::open_gguf(path));
+        for (const io::GgufTensor& tensor : file.file.tensors) {
+            INFO(tensor.name);
+            const io::GgufTensor* other = written.find(tensor.name);
+            REQUIRE(other != nullptr);
+            CHECK(other->type == tensor.type);
+            CHECK(std::equal(other->bytes.begin(), other->bytes.end(), tensor.bytes.begin(),
+                             tensor.bytes.end()));
+        }
+    }
 }

@@ -149,6 +149,7 @@ TEST_CASE("sentencepiece: spaces, prefixes and broken UTF-8") {
     v.trim_spaces = true;
     CHECK(tokenizer_of(v).encode("  a   a ") == Ids{1, a, blank_a});
     CHECK(tokenizer_of(v).encode("   ") == Ids{1});
+    CHECK(tokenizer_of(v).encode("a " + space + " ") == Ids{1, a});
 }
 
 TEST_CASE("sentencepiece: user-defined tokens are cut out, others when the caller asks") {
