@@ -115,7 +115,7 @@ std::vector<PlannedLayer> make_plan(const std::vector<PlannableTensor>& tensors,
     std::vector<PlannedLayer> plan;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         const PlannableTensor& tensor = tensors[i];
-        PlannedLayer planned{tensor.name, options.format, "--format"};
+        PlannedLayer planned{tensor.name, options.format, options.format ? "--format" : "no --format"};
         if (options.mix != nullptr) planned = {tensor.name, mixed[i].format, mixed[i].why};
         if (!pipeline::is_quantizable(tensor.gguf))
             planned = {tensor.name, std::nullopt, "no weight matrix"};

@@ -97,7 +97,7 @@ Json quantize_json(const QuantizeOptions& options, const std::vector<QuantizeRow
 
 void add_quantize(CLI::App& app, Program& program) {
     auto options = std::make_shared<QuantizeOptions>();
-    CLI::App* command = program.add(app, "quantize", "Store a model in few bits",
+    CLI::App* command = program.add(app, "quantize", "Store a model in few bits, or as it is in another file",
                                     [=, &program] { return run(*options, program); });
     add_model(*command, options->model);
     command
@@ -105,7 +105,7 @@ void add_quantize(CLI::App& app, Program& program) {
                      "The .gguf or .safetensors file to write; it appears whole or not at all")
         ->required()
         ->type_name("FILE");
-    add_plan_options(*command, options->plan, true);
+    add_plan_options(*command, options->plan, false);
     command
         ->add_option("--imatrix", options->importance,
                      "Importance matrix (.dat or .gguf) by which ggml's types weigh errors")

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "fewbit/core/text.hpp"
+#include "fewbit/formats/block_conversion.hpp"
 #include "fewbit/io/model_gguf.hpp"
 #include "src/io/file_text.hpp"
 #include "src/io/gguf_llama.hpp"
@@ -88,24 +89,34 @@ GgufSource vector_source(std::string name, std::vector<float> values) {
             [values = std::move(values)](auto sink) { return sink(std::as_bytes(std::span(values))); }};
 }
 
-/// The type of ggml that holds a matrix of this format as it is; null if there is none.
-const GgufTensorType* type_of(const Format& format) noexcept {
-    if (format.is_block()) return gguf_tensor_type(ggml::traits(format.block).name);
-    return format.is_float() ? gguf_tensor_type(fewbit::name(element_scalar(format))) : nullptr;
-}
-
-/// Rows of floats and of blocks have no padding, so that their bytes are the tensor.
+/// Rows of floats and of blocks have no padding, so that their bytes are the tensor; integer codes become blocks
+/// row by row where a block type has their grid.
 Result<GgufSource> matrix_source(std::string name, const QuantizedMatrix& matrix) {
-    const GgufTensorType* type = type_of(matrix.format());
-    if (type == nullptr)
-        return fail(ErrorKind::unsupported, "GGUF has no type for ", fewbit::name(matrix.format()),
-                    ", but for floats and ggml's own formats");
-    return GgufSource{std::move(name),
-                      type,
-                      {matrix.k(), matrix.n()},
-                      [bytes = matrix.format().is_block() ? matrix.blocks : matrix.codes.bytes()](auto sink) {
-                          return sink(bytes.bytes());
-                      }};
+    const Format& format = matrix.format();
+    GgufSource source{std::move(name), nullptr, {matrix.k(), matrix.n()}, {}};
+    if (format.is_float() || format.is_block()) {
+        source.type = gguf_tensor_type(fewbit::name(format));
+        source.produce = [bytes = format.is_block() ? matrix.blocks : matrix.codes.bytes()](auto sink) {
+            return sink(bytes.bytes());
+        };
+        return source;
+    }
+    const auto type = same_grid(format);
+    if (!type)
+        return fail(ErrorKind::unsupported, "no type of ggml has the grid of ", fewbit::name(format),
+                    ", and GGUF holds nothing else; the nearest is ", ggml::name(nearest_block_type(format)));
+    if (auto fits = validate_columns(block_format(*type), matrix.k()); !fits)
+        return Unexpected{std::move(fits).error()};
+    source.type = gguf_tensor_type(ggml::name(*type));
+    source.produce = [matrix, type = *type](auto sink) -> Result<void> {
+        std::vector<std::uint8_t> row(ggml::row_bytes(type, matrix.k()));
+        for (std::size_t r = 0; r < matrix.n(); ++r) {
+            convert_row(matrix, r, row.data());
+            if (auto done = sink(std::as_bytes(std::span(row))); !done) return done;
+        }
+        return {};
+    };
+    return source;
 }
 
 Result<std::vector<GgufSource>> sources(const ModelFile& model) {
