@@ -51,7 +51,7 @@ TEST_CASE("files that are not there, or not what they should be") {
     check_failure(run({"inspect", folder / "none.bin"}), {"none.bin"});
     check_failure(run({"inspect", folder / "none.safetensors"}), {"none.safetensors"});
     check_failure(run({"inspect", folder / "none.gguf"}), {"none.gguf"});
-    check_failure(run({"evaluate", "model.gguf", "--text", text}), {"GGUF", "does not run them"});
+    check_failure(run({"evaluate", "model.gguf", "--text", text}), {"cannot open", "model.gguf"});
     check_failure(run({"inspect", text}), {"text.txt", ".safetensors"});
     check_failure(run({"evaluate", model, "--text", text}), {"--tokenizer"});
     check_failure(run({"evaluate", model, "--tokenizer", folder / "none", "--text", text}), {"none"});
