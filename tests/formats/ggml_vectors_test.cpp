@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "fewbit/formats/ggml/blocks.hpp"
-#include "fewbit/formats/ggml/encode.hpp"
+#include "fewbit/formats/ggml/encoders.hpp"
 #include "support/catch.hpp"
 #include "support/shared_data.hpp"
 
@@ -67,7 +67,7 @@ TEST_CASE("ggml vectors: every block decodes to the reference's bits") {
     CHECK(seen.size() == ggml::block_types.size());
 }
 
-TEST_CASE("ggml vectors: every row encodes to the reference's bytes") {
+TEST_CASE("ggml vectors: every row encodes to the reference's bytes, by every encoder") {
     const Json all = manifest();
     if (all.is_null()) FEWBIT_SKIP("vectors/ggml is not in FEWBIT_SHARED_DIR");
     const auto input = read_vector<float>("input.f32");
@@ -87,20 +87,23 @@ TEST_CASE("ggml vectors: every row encodes to the reference's bytes") {
         std::vector<std::uint8_t> bytes(rows * ggml::row_bytes(*type, cols));
         REQUIRE(bytes.size() == expected.size());
         const std::size_t stride = ggml::row_bytes(*type, cols);
-        for (std::size_t r = 0; r < rows; ++r)
-            ggml::encode_row(
-                *type, {input.data() + r * cols, cols},
-                name.ends_with(".imatrix") ? std::span<const float>(importance) : std::span<const float>{},
-                {bytes.data() + r * stride, stride});
-        std::size_t wrong = 0, first = bytes.size();
-        for (std::size_t b = 0; b < bytes.size() / t.bytes; ++b)
-            if (undefined.count(b) == 0 &&
-                std::memcmp(bytes.data() + b * t.bytes, expected.data() + b * t.bytes, t.bytes) != 0) {
-                ++wrong;
-                first = std::min(first, b);
-            }
-        INFO("first wrong block " << first << " of " << bytes.size() / t.bytes);
-        CHECK(wrong == 0);
+        for (const ggml::Encoder& encoder : ggml::encoders()) {
+            INFO(encoder.name);
+            for (std::size_t r = 0; r < rows; ++r)
+                encoder.encode_row(*type, {input.data() + r * cols, cols},
+                                   name.ends_with(".imatrix") ? std::span<const float>(importance)
+                                                              : std::span<const float>{},
+                                   {bytes.data() + r * stride, stride});
+            std::size_t wrong = 0, first = bytes.size();
+            for (std::size_t b = 0; b < bytes.size() / t.bytes; ++b)
+                if (undefined.count(b) == 0 &&
+                    std::memcmp(bytes.data() + b * t.bytes, expected.data() + b * t.bytes, t.bytes) != 0) {
+                    ++wrong;
+                    first = std::min(first, b);
+                }
+            INFO("first wrong block " << first << " of " << bytes.size() / t.bytes);
+            CHECK(wrong == 0);
+        }
         ++encoded;
     }
     CHECK(encoded >= 30);

@@ -1,18 +1,25 @@
-// ggml's types that are encoded in one pass: the scale follows from the extremes of a block, codes by rounding.
+// ggml's types that are encoded in one pass, block by block: the scale follows from the extremes of a block, codes by
+// rounding. (q4_0 to q8_0 without importance are such too, and run in lanes: lane_run.hpp.)
 #pragma once
 
 #include <cmath>
 
 #include "fewbit/formats/ggml/blocks.hpp"
-#include "fewbit/formats/ggml/search.hpp"
+#include "fewbit/formats/ggml/lane_run.hpp"
 
 namespace fewbit::inline v0::ggml::detail {
 
-/// 1 / d, and 0 where that is no number: then all codes are those of zero.
-[[nodiscard]] inline float inverse_of(float d) noexcept {
-    const float inverse = d != 0 ? 1 / d : 0.0f;
-    return std::isfinite(inverse) ? inverse : 0.0f;
+/// To the nearest integer, as the lanes do.
+[[nodiscard]] inline int nearest(float v) noexcept { return static_cast<int>(nearest(One(v)).v); }
+/// The weight of largest magnitude with its sign; the first of equals.
+[[nodiscard]] inline float first_max(const float* x, std::size_t n) noexcept {
+    float largest = 0;
+    for (std::size_t i = 0; i < n; ++i)
+        if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+    return largest;
 }
+/// 1 / d, and 0 where that is no number: then all codes are those of zero.
+[[nodiscard]] inline float inverse_of(float d) noexcept { return inverse_of_scale(One(d)).v; }
 /// Toward zero, within 0 .. most; what is no number is 0.
 [[nodiscard]] inline std::uint8_t truncated(float v, int most) noexcept {
     if (!(v > 0)) return 0;
@@ -24,34 +31,6 @@ namespace fewbit::inline v0::ggml::detail {
 }
 [[nodiscard]] inline float largest_magnitude(const float* x, std::size_t n) noexcept {
     return std::fabs(first_max(x, n));
-}
-/// q4_0, q5_0: the weight of largest magnitude is code 0.
-inline void encode_to_end(BlockType type, const float* x, std::uint8_t* out) noexcept {
-    const int half = traits(type).zero;
-    const float d = first_max(x, 32) / static_cast<float>(-half), inverse = inverse_of(d);
-    std::uint8_t codes[32];
-    for (std::size_t i = 0; i < 32; ++i)
-        codes[i] = truncated(x[i] * inverse + (static_cast<float>(half) + 0.5f), 2 * half - 1);
-    store_half(out, d);
-    pack_codes(type, codes, out);
-}
-/// q4_1, q5_1: from the smallest to the largest weight.
-inline void encode_range(BlockType type, const float* x, std::uint8_t* out) noexcept {
-    const int most = (1 << traits(type).bits) - 1;
-    const float low = *std::min_element(x, x + 32), high = *std::max_element(x, x + 32);
-    const float d = (high - low) / static_cast<float>(most), inverse = inverse_of(d);
-    std::uint8_t codes[32];
-    for (std::size_t i = 0; i < 32; ++i) codes[i] = truncated((x[i] - low) * inverse + 0.5f, most);
-    store_half(out, d);
-    store_half(out + 2, low);
-    pack_codes(type, codes, out);
-}
-inline void encode_q8_0(const float* x, std::uint8_t* out) noexcept {
-    const float d = largest_magnitude(x, 32) / 127, inverse = inverse_of(d);
-    std::uint8_t codes[32];
-    for (std::size_t i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(rounded(x[i] * inverse) + 128);
-    store_half(out, d);
-    pack_codes(BlockType::q8_0, codes, out);
 }
 inline void encode_q8_k(const float* x, std::uint8_t* out) noexcept {
     const float m = first_max(x, 256), inverse = m != 0 ? -127 / m : 0.0f;
@@ -139,6 +118,20 @@ inline void encode_nvfp4(const float* x, std::uint8_t* out) noexcept {
         for (std::size_t i = 16 * g; i < 16 * g + 16; ++i) codes[i] = closest_e2m1(scale, x[i]);
     }
     pack_codes(BlockType::nvfp4, codes, out);
+}
+
+/// A block of a type of this header.
+inline void encode_block(BlockType type, const float* x, std::uint8_t* out) noexcept {
+    switch (type) {
+        case BlockType::q8_k: return encode_q8_k(x, out);
+        case BlockType::mxfp4: return encode_mxfp4(x, out);
+        case BlockType::nvfp4: return encode_nvfp4(x, out);
+        case BlockType::tq1_0:
+        case BlockType::tq2_0:
+        case BlockType::q2_0: return encode_ternary(type, x, out);
+        case BlockType::q1_0: return encode_signs(x, out);
+        default: return;
+    }
 }
 
 }  // namespace fewbit::inline v0::ggml::detail

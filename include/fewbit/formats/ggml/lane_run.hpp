@@ -1,0 +1,216 @@
+// Jobs on lanes: groups are taken F::lanes at a time, their weights transposed so that lane l holds group l, and what
+// was found is put back. Lanes without a group repeat the last one, whose results are then written more than once.
+// Kernel files include this header; see lanes.hpp.
+#pragma once
+
+#include "fewbit/formats/ggml/lane_search.hpp"
+
+namespace fewbit::inline v0::ggml::detail {
+
+/// Largest f32, for "is it finite".
+inline constexpr float largest_float = 3.4028234663852886e38f;
+
+/// 1 / d, and 0 where that is no number: then all codes are those of zero.
+template <class F>
+[[nodiscard]] F inverse_of_scale(F d) noexcept {
+    const F inverse = F(1.0f) / d;
+    return select(abs(inverse) <= F(largest_float), inverse, F(0.0f));
+}
+
+template <class F>
+class LaneBatch {
+public:
+    static constexpr std::size_t lanes = F::lanes;
+
+    /// Groups first .. first + lanes of the job.
+    LaneBatch(const LaneJob& job, std::size_t first) noexcept : job_(job), first_(first) {
+        if (job.task != LaneTask::squares) transpose(job.x, x_);
+    }
+
+    void run() noexcept {
+        const auto most = static_cast<float>(job_.most);
+        switch (job_.task) {
+            case LaneTask::squares: return squares();
+            case LaneTask::affine: {
+                weigh();
+                const Affine<F> fit = job_.search.square
+                                          ? fit_affine<F, true>(job_.n, most, x_, w_, job_.search, codes_)
+                                          : fit_affine<F, false>(job_.n, most, x_, w_, job_.search, codes_);
+                put(fit.scale, job_.scale);
+                put(fit.minimum, job_.offset);
+                return put_codes();
+            }
+            case LaneTask::symmetric:
+                weigh();
+                put(fit_symmetric(job_.n, most, x_, w_, codes_), job_.scale);
+                return put_codes();
+            case LaneTask::q3: put(fit_q3(job_.n, x_, codes_), job_.scale); return put_codes();
+            case LaneTask::positive:
+                weigh();
+                put(fit_positive(job_.n, most, x_, w_, codes_), job_.scale);
+                return put_codes();
+            case LaneTask::iq4: weigh(); return put(fit_iq4(job_.n, x_, w_), job_.scale);
+            case LaneTask::round: return round(most);
+            case LaneTask::round_iq4: {
+                const F inverse = given(job_.scale);
+                for (std::size_t i = 0; i < job_.n; ++i)
+                    codes_[i] = closest_iq4(inverse * x_[i], Iq4Tables<F>::codes);
+                return put_codes();
+            }
+            case LaneTask::to_end: return to_end(most);
+            case LaneTask::range: return range(most);
+            case LaneTask::q8_0: return q8_0();
+        }
+    }
+
+private:
+    [[nodiscard]] std::size_t group(std::size_t l) const noexcept {
+        const std::size_t g = first_ + l;
+        return g < job_.groups ? g : job_.groups - 1;
+    }
+    /// One number of each group.
+    [[nodiscard]] F given(const float* values) const noexcept {
+        float each[lanes];
+        for (std::size_t l = 0; l < lanes; ++l) each[l] = values[group(l)];
+        return F::load(each);
+    }
+    /// out[i] lane l = weight i of group l.
+    void transpose(const float* groups, F* out) const noexcept {
+        const bool full = first_ + lanes <= job_.groups;
+        const float* const first = groups + first_ * job_.n;
+        if (full && job_.n == 32)
+            return transpose_with(
+                32, [&](std::size_t l) { return first + 32 * l; }, out);
+        if (full && job_.n == 16)
+            return transpose_with(
+                16, [&](std::size_t l) { return first + 16 * l; }, out);
+        transpose_with(
+            job_.n, [&](std::size_t l) { return groups + group(l) * job_.n; }, out);
+    }
+    template <class Row>
+    static void transpose_with(std::size_t n, Row row, F* out) noexcept {
+        for (std::size_t i = 0; i < n; i += 4) F::load4([&](std::size_t l) { return row(l) + i; }, out + i);
+    }
+    void put(F values, float* to) const noexcept {
+        float each[lanes];
+        values.store(each);
+        for (std::size_t l = 0; l < lanes; ++l) to[group(l)] = each[l];
+    }
+    void put_halves(F values, std::size_t at) const noexcept {
+        std::uint16_t each[lanes];
+        values.store_halves(each);
+        for (std::size_t l = 0; l < lanes; ++l) {
+            std::uint8_t* const to = job_.halves + group(l) * job_.half_stride + at;
+            to[0] = static_cast<std::uint8_t>(each[l]);
+            to[1] = static_cast<std::uint8_t>(each[l] >> 8);
+        }
+    }
+    void put_codes() noexcept {
+        std::uint8_t* rows[lanes];
+        for (std::size_t l = 0; l < lanes; ++l) rows[l] = job_.codes + group(l) * job_.code_stride;
+        put_codes(rows);
+    }
+    void put_codes(std::uint8_t* const* rows) noexcept {
+        std::size_t n = job_.n;
+        if (job_.nibbles) {
+            n /= 2;
+            for (std::size_t i = 0; i < n; ++i) codes_[i] = codes_[i] + F(16.0f) * codes_[n + i];
+        }
+        for (std::size_t i = 0; i < n; i += 4) F::store4(codes_ + i, rows, i);
+    }
+
+    void squares() noexcept {
+        F sum = 0.0f, x[4];
+        for (std::size_t i = 0; i < job_.n; i += 4) {
+            F::load4([&](std::size_t l) { return job_.x + group(l) * job_.n + i; }, x);
+            for (std::size_t j = 0; j < 4; ++j) sum = sum + x[j] * x[j];
+        }
+        put(sum, job_.scale);
+    }
+    void weigh() noexcept {
+        const std::size_t n = job_.n;
+        switch (job_.weighing) {
+            case Weighing::squares:
+                for (std::size_t i = 0; i < n; ++i) w_[i] = x_[i] * x_[i];
+                break;
+            case Weighing::magnitude: {
+                const F size = given(job_.spread);
+                for (std::size_t i = 0; i < n; ++i) w_[i] = size + abs(x_[i]);
+                break;
+            }
+            case Weighing::importance: transpose(job_.importance, w_); break;
+            case Weighing::spread_importance: {
+                transpose(job_.importance, w_);
+                const F variance = given(job_.spread);
+                for (std::size_t i = 0; i < n; ++i) w_[i] = w_[i] * sqrt(variance + x_[i] * x_[i]);
+                break;
+            }
+        }
+        if (job_.weight_sums == nullptr) return;
+        F sum = 0.0f;
+        for (std::size_t i = 0; i < n; ++i) sum = sum + w_[i];
+        put(sum, job_.weight_sums);
+    }
+    void round(float most) noexcept {
+        const F scale = given(job_.scale), offset = given(job_.offset), zero = static_cast<float>(job_.zero);
+        for (std::size_t i = 0; i < job_.n; ++i) {
+            const F code = nearest((x_[i] - offset) / scale) + zero;
+            codes_[i] = max(min(code, F(most)), F(0.0f));
+        }
+        std::uint8_t* rows[lanes];
+        std::uint8_t nowhere[most_lane_elements];
+        for (std::size_t l = 0; l < lanes; ++l)
+            rows[l] = job_.scale[group(l)] == 0 ? nowhere : job_.codes + group(l) * job_.code_stride;
+        put_codes(rows);
+    }
+    /// Toward zero, within 0 .. most.
+    [[nodiscard]] static F truncate_within(F v, F most) noexcept {
+        return truncate(min(max(v, F(0.0f)), most));
+    }
+    /// The weight of largest magnitude is code 0, and x * inverse >= -most but for a rounding.
+    void to_end(float most) noexcept {
+        const F d = first_max(x_, job_.n) / F(-most), inverse = inverse_of_scale(d);
+        for (std::size_t i = 0; i < job_.n; ++i)
+            codes_[i] = truncate(min(x_[i] * inverse + F(most + 0.5f), F(2 * most - 1)));
+        put_halves(d, 0);
+        put_codes();
+    }
+    /// From the smallest to the largest weight.
+    void range(float most) noexcept {
+        F low = x_[0], high = x_[0];
+        for (std::size_t i = 1; i < job_.n; ++i) {
+            low = min(x_[i], low);
+            high = max(x_[i], high);
+        }
+        const F d = (high - low) / F(most), inverse = inverse_of_scale(d);
+        for (std::size_t i = 0; i < job_.n; ++i)
+            codes_[i] = truncate_within((x_[i] - low) * inverse + F(0.5f), F(most));
+        put_halves(d, 0);
+        put_halves(low, 2);
+        put_codes();
+    }
+    /// To the nearest integer, halves away from zero: the largest float below 1/2 is added before the fraction is cut
+    /// off; where v ends in 1/2, that sum rounds up.
+    void q8_0() noexcept {
+        F largest = 0.0f;
+        for (std::size_t i = 0; i < job_.n; ++i) largest = max(abs(x_[i]), largest);
+        const F d = largest / F(127.0f), inverse = inverse_of_scale(d);
+        for (std::size_t i = 0; i < job_.n; ++i) {
+            const F v = x_[i] * inverse;  // at most 127 but for a rounding
+            codes_[i] = v + copysign(F(0.49999997f), v);
+        }
+        put_halves(d, 0);
+        put_codes();
+    }
+
+    const LaneJob& job_;
+    std::size_t first_;
+    F x_[most_lane_elements], w_[most_lane_elements], codes_[most_lane_elements];
+};
+
+template <class F>
+void run_lanes(const LaneJob& job) noexcept {
+    for (std::size_t g = 0; g < job.groups; g += F::lanes) LaneBatch<F>(job, g).run();
+}
+
+}  // namespace fewbit::inline v0::ggml::detail
