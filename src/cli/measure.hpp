@@ -42,6 +42,7 @@ public:
     ReadBuffer(std::size_t bytes, bool huge_pages);
 
     [[nodiscard]] const std::byte* data() const noexcept { return memory_.get(); }
+    [[nodiscard]] std::byte* data() noexcept { return memory_.get(); }
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_; }
 
 private:

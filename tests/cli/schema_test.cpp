@@ -168,6 +168,15 @@ TEST_CASE("docs/json.md: the benchmarks") {
         CHECK(row["limit_share"] > 0.0);
         CHECK((row["isa"] != "generic" || row["ratio_to_generic"] == 1.0));
     }
+    check_done(run({"bench", "encode", "--quick", "--threads", "1", "--types", "q4_0,q4_k", "--json", json}));
+    check_json(json, "fewbit.bench-encode/1");
+    const Json encode = read_json(json);
+    CHECK(encode["results"].size() >= 8);  // two types, with and without importance, at least two builds
+    for (const Json& row : encode["results"]) {
+        INFO(row.dump());
+        CHECK(row["median_seconds"] > 0.0);
+        CHECK((row["encoder"] != "scalar" || row["ratio_to_scalar"] == 1.0));
+    }
     check_done(run({"bench", "limits", "--quick", "--threads", "1", "--json", json}));
     check_json(json, "fewbit.bench-limits/1");
 }

@@ -39,6 +39,7 @@ TEST_CASE("a command line that makes no sense") {
     check_failure(run({"bench", "matmul", "--shapes", "0x64"}), {"'0x64'"});
     check_failure(run({"bench", "matmul", "--shapes", "64"}), {"'64'"});
     check_failure(run({"bench", "matmul", "--shapes", "99999999999x99999999999"}), {"too large"});
+    check_failure(run({"bench", "encode", "--types", "q4_z"}), {"'q4_z'", "q4_k"});
     check_failure(run({"bench", "matmul", "--m", "0"}), {"--m", "'0'"});
 }
 
