@@ -14,6 +14,7 @@ namespace {
 /// A lane type (lanes.hpp). In an unnamed namespace, and so is all that the templates make of it.
 struct Eight {
     static constexpr std::size_t lanes = 8;
+    using Part = Eight;
     struct Mask {
         __m256 v;
         friend Mask operator&(Mask a, Mask b) { return {_mm256_and_ps(a.v, b.v)}; }
@@ -54,6 +55,21 @@ struct Eight {
         std::uint32_t each[8];
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(each), _mm256_or_si256(even, odd));
         for (std::size_t l = 0; l < 8; ++l) std::memcpy(rows[l] + first, each + l, 4);
+    }
+    static void store_row(const Eight* codes, std::size_t count, std::uint8_t* out) {
+        // Pairs of registers to 16 bits; then to 8, which leaves runs of four codes in the order 0 2 4 6 1 3 5 7.
+        const auto words = [&](std::size_t i) {
+            const __m256i packed =
+                _mm256_packs_epi32(_mm256_cvttps_epi32(codes[i].v), _mm256_cvttps_epi32(codes[i + 1].v));
+            return _mm256_and_si256(packed, _mm256_set1_epi16(255));
+        };
+        const __m256i low = words(0), high = count == 4 ? words(2) : low;
+        const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
+        if (count == 4)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
+        else
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(bytes));
     }
 
     friend Eight operator+(Eight a, Eight b) { return _mm256_add_ps(a.v, b.v); }

@@ -3,19 +3,10 @@
 // Kernel files include this header; see lanes.hpp.
 #pragma once
 
+#include "fewbit/formats/ggml/lane_one_pass.hpp"
 #include "fewbit/formats/ggml/lane_search.hpp"
 
 namespace fewbit::inline v0::ggml::detail {
-
-/// Largest f32, for "is it finite".
-inline constexpr float largest_float = 3.4028234663852886e38f;
-
-/// 1 / d, and 0 where that is no number: then all codes are those of zero.
-template <class F>
-[[nodiscard]] F inverse_of_scale(F d) noexcept {
-    const F inverse = F(1.0f) / d;
-    return select(abs(inverse) <= F(largest_float), inverse, F(0.0f));
-}
 
 template <class F>
 class LaneBatch {
@@ -57,9 +48,7 @@ public:
                     codes_[i] = closest_iq4(inverse * x_[i], Iq4Tables<F>::codes);
                 return put_codes();
             }
-            case LaneTask::to_end: return to_end(most);
-            case LaneTask::range: return range(most);
-            case LaneTask::q8_0: return q8_0();
+            default: return;  // one pass
         }
     }
 
@@ -96,27 +85,13 @@ private:
         values.store(each);
         for (std::size_t l = 0; l < lanes; ++l) to[group(l)] = each[l];
     }
-    void put_halves(F values, std::size_t at) const noexcept {
-        std::uint16_t each[lanes];
-        values.store_halves(each);
-        for (std::size_t l = 0; l < lanes; ++l) {
-            std::uint8_t* const to = job_.halves + group(l) * job_.half_stride + at;
-            to[0] = static_cast<std::uint8_t>(each[l]);
-            to[1] = static_cast<std::uint8_t>(each[l] >> 8);
-        }
-    }
     void put_codes() noexcept {
         std::uint8_t* rows[lanes];
         for (std::size_t l = 0; l < lanes; ++l) rows[l] = job_.codes + group(l) * job_.code_stride;
         put_codes(rows);
     }
     void put_codes(std::uint8_t* const* rows) noexcept {
-        std::size_t n = job_.n;
-        if (job_.nibbles) {
-            n /= 2;
-            for (std::size_t i = 0; i < n; ++i) codes_[i] = codes_[i] + F(16.0f) * codes_[n + i];
-        }
-        for (std::size_t i = 0; i < n; i += 4) F::store4(codes_ + i, rows, i);
+        for (std::size_t i = 0; i < job_.n; i += 4) F::store4(codes_ + i, rows, i);
     }
 
     void squares() noexcept {
@@ -163,46 +138,6 @@ private:
             rows[l] = job_.scale[group(l)] == 0 ? nowhere : job_.codes + group(l) * job_.code_stride;
         put_codes(rows);
     }
-    /// Toward zero, within 0 .. most.
-    [[nodiscard]] static F truncate_within(F v, F most) noexcept {
-        return truncate(min(max(v, F(0.0f)), most));
-    }
-    /// The weight of largest magnitude is code 0, and x * inverse >= -most but for a rounding.
-    void to_end(float most) noexcept {
-        const F d = first_max(x_, job_.n) / F(-most), inverse = inverse_of_scale(d);
-        for (std::size_t i = 0; i < job_.n; ++i)
-            codes_[i] = truncate(min(x_[i] * inverse + F(most + 0.5f), F(2 * most - 1)));
-        put_halves(d, 0);
-        put_codes();
-    }
-    /// From the smallest to the largest weight.
-    void range(float most) noexcept {
-        F low = x_[0], high = x_[0];
-        for (std::size_t i = 1; i < job_.n; ++i) {
-            low = min(x_[i], low);
-            high = max(x_[i], high);
-        }
-        const F d = (high - low) / F(most), inverse = inverse_of_scale(d);
-        for (std::size_t i = 0; i < job_.n; ++i)
-            codes_[i] = truncate_within((x_[i] - low) * inverse + F(0.5f), F(most));
-        put_halves(d, 0);
-        put_halves(low, 2);
-        put_codes();
-    }
-    /// To the nearest integer, halves away from zero: the largest float below 1/2 is added before the fraction is cut
-    /// off; where v ends in 1/2, that sum rounds up.
-    void q8_0() noexcept {
-        F largest = 0.0f;
-        for (std::size_t i = 0; i < job_.n; ++i) largest = max(abs(x_[i]), largest);
-        const F d = largest / F(127.0f), inverse = inverse_of_scale(d);
-        for (std::size_t i = 0; i < job_.n; ++i) {
-            const F v = x_[i] * inverse;  // at most 127 but for a rounding
-            codes_[i] = v + copysign(F(0.49999997f), v);
-        }
-        put_halves(d, 0);
-        put_codes();
-    }
-
     const LaneJob& job_;
     std::size_t first_;
     F x_[most_lane_elements], w_[most_lane_elements], codes_[most_lane_elements];
@@ -210,7 +145,10 @@ private:
 
 template <class F>
 void run_lanes(const LaneJob& job) noexcept {
-    for (std::size_t g = 0; g < job.groups; g += F::lanes) LaneBatch<F>(job, g).run();
+    const bool one_pass =
+        job.task == LaneTask::to_end || job.task == LaneTask::range || job.task == LaneTask::q8_0;
+    for (std::size_t g = 0; g < job.groups; g += F::lanes)
+        one_pass ? OnePassBatch<F>(job, g).run() : LaneBatch<F>(job, g).run();
 }
 
 }  // namespace fewbit::inline v0::ggml::detail

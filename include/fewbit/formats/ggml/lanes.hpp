@@ -24,6 +24,7 @@ inline constexpr std::uint32_t mantissa_mask = 0x007FFFFF, exponent_of_shift = 0
 
 struct One {
     static constexpr std::size_t lanes = 1;
+    using Part = One;  ///< what holds neighbours of a row
     struct Mask {
         bool v;
         friend Mask operator&(Mask a, Mask b) { return {a.v && b.v}; }
@@ -45,6 +46,12 @@ struct One {
     static void store4(const One* codes, std::uint8_t* const* rows, std::size_t first) {
         for (std::size_t j = 0; j < 4; ++j)
             rows[0][first + j] = static_cast<std::uint8_t>(static_cast<std::int32_t>(codes[j].v));
+    }
+
+    /// `count` x lanes weights of one row, as store4 does.
+    static void store_row(const One* codes, std::size_t count, std::uint8_t* out) {
+        for (std::size_t i = 0; i < count; ++i)
+            out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(codes[i].v));
     }
 
     friend One operator+(One a, One b) { return a.v + b.v; }
@@ -91,6 +98,7 @@ private:
 #if defined(FEWBIT_HAS_FOUR)
 struct Four {
     static constexpr std::size_t lanes = 4;
+    using Part = Four;
     using Floats = float __attribute__((vector_size(16)));
     using Bits = std::int32_t __attribute__((vector_size(16)));
     using Mask = Bits;
@@ -128,6 +136,13 @@ struct Four {
         }
     }
 
+    static void store_row(const Four* codes, std::size_t count, std::uint8_t* out) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const Bits each = __builtin_convertvector(codes[i].v, Bits);
+            for (std::size_t l = 0; l < lanes; ++l) out[lanes * i + l] = static_cast<std::uint8_t>(each[l]);
+        }
+    }
+
     friend Four operator+(Four a, Four b) { return a.v + b.v; }
     friend Four operator-(Four a, Four b) { return a.v - b.v; }
     friend Four operator*(Four a, Four b) { return a.v * b.v; }
@@ -160,6 +175,7 @@ struct Four {
 template <class V>
 struct Pair {
     static constexpr std::size_t lanes = 2 * V::lanes;
+    using Part = V;
     struct Mask {
         typename V::Mask a, b;
         friend Mask operator&(Mask x, Mask y) { return {x.a & y.a, x.b & y.b}; }
