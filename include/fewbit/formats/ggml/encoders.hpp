@@ -17,7 +17,8 @@ struct Encoder {
                        std::span<std::uint8_t> out) noexcept;
 };
 
-/// Those of this build that this CPU can run, slowest first; encode_row is the last one.
+/// Those of this build that this CPU can run, slowest first; encode_row is the last one. (fewbit::headers
+/// has one build and not this list.)
 [[nodiscard]] FEWBIT_API std::span<const Encoder> encoders() noexcept;
 
 }  // namespace fewbit::inline v0::ggml

@@ -108,7 +108,7 @@ private:
         for (std::size_t l = 0; l < lanes; ++l) {
             const float size = each[l] < 0 ? -each[l] : each[l];
             std::size_t i = 0;
-            while (row_[l][i] != size && row_[l][i] != -size) ++i;
+            while (i + 1 < n && row_[l][i] != size && row_[l][i] != -size) ++i;
             each[l] = size == 0 ? 0.0f : row_[l][i];
         }
         return F::load(each);
@@ -121,7 +121,7 @@ private:
         for (std::size_t l = 0; l < lanes; ++l) {
             if (low[l] != 0) continue;
             std::size_t i = 0;
-            while (row_[l][i] != 0) ++i;
+            while (i + 1 < n && row_[l][i] != 0) ++i;
             low[l] = row_[l][i];
             if (high[l] == 0) high[l] = low[l];
         }

@@ -9,6 +9,7 @@
 // is smaller or larger. Kernel files include this header: everything here must vanish in templates over their types.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -152,19 +153,23 @@ struct Four {
     friend Mask operator==(Four a, Four b) { return a.v == b.v; }
     friend Mask operator!=(Four a, Four b) { return a.v != b.v; }
     friend Four select(Mask mask, Four a, Four b) {
-        return (Floats)(((Bits)a.v & mask) | ((Bits)b.v & ~mask));
+        return std::bit_cast<Floats>((std::bit_cast<Bits>(a.v) & mask) | (std::bit_cast<Bits>(b.v) & ~mask));
     }
     friend bool any(Mask mask, Four) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
     friend Four min(Four a, Four b) { return a.v < b.v ? a.v : b.v; }
     friend Four max(Four a, Four b) { return b.v < a.v ? a.v : b.v; }
-    friend Four abs(Four a) { return (Floats)((Bits)a.v & 0x7FFFFFFF); }
-    friend Four copysign(Four a, Four sign) { return (Floats)((Bits)abs(a).v | ((Bits)sign.v & INT32_MIN)); }
+    friend Four abs(Four a) { return std::bit_cast<Floats>(std::bit_cast<Bits>(a.v) & 0x7FFFFFFF); }
+    friend Four copysign(Four a, Four sign) {
+        return std::bit_cast<Floats>(std::bit_cast<Bits>(abs(a).v) |
+                                     (std::bit_cast<Bits>(sign.v) & INT32_MIN));
+    }
     friend Four sqrt(Four a) {
         return Floats{std::sqrt(a.v[0]), std::sqrt(a.v[1]), std::sqrt(a.v[2]), std::sqrt(a.v[3])};
     }
     friend Four nearest(Four a) {
-        const Bits low = (Bits)(a.v + shift_of_nearest) & static_cast<std::int32_t>(mantissa_mask);
-        return (Floats)(low | static_cast<std::int32_t>(exponent_of_shift)) - shift_of_nearest;
+        const Bits low =
+            std::bit_cast<Bits>(a.v + shift_of_nearest) & static_cast<std::int32_t>(mantissa_mask);
+        return std::bit_cast<Floats>(low | static_cast<std::int32_t>(exponent_of_shift)) - shift_of_nearest;
     }
     friend Four truncate(Four a) {
         return __builtin_convertvector(__builtin_convertvector(a.v, Bits), Floats);
