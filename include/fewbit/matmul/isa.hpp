@@ -5,7 +5,7 @@
 #include <optional>
 #include <string_view>
 
-#include "fewbit/core/config.hpp"
+#include "fewbit/core/cpu.hpp"
 #include "fewbit/matmul/contract.hpp"
 
 namespace fewbit::inline v0 {
@@ -37,13 +37,7 @@ inline constexpr std::array isa_table{
 [[nodiscard]] inline bool cpu_supports(Isa isa) noexcept {
     switch (isa) {
         case Isa::generic: return true;
-        case Isa::avx2:
-#if defined(__x86_64__) && defined(__GNUC__)
-            // F16C came before AVX2 on every CPU that has both; older compilers cannot ask for it by name.
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-            return false;
-#endif
+        case Isa::avx2: return cpu_has_avx2();
     }
     return false;
 }
