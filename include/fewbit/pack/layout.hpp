@@ -12,7 +12,8 @@
 //         Scales keep their stored type; integer zeros have fields too (4: two channels a byte, low nibble
 //         first). 64 bytes hold 16 channels x 4 of K, 32 bytes 8, 16 bytes 4: one order for all register
 //         widths. Per-tensor parameters stay outside the stream. Missing channels have scale 0, missing k at
-//         the end of a row has field 0. Groups are multiples of 8, or the whole row.
+//         the end of a row has field 0. Groups are multiples of 8, or the whole row. ggml's blocks become
+//         integer codes (tile16_format).
 #pragma once
 
 #include <cstddef>
@@ -33,6 +34,26 @@ namespace fewbit::inline v0 {
 /// Channels of a tile of Layout::tile16.
 inline constexpr std::size_t tile16_channels = 16;
 
+/// The integer format whose codes tile16 holds for a matrix of `format`: itself, or for ggml's blocks one with
+/// the same values. Codebooks, whose values are integers of 8 bits, become those; scales of super-blocks are
+/// multiplied out to f32.
+[[nodiscard]] inline Format tile16_format(const Format& format) noexcept {
+    if (!format.is_block()) return format;
+    const ggml::BlockTraits& t = ggml::traits(format.block);
+    const bool one_level = t.group == t.elements && ggml::half_places(format.block).scale;
+    Format twin;
+    twin.bits = t.grid == ggml::Grid::codebook ? 8 : t.bits;
+    twin.group = t.group;
+    twin.offset = format.offset;
+    twin.scale = one_level ? Scalar::f16 : Scalar::f32;
+    return twin;
+}
+
+/// The field of 0 in tile16 where no zero points are stored, before 128 is taken off 8-bit fields.
+[[nodiscard]] inline int tile16_middle(const Format& format) noexcept {
+    return !format.codebook().empty() ? 128 : format.middle_code();
+}
+
 /// Byte counts of tile16 for one format and K.
 struct Tile16Shape {
     std::size_t groups = 0;           ///< per row
@@ -43,7 +64,10 @@ struct Tile16Shape {
     std::size_t group_bytes = 0;      ///< of a full group
     std::size_t tile_bytes = 0;
 
-    Tile16Shape(const Format& format, std::size_t k)
+    Tile16Shape(const Format& given, std::size_t k) : Tile16Shape(tile16_format(given), k, 0) {}
+
+private:
+    Tile16Shape(const Format& format, std::size_t k, int)
         : groups(format.groups_per_row(k)),
           group_elements(format.group_elements(k)),
           field_bits(format.bits <= 4 ? 4 : 8),
@@ -67,8 +91,7 @@ struct Tile16Shape {
                                                 const ActivationFormat& activations, std::size_t k) {
     if (layout == Layout::rows) return {};
     const std::size_t group = format.group_elements(k);
-    if (format.is_float() || format.is_block())
-        return text("layout tile16 holds integer codes, not ", name(format));
+    if (format.is_float()) return text("layout tile16 holds integer codes, not ", name(format));
     if (group < k && group % 8 != 0)
         return text("layout tile16 needs groups of a multiple of 8, not ", group);
     if (activations.element == ActivationElement::f32) return {};

@@ -52,9 +52,12 @@ inline WeightsView PackedMatrix::view() const noexcept {
     w.k = k_;
     w.group_elements = format_.group_elements(k_);
     w.groups = format_.groups_per_row(k_);
-    w.bits = format_.bits;
-    w.scale = format_.is_float() ? element_scalar(format_) : format_.scale;
-    w.middle_code = format_.is_float() ? 0 : format_.middle_code();
+    const Format stored = layout_ == Layout::tile16 ? tile16_format(format_) : format_;
+    w.bits = stored.bits;
+    w.scale = format_.is_float() ? element_scalar(format_) : stored.scale;
+    w.middle_code = format_.is_float()          ? 0
+                    : layout_ == Layout::tile16 ? tile16_middle(format_)
+                                                : format_.middle_code();
     w.has_zeros = format_.offset == Offset::integer && !format_.is_float();
     w.has_offsets = format_.offset == Offset::real && !format_.is_float();
     w.per_tensor = format_.granularity == Granularity::tensor;
@@ -118,6 +121,37 @@ namespace detail {
     return word ^ (count == 4 ? 0x80808080u : 0x80808080u & ((1u << (8 * count)) - 1));
 }
 
+/// Writes one channel of a tile of a matrix of blocks; missing channels are cleared beforehand. Groups divide
+/// blocks and blocks K, so that all groups are full.
+inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t row,
+                                std::size_t c, std::uint8_t* out) {
+    const Format twin = tile16_format(source.format());
+    const ggml::BlockTraits& t = ggml::traits(source.format().block);
+    const std::size_t scale_bytes = size_bytes(twin.scale),
+                      steps = shape.group_elements / shape.step_elements;
+    const int middle = tile16_middle(source.format());
+    const auto values = source.format().codebook();
+    std::uint8_t codes[ggml::max_block_elements];
+    for (std::size_t k = 0; k < source.k(); k += t.elements) {
+        source.unpack(row, k, {codes, t.elements});
+        if (!values.empty())
+            for (std::uint8_t& code : std::span(codes, t.elements))
+                code = static_cast<std::uint8_t>(static_cast<int>(values[code]) + middle);
+        for (std::size_t g = k / t.group; g < (k + t.elements) / t.group; ++g) {
+            auto* const group = reinterpret_cast<std::byte*>(out + g * shape.group_bytes);
+            store_float(twin.scale, source.scale(row, g), group + c * scale_bytes);
+            if (twin.offset == Offset::real)
+                store_float(twin.scale, source.offset(row, g), group + (tile16_channels + c) * scale_bytes);
+            const std::uint8_t* from = codes + (g * t.group - k);
+            std::uint8_t* to = out + g * shape.group_bytes + shape.parameter_bytes + 4 * c;
+            for (std::size_t s = 0; s < steps; ++s, from += shape.step_elements, to += 64)
+                for (std::size_t j = 0; j < 4; ++j)
+                    to[j] = static_cast<std::uint8_t>(shape.field_bits == 4 ? from[j] | from[4 + j] << 4
+                                                                            : from[j] ^ 0x80);
+        }
+    }
+}
+
 /// Writes tile `tile` of layout tile16 (drawn in layout.hpp).
 inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t tile,
                         std::uint8_t* out) noexcept {
@@ -125,6 +159,11 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
     const Format& format = source.format();
     const std::size_t first = tile * tile16_channels;
     const std::size_t channels = std::min(tile16_channels, source.n() - first);
+    if (format.is_block()) {
+        std::memset(out, 0, shape.tile_bytes);
+        for (std::size_t c = 0; c < channels; ++c) pack_tile16_channel(source, shape, first + c, c, out);
+        return;
+    }
     const std::size_t scale_bytes = size_bytes(format.scale);
     const bool inline_parameters = format.granularity != Granularity::tensor;
 
