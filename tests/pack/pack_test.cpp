@@ -15,15 +15,18 @@ using namespace fewbit::testing;
 
 TEST_CASE("tile16 holds every code, scale, zero and offset where its drawing says") {
     Draw draw(11);
-    for (const Format& format : contract_formats()) {
-        for (const auto& [n, k] : std::vector<std::pair<std::size_t, std::size_t>>{
+    for (const Format& given : contract_formats()) {
+        const Format format = tile16_format(given);  // of blocks: the integer codes with the same values
+        for (const auto& [n, some] : std::vector<std::pair<std::size_t, std::size_t>>{
                  {1, 1}, {16, 64}, {17, 100}, {33, 257}, {5, 7}, {48, 128}}) {
+            const std::size_t k =
+                given.is_block() ? round_up(some, ggml::traits(given.block).elements) : some;
             if (!layout_refuses(Layout::tile16, format, {}, k).empty()) continue;
-            const QuantizedMatrix w = draw_matrix(format, n, k, draw);
+            const QuantizedMatrix w = draw_matrix(given, n, k, draw);
             const auto packed = pack(w, Layout::tile16);
             REQUIRE(packed);
             const WeightsView view = packed->view();
-            INFO(name(format) << " " << n << " x " << k);
+            INFO(name(given) << " " << n << " x " << k);
             const int field = format.bits <= 4 ? 4 : 8;
             const std::size_t step = field == 4 ? 8 : 4, group = std::min(format.group_elements(k), k);
             const std::size_t scale_bytes = size_bytes(format.scale);
@@ -46,7 +49,12 @@ TEST_CASE("tile16 holds every code, scale, zero and offset where its drawing say
                     } else {
                         stored = static_cast<std::int8_t>(codes[4 * lane + in_group % 4]) + 128;
                     }
-                    right = right && stored == w.codes.code(r, c);
+                    std::uint8_t code = 0;
+                    w.unpack(r, c, {&code, 1});
+                    const float level = w.level(r, c / group, code);
+                    right =
+                        right && (given.is_block() ? static_cast<float>(stored - view.middle_code) == level
+                                                   : stored == code);
                     if (parameters == 0) continue;
                     const std::size_t g = c / group;
                     right = right && load_float(format.scale, reinterpret_cast<const std::byte*>(start) +
