@@ -209,12 +209,12 @@ void print_markdown() {
     Table table({{"weights"}, {"f32 activations"}, {"int8 activations"}});
     const auto row = [&](const std::string& weights, unsigned bit) {
         std::array<std::vector<std::string>, 2> cells;
-        for (const KernelInfo& info : kernel_catalog())
-            if ((info.bits & bit) != 0) {
-                auto& cell = cells[info.activations == ActivationElement::f32 ? 0 : 1];
-                const std::string isa(name(info.isa));
-                if (std::find(cell.begin(), cell.end(), isa) == cell.end()) cell.push_back(isa);
-            }
+        for (const IsaInfo& isa : isa_table)
+            for (const ActivationElement x : {ActivationElement::f32, ActivationElement::int8})
+                if (std::ranges::any_of(kernel_catalog(), [&](const KernelInfo& info) {
+                        return (info.bits & bit) != 0 && info.isa == isa.isa && info.activations == x;
+                    }))
+                    cells[x == ActivationElement::f32 ? 0 : 1].emplace_back(isa.name);
         const auto text = [](const std::vector<std::string>& cell) {
             return cell.empty() ? std::string("-") : fmt::format("{}", fmt::join(cell, ", "));
         };

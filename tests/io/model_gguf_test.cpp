@@ -366,7 +366,7 @@ TEST_CASE("models that GGUF cannot hold are refused", "[io]") {
     refused([&](io::ModelFile& m) { m.linears[up].transform.channel_scales.assign(24, 2.0f); },
             "an input transform");
     refused([](io::ModelFile& m) { m = small_model(*parse_format("int4-g8")); },
-            "GGUF has no type for int4-g8");
+            "no type of ggml has the grid of int4-g8");
     refused([](io::ModelFile& m) { m.shape.hidden = 21; }, "asks for");
 
     io::Vocabulary vocabulary{std::vector<std::string>(11, "a"), std::vector<float>(11), {}};
