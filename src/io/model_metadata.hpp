@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "fewbit/core/result.hpp"
 #include "fewbit/io/model_file.hpp"
 #include "fewbit/io/safetensors.hpp"
+#include "src/io/quantization_config.hpp"
 
 namespace fewbit::inline v0::io::detail {
 
@@ -27,7 +29,13 @@ void put_shape(const ModelShape& shape, Metadata& metadata);
 /// Reads those keys; all must be there, none else of that prefix.
 [[nodiscard]] Result<ModelShape> get_shape(const Metadata& metadata);
 
+/// What a config.json tells.
+struct ModelConfig {
+    ModelShape shape;
+    std::optional<QuantizationConfig> quantization;
+};
+
 /// Reads the text of a config.json. Error: a sentence that names what is missing or not supported.
-[[nodiscard]] Result<ModelShape> parse_config(std::string_view json);
+[[nodiscard]] Result<ModelConfig> parse_config(std::string_view json);
 
 }  // namespace fewbit::inline v0::io::detail

@@ -56,6 +56,11 @@ Result<Tensor> Parts::bytes_as(const SafetensorsEntry& entry, Scalar type, Tenso
     return copy;
 }
 
+Result<Tensor> Parts::tensor(const std::string& name) {
+    taken_.insert(name);
+    return file_.tensor(name);
+}
+
 Result<Tensor> Parts::parameters(const std::string& name, Scalar type, const Tensor::Shape& shape,
                                  const RowOrder& order) {
     auto entry = take(name, safetensors_type(type), shape);

@@ -29,6 +29,8 @@ public:
 
     /// Error: there is no such tensor.
     [[nodiscard]] Result<const SafetensorsEntry*> take(const std::string& name);
+    /// A tensor as it is, aligned for its type.
+    [[nodiscard]] Result<Tensor> tensor(const std::string& name);
     /// Scales and offsets: a tensor that must have this type and shape.
     [[nodiscard]] Result<Tensor> parameters(const std::string& name, Scalar type, const Tensor::Shape& shape,
                                             const RowOrder& order);

@@ -204,6 +204,11 @@ Result<void> check_model(const ModelFile& model) {
     return {};
 }
 
+Result<void> check_matrix(const ModelShape& shape, std::string_view name, std::size_t rows,
+                          std::size_t cols) {
+    return check_against(shape, name, true, rows, cols);
+}
+
 bool known_name(std::string_view name) { return expected(ModelShape{}, name).known; }
 
 Result<std::vector<std::size_t>> rotary_row_order(const ModelShape& shape, std::string_view name,

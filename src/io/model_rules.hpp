@@ -28,6 +28,10 @@ namespace fewbit::inline v0::io::detail {
 /// one name.
 [[nodiscard]] Result<void> check_model(const ModelFile& model);
 
+/// A matrix of the architecture against its shape, before anything of it is read.
+[[nodiscard]] Result<void> check_matrix(const ModelShape& shape, std::string_view name, std::size_t rows,
+                                        std::size_t cols);
+
 /// Whether the architecture knows this layer name (of any layer number).
 [[nodiscard]] bool known_name(std::string_view name);
 

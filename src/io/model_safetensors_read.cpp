@@ -4,6 +4,7 @@
 #include "fewbit/io/mapped_file.hpp"
 #include "fewbit/io/model_safetensors.hpp"
 #include "src/io/file_text.hpp"
+#include "src/io/foreign_layers.hpp"
 #include "src/io/model_metadata.hpp"
 #include "src/io/model_parts.hpp"
 #include "src/io/model_rules.hpp"
@@ -108,11 +109,15 @@ public:
             if (auto done = read_metadata(key, value); !done) return Unexpected{std::move(done).error()};
         return finish();
     }
-    /// A plain file of floats, whose shape came from config.json.
-    Result<ModelFile> read_plain(const ModelShape& shape) {
-        model_.shape = shape;
+    /// A file of others: floats, or layers in the layout that its config names.
+    Result<ModelFile> read_foreign(const detail::ModelConfig& config) {
+        model_.shape = config.shape;
         model_.metadata = file_.metadata();
-        if (shape.tied_head) parts_.ignore("lm_head.weight");  // some writers store the embedding twice
+        if (config.quantization)
+            if (auto done = detail::read_foreign_layers(parts_, file_, *config.quantization, model_); !done)
+                return Unexpected{std::move(done).error()};
+        if (config.shape.tied_head)
+            parts_.ignore("lm_head.weight");  // some writers store the embedding twice
         for (const auto& [name, entry] : file_.entries()) {
             if (name.ends_with(".self_attn.rotary_emb.inv_freq"))
                 parts_.ignore(name);  // old files: follows from rope_theta
@@ -220,7 +225,12 @@ private:
 
 constexpr const char* index_name = "model.safetensors.index.json";
 
-Result<ModelShape> read_config(const std::filesystem::path& directory) {
+std::string_view text_of(const MappedFile& file) {
+    return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+Result<detail::ModelConfig> read_config(const SafetensorsFile& tensors,
+                                        const std::filesystem::path& directory) {
     const std::filesystem::path path = directory / "config.json";
     auto file = MappedFile::open(path);
     if (!file)
@@ -228,19 +238,28 @@ Result<ModelShape> read_config(const std::filesystem::path& directory) {
             file.error().kind,
             "it has no metadata of fewbit, so the model's shape must stand in a config.json beside it: ",
             file.error().message);
-    const auto bytes = (*file)->bytes();
-    auto shape = detail::parse_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-    if (!shape) return Unexpected{shape.error().within(text("'", path_text(path), "'"))};
-    return shape;
+    auto config = detail::parse_config(text_of(**file));
+    if (!config) return Unexpected{config.error().within(text("'", path_text(path), "'"))};
+    if (config->quantization || !detail::has_gptq_tensors(tensors)) return config;
+    // AutoGPTQ's folders say how layers are quantized in a file of its own.
+    const std::filesystem::path beside = directory / "quantize_config.json";
+    auto quantize_file = MappedFile::open(beside);
+    if (!quantize_file)
+        return fail(quantize_file.error().kind, "its layers are quantized, but neither '", path_text(path),
+                    "' nor a quantize_config.json says how: ", quantize_file.error().message);
+    auto quantization = detail::parse_quantize_config(text_of(**quantize_file));
+    if (!quantization) return Unexpected{quantization.error().within(text("'", path_text(beside), "'"))};
+    config->quantization = *std::move(quantization);
+    return config;
 }
 
 Result<ModelFile> read_model(const SafetensorsFile& file, const std::filesystem::path& directory) {
     const auto own = file.metadata().lower_bound(std::string(detail::own_prefix));
     if (own != file.metadata().end() && own->first.starts_with(detail::own_prefix))
         return ModelReader(file).read_own();
-    auto shape = read_config(directory);
-    if (!shape) return Unexpected{std::move(shape).error()};
-    return ModelReader(file).read_plain(*shape);
+    auto config = read_config(file, directory);
+    if (!config) return Unexpected{std::move(config).error()};
+    return ModelReader(file).read_foreign(*config);
 }
 
 }  // namespace

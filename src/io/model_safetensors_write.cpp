@@ -6,51 +6,14 @@
 #include "src/io/file_text.hpp"
 #include "src/io/model_metadata.hpp"
 #include "src/io/model_rules.hpp"
+#include "src/io/tensor_plan.hpp"
 
 namespace fewbit::inline v0::io {
 namespace {
 
 using detail::in_quotes;
-using RowOrder = std::vector<std::size_t>;  // row r of the file is row order[r] in memory; empty: the same
-
-/// Collects what a model file will hold; the bytes stay where they are until their turn comes.
-class Plan {
-public:
-    std::map<std::string, SafetensorsSource> tensors;
-
-    /// `data` is rows x anything; it must outlive the plan.
-    Result<void> add(std::string name, SafetensorsType type, Tensor::Shape shape,
-                     std::span<const std::byte> data, RowOrder order = {}) {
-        const auto [place, fresh] = tensors.try_emplace(std::move(name));
-        if (!fresh)
-            return fail(ErrorKind::bad_input, "two layers would both store the tensor ",
-                        in_quotes(place->first));
-        place->second.type = type;
-        place->second.shape = std::move(shape);
-        place->second.produce = [data, order = std::move(order)](ByteSink sink) -> Result<void> {
-            if (order.empty()) return sink(data);
-            const std::size_t row_bytes = data.size() / order.size();
-            for (const std::size_t row : order)
-                if (auto done = sink(data.subspan(row * row_bytes, row_bytes)); !done) return done;
-            return {};
-        };
-        return {};
-    }
-    Result<void> add(std::string name, const Tensor& tensor, RowOrder order) {
-        return add(std::move(name), safetensors_type(tensor.type()), tensor.shape(), tensor.bytes(),
-                   std::move(order));
-    }
-    template <class T>
-    Result<void> add(std::string name, SafetensorsType type, const std::vector<T>& values,
-                     RowOrder order = {}) {
-        return add(std::move(name), type, {values.size()}, std::as_bytes(std::span(values)),
-                   std::move(order));
-    }
-    Result<void> add_float_matrix(std::string name, const QuantizedMatrix& matrix, RowOrder order) {
-        return add(std::move(name), safetensors_type(element_scalar(matrix.format())),
-                   {matrix.n(), matrix.k()}, matrix.codes.bytes().bytes(), std::move(order));
-    }
-};
+using detail::RowOrder;
+using Plan = detail::TensorPlan;
 
 Result<void> plan_weights(Plan& plan, const std::string& name, const QuantizedMatrix& w,
                           const RowOrder& order, Metadata& metadata) {

@@ -22,10 +22,11 @@
 namespace fewbit::inline v0::io {
 
 /// Reads a file, the files of an index (*.index.json), or those of a folder: its model.safetensors, else the
-/// files of its model.safetensors.index.json. Matrices borrow the mapped file (rotary ones and
-/// unaligned ones are copied). Errors: those of open_safetensors; metadata, tensors and shape that contradict
-/// each other; a tensor that belongs to nothing; a plain file whose config.json is missing or asks for what
-/// fewbit cannot do.
+/// files of its model.safetensors.index.json. Layers in GPTQ's or compressed-tensors' layout are read as
+/// config.json says (model_folder.hpp); doubts about them stand in the metadata, under "warning". Matrices
+/// borrow the mapped file (rotary ones and unaligned ones are copied). Errors: those of open_safetensors;
+/// metadata, tensors and shape that contradict each other; a tensor that belongs to nothing; a plain file
+/// whose config.json is missing or asks for what fewbit cannot do.
 [[nodiscard]] FEWBIT_API Result<ModelFile> read_safetensors_model(const std::filesystem::path& path);
 
 /// The same for a file that has been opened. `config_directory`: where config.json lies; read only for plain
