@@ -9,6 +9,7 @@
 #include "fewbit/io/model_gguf.hpp"
 #include "fewbit/io/model_safetensors.hpp"
 #include "src/cli/embedded_model.hpp"
+#include "src/cli/evaluate_text.hpp"
 
 namespace fewbit::cli {
 
@@ -50,7 +51,12 @@ ModelKind kind_of_model(const std::string& path) {
 io::ModelFile load_model(const std::string& path) {
     switch (kind_of_model(path)) {
         case ModelKind::llama2c: return expect(io::read_llama2c(path_of(path)));
-        case ModelKind::safetensors: return expect(io::read_safetensors_model(path_of(path)));
+        case ModelKind::safetensors: {
+            io::ModelFile model = expect(io::read_safetensors_model(path_of(path)));
+            if (const auto warning = model.metadata.find("warning"); warning != model.metadata.end())
+                note("'{}' has a warning: {}\n", path, quoted_head(warning->second, 300));
+            return model;
+        }
         case ModelKind::gguf: return expect(io::read_gguf_model(path_of(path)));
         case ModelKind::embedded: break;
     }

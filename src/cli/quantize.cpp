@@ -1,23 +1,46 @@
 // `fewbit quantize`: weights in, weights out, with a report of what each layer lost.
 #include "src/cli/quantize.hpp"
 
+#include <optional>
+
+#include "fewbit/io/model_folder.hpp"
 #include "fewbit/io/model_safetensors.hpp"
 #include "src/cli/load.hpp"
 
 namespace fewbit::cli {
 namespace {
 
+/// The folder layout that --layout asks for; nothing for files.
+std::optional<io::FolderLayout> folder_layout(const QuantizeOptions& options) {
+    for (const io::FolderLayout layout : {io::FolderLayout::gptq, io::FolderLayout::compressed_tensors})
+        if (options.layout == io::name(layout)) return layout;
+    return std::nullopt;
+}
+
 /// Where the result goes. Checked before the work.
 std::filesystem::path output_path(const QuantizeOptions& options) {
-    const std::filesystem::path path = path_of(options.output);
-    if (path.extension() != ".safetensors" && path.extension() != ".gguf")
-        throw Failure(fmt::format("'{}': the output is a .gguf or a .safetensors file", options.output));
+    std::filesystem::path path = path_of(options.output);
+    const bool folder_wanted = folder_layout(options).has_value();
+    if (folder_wanted && !path.has_filename()) path = path.parent_path();  // "folder/"
+    if (folder_wanted && (path.extension() == ".safetensors" || path.extension() == ".gguf"))
+        throw Failure(fmt::format("'{}': --layout {} writes a folder with model.safetensors and config.json",
+                                  options.output, options.layout));
+    if (!folder_wanted && path.extension() != ".safetensors" && path.extension() != ".gguf")
+        throw Failure(
+            fmt::format("'{}': the output is a .gguf or a .safetensors file (or a folder, with --layout)",
+                        options.output));
     std::error_code error;
+    if (folder_wanted && std::filesystem::exists(path, error) && !std::filesystem::is_directory(path, error))
+        throw Failure(
+            fmt::format("'{}' is a file; --layout {} writes a folder", options.output, options.layout));
     const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
     if (!std::filesystem::is_directory(folder, error))
         throw Failure(fmt::format("'{}': there is no folder '{}'", options.output, io::path_text(folder)));
     if (std::filesystem::equivalent(path, path_of(options.model), error))
-        throw Failure(fmt::format("'{}' is the model itself; write to another file", options.output));
+        throw Failure(fmt::format("'{}' is the model itself; write to another {}", options.output,
+                                  folder_wanted ? "folder" : "file"));
+    if (folder_wanted && std::filesystem::equivalent(path, path_of(options.model).parent_path(), error))
+        throw Failure(fmt::format("the model itself lies in '{}'; write to another folder", options.output));
     return path;
 }
 
@@ -38,12 +61,25 @@ std::vector<QuantizeRow> rows_of(const io::ModelFile& model, const std::vector<P
     return rows;
 }
 
+/// What the layers will be.
+std::vector<io::FolderLayer> layers_of(const io::ModelFile& model, const std::vector<PlannedLayer>& plan) {
+    std::vector<io::FolderLayer> layers;
+    for (const PlannedLayer& planned : plan) {
+        const Linear& linear = model.linears.at(planned.name);
+        layers.push_back(
+            {planned.name, planned.format.value_or(linear.weights.format()), linear.n(), linear.k()});
+    }
+    return layers;
+}
+
 Status into_safetensors(const QuantizeOptions& options, const std::filesystem::path& output,
                         Program& program) {
     if (!options.importance.empty())
         throw Failure("--imatrix weighs errors in ggml's blocks; it needs a .gguf output");
     const io::ModelFile model = load_model(options.model);
     const std::vector<PlannedLayer> plan = make_plan(model, options.plan);
+    const auto layout = folder_layout(options);
+    if (layout) expect(io::check_layers(*layout, layers_of(model, plan)));
     std::vector<QuantizeRow> rows = rows_of(model, plan);
     const ModelSize before = size_of(model);
     double bits = totals_of(rows).bits;
@@ -55,7 +91,8 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
     } else {
         QuantizedModel quantized = quantize_model(model, plan, options.plan.method, program.context());
         quantized.file.metadata["method"] = options.plan.method;
-        expect(io::write_safetensors_model(output, quantized.file));
+        expect(layout ? io::write_model_folder(output, quantized.file, *layout)
+                      : io::write_safetensors_model(output, quantized.file));
         for (std::size_t i = 0; i < rows.size(); ++i) {
             rows[i].report = std::move(quantized.layers[i].report);
             rows[i].bits = quantized.layers[i].bits_per_weight * rows[i].weights();
@@ -64,7 +101,7 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
         const ModelSize after = size_of(quantized.file);
         bits = after.bits;
         std::error_code error;
-        file_bytes = std::filesystem::file_size(output, error);
+        file_bytes = std::filesystem::file_size(layout ? output / "model.safetensors" : output, error);
         say("\n{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}\n", grouped(before.parameters),
             before.bits_per_weight(), after.bits_per_weight(), options.output,
             bytes_text(static_cast<double>(file_bytes)));
@@ -88,11 +125,9 @@ Status run(const QuantizeOptions& options, Program& program) {
 }  // namespace
 
 Json quantize_json(const QuantizeOptions& options, const std::vector<QuantizeRow>& rows) {
-    return {{"model", options.model},
-            {"output", options.dry_run ? Json() : Json(options.output)},
-            {"method", options.plan.method},
-            {"dry_run", options.dry_run},
-            {"layers", json_of(rows)}};
+    return {{"model", options.model},     {"output", options.dry_run ? Json() : Json(options.output)},
+            {"layout", options.layout},   {"method", options.plan.method},
+            {"dry_run", options.dry_run}, {"layers", json_of(rows)}};
 }
 
 void add_quantize(CLI::App& app, Program& program) {
@@ -101,11 +136,20 @@ void add_quantize(CLI::App& app, Program& program) {
                                     [=, &program] { return run(*options, program); });
     add_model(*command, options->model);
     command
-        ->add_option("-o,--output", options->output,
-                     "The .gguf or .safetensors file to write; it appears whole or not at all")
+        ->add_option(
+            "-o,--output", options->output,
+            "The .gguf or .safetensors file to write, or the folder of --layout; files appear whole or "
+            "not at all")
         ->required()
-        ->type_name("FILE");
+        ->type_name("PATH");
     add_plan_options(*command, options->plan, false);
+    command
+        ->add_option(
+            "--layout", options->layout,
+            "fewbit: the file OUT; gptq, compressed-tensors: the folder OUT with model.safetensors and "
+            "config.json, as Hugging Face's libraries and vLLM load it")
+        ->check(CLI::IsMember({"fewbit", "gptq", "compressed-tensors"}))
+        ->capture_default_str();
     command
         ->add_option("--imatrix", options->importance,
                      "Importance matrix (.dat or .gguf) by which ggml's types weigh errors")

@@ -14,7 +14,8 @@ struct QuantizeOptions {
     std::string model;
     std::string output;
     std::string tokenizer;
-    std::string importance;  ///< file of --imatrix; empty: none
+    std::string layout = "fewbit";  ///< of --layout
+    std::string importance;         ///< file of --imatrix; empty: none
     PlanOptions plan;
     bool dry_run = false;
 };

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "fewbit/core/config.hpp"
 #include "fewbit/core/text.hpp"
 #include "fewbit/io/compressed_tensors.hpp"
 
@@ -58,7 +59,7 @@ Json gptq_json(const ModelFile& model, GptqVersion version) {
                 {"lm_head", has_quantized_head(model)},
                 {"checkpoint_format", version == GptqVersion::v1 ? "gptq" : "gptq_v2"},
                 {"pack_dtype", "int32"},
-                {"meta", {{"quantizer", Json::array({"fewbit"})}}}};
+                {"meta", {{"quantizer", Json::array({text("fewbit:", FEWBIT_VERSION_STRING)})}}}};
     Json left_out = Json::object();
     for (std::string name : float_layers(model)) {
         for (std::size_t i = 0; (i = name.find('.', i)) != std::string::npos; i += 2) name.insert(i, 1, '\\');
