@@ -78,9 +78,10 @@ void set(io::GgufMetadata& metadata, std::string_view key, io::GgufValue value) 
 /// general.file_type of files most of whose weights are of a type; nothing for types without a number.
 std::optional<std::uint32_t> file_type_of(std::string_view type) {
     static const std::map<std::string_view, std::uint32_t> types{
-        {"f32", 0},     {"f16", 1},     {"q4_0", 2},  {"q4_1", 3},   {"q8_0", 7},   {"q5_0", 8},
-        {"q5_1", 9},    {"q2_k", 10},   {"q3_k", 11}, {"q4_k", 14},  {"q5_k", 16},  {"q6_k", 18},
-        {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32}, {"tq1_0", 36}, {"tq2_0", 37}, {"mxfp4", 38}};
+        {"f32", 0},    {"f16", 1},    {"q4_0", 2},    {"q4_1", 3},    {"q8_0", 7},
+        {"q5_0", 8},   {"q5_1", 9},   {"q2_k", 10},   {"q3_k", 11},   {"q4_k", 14},
+        {"q5_k", 16},  {"q6_k", 18},  {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32},
+        {"tq1_0", 36}, {"tq2_0", 37}, {"mxfp4", 38},  {"nvfp4", 39},  {"q1_0", 40}};
     const auto found = types.find(type);
     return found == types.end() ? std::nullopt : std::optional(found->second);
 }

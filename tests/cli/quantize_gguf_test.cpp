@@ -127,6 +127,22 @@ TEST_CASE("quantize GGUF: the reference encoder's bytes, the metadata and everyt
     CHECK(json["layers"].size() == toy.tensors.size());
 }
 
+TEST_CASE("quantize GGUF: general.file_type is the number that llama.cpp has for the type") {
+    const Folder folder;
+    Toy(3).write(folder / "toy.gguf");
+    // From its enumeration llama_ftype, where types of super-blocks without a mix are called "small".
+    const std::vector<std::pair<const char*, std::uint64_t>> numbers{
+        {"bf16", 32}, {"q4_1", 3}, {"q5_0", 8}, {"q3_k", 11}, {"mxfp4", 38}, {"nvfp4", 39}, {"q1_0", 40}};
+    for (const auto& [type, number] : numbers) {
+        INFO(type);
+        check_done(run({"quantize", folder / "toy.gguf", "-o", folder / "out.gguf", "--format", type}));
+        CHECK(io::find(opened(folder / "out.gguf").metadata, "general.file_type")->as_unsigned() == number);
+    }
+    // It has none for this one.
+    check_done(run({"quantize", folder / "toy.gguf", "-o", folder / "out.gguf", "--format", "q8_k"}));
+    CHECK(io::find(opened(folder / "out.gguf").metadata, "general.file_type") == nullptr);
+}
+
 TEST_CASE("quantize GGUF: a mix, an importance matrix and an exact dry run") {
     const Folder folder;
     const Toy toy(2);
