@@ -149,6 +149,28 @@ TEST_CASE("imatrix: GGUF files that are something else, or incomplete", "[io]") 
     CHECK(contains(refusal("imatrix", {{"w.in_sum2", {4}}, {"w.counts", {1}}}, "i32"), "are not f32"));
 }
 
+TEST_CASE("imatrix: counts that cannot be, and counts that .dat files cannot hold", "[io]") {
+    const TempFolder folder;
+    const float infinite = std::numeric_limits<float>::infinity();
+    for (const float count : {-1.0f, std::numeric_limits<float>::quiet_NaN(), infinite}) {
+        const auto floats = [](float value) {
+            return [value](auto sink) { return sink(std::as_bytes(std::span(&value, 1))); };
+        };
+        const auto* f32 = io::gguf_tensor_type("f32");
+        const io::GgufSource sources[] = {{"w.in_sum2", f32, {1}, floats(1)},
+                                          {"w.counts", f32, {1}, floats(count)}};
+        REQUIRE(io::write_gguf(folder / "a.gguf", {{"general.type", io::GgufValue::of_text("imatrix")}},
+                               sources));
+        CHECK(contains(message(io::read_imatrix(folder / "a.gguf")), "the count of 'w' is"));
+    }
+    for (const float count : {0.5f, 0x1p31f}) {
+        io::ImportanceMatrix matrix = example();
+        matrix.entries["w"] = {{1, 2}, {count}};
+        CHECK(contains(message(io::write_imatrix(folder / "a.dat", matrix)), "'w' does not fit a .dat file"));
+        CHECK_FALSE(fs::exists(folder / "a.dat"));
+    }
+}
+
 TEST_CASE("imatrix: every cut and changed byte of a .dat file", "[io]") {
     const TempFolder folder;
     REQUIRE(io::write_imatrix(folder / "a.dat", example()));

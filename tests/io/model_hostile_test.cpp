@@ -317,6 +317,7 @@ TEST_CASE("config.json that is missing something or asks for too much", "[io][ho
     CHECK(contains(changed("quantization_config", "{\"quant_method\":\"gptq\"}"), "quantization_config"));
     CHECK(contains(changed("num_key_value_heads", "3"), "do not divide"));
     CHECK(contains(changed("head_dim", "7"), "even"));
+    CHECK(contains(changed("hidden_size", "26"), "26 is not a multiple of 'num_attention_heads' 4"));
     CHECK(contains(changed("vocab_size", "12"), "12 x 24"));
     CHECK(contains(changed("tie_word_embeddings", "1"), "not true or false"));
     CHECK(changed("rope_parameters", "{\"rope_theta\":5e5,\"rope_type\":\"default\"}") == "");

@@ -1,5 +1,6 @@
 #include "fewbit/io/model_safetensors.hpp"
 
+#include <algorithm>
 #include <limits>
 
 #include "io_support.hpp"
@@ -93,6 +94,52 @@ TEST_CASE("layers of awkward sizes, and bags of layers without an architecture",
     CHECK(difference(model, *back) == "");
     REQUIRE(io::write_safetensors_model(folder / "none", {}));
     CHECK(difference({}, *io::read_safetensors_model(folder / "none")) == "");
+}
+
+TEST_CASE("ggml's blocks lie in the file as they are, and must fill their rows", "[io]") {
+    const TempFolder folder;
+    std::mt19937 random(7);
+    io::ModelFile model;
+    model.shape = small_shape();
+    model.shape.dim = 512;
+    model.shape.heads = model.shape.kv_heads = 1;
+    model.shape.head_dim = 4;
+    for (const char* type : {"q4_0", "q6_k", "mxfp4", "tq1_0"}) {
+        const Format format = *parse_format(type);
+        const std::size_t k = 512, row = ggml::row_bytes(format.block, k);
+        auto blocks = *Tensor::allocate(Scalar::u8, {4, row});
+        for (std::byte& byte : blocks.mutable_bytes()) byte = static_cast<std::byte>(random());
+        model.linears[std::string(type) + ".up_proj"].weights =
+            *QuantizedMatrix::from_blocks(format, 4, k, blocks);
+    }
+    model.linears[query0].weights = model.linears["q4_0.up_proj"].weights;
+    REQUIRE(message(io::write_safetensors_model(folder / "m", model)) == "");
+    const auto back = io::read_safetensors_model(folder / "m");
+    REQUIRE(message(back) == "");
+    for (const auto& [name, linear] : model.linears) {
+        INFO(name);
+        const QuantizedMatrix& found = back->linears.at(name).weights;
+        REQUIRE(found.format() == linear.weights.format());
+        CHECK(std::ranges::equal(found.blocks.bytes(), linear.weights.blocks.bytes()));
+    }
+    const auto bag = *io::load_tensors(folder / "m");
+    // The file has the halves of a head one after the other: rows 0, 2, 1, 3 of ours.
+    const auto ours = model.linears.at(query0).weights.blocks.bytes();
+    const auto theirs = bag.tensors.at(query0 + ".weight.blocks").bytes();
+    const std::size_t row = ours.size() / 4;
+    for (const std::size_t r : {0, 1, 2, 3}) {
+        const std::size_t from = r == 1 ? 2 : r == 2 ? 1 : r;
+        CHECK(std::ranges::equal(theirs.subspan(r * row, row), ours.subspan(from * row, row)));
+    }
+    const auto refusal = [&](const std::string& key, const std::string& value) {
+        auto metadata = bag.metadata;
+        metadata[key] = value;
+        REQUIRE(io::save_tensors(folder / "bad", bag.tensors, metadata));
+        return message(io::read_safetensors_model(folder / "bad"));
+    };
+    CHECK(contains(refusal("fewbit.k.q4_0.up_proj", "511"), "multiple"));
+    CHECK(contains(refusal("fewbit.k.q4_0.up_proj", "480"), "q4_0.up_proj.weight.blocks"));
+    CHECK(contains(refusal("fewbit.format.q4_0.up_proj", "q8_0"), "q4_0.up_proj.weight.blocks"));
 }
 
 TEST_CASE("matrices borrow the file, rotary ones are copies", "[io]") {
