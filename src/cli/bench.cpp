@@ -1,4 +1,6 @@
 // `fewbit bench`: the group of the benchmarks.
+#include <CLI/CLI.hpp>
+
 #include "src/cli/bench.hpp"
 
 namespace fewbit::cli {

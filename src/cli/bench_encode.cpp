@@ -1,5 +1,6 @@
 // `fewbit bench encode`: every build of ggml's encoders beside the scalar one, in one run, alternating, after their
 // bytes were compared; with the bandwidth of reading measured in between.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstring>
 #include <random>

@@ -1,4 +1,6 @@
 // `fewbit bench limits`: what this machine can read and compute at best, measured.
+#include <CLI/CLI.hpp>
+
 #include "src/cli/bench.hpp"
 #include "src/cli/measure.hpp"
 

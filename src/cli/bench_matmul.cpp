@@ -1,5 +1,6 @@
 // `fewbit bench matmul`: every kernel that fits beside the generic one, in one run, alternating, after their
 // answers were verified; with the limits of the machine measured in between.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 

@@ -1,6 +1,7 @@
 // Definitions of calibration.hpp.
 #include "src/cli/calibration.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
 

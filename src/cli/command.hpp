@@ -14,7 +14,6 @@
 //   }
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstddef>
 #include <filesystem>
 #include <functional>
@@ -29,6 +28,11 @@
 #include "fewbit/core/result.hpp"
 #include "fewbit/core/thread_pool.hpp"
 #include "src/cli/print.hpp"
+
+namespace CLI {  // <CLI/CLI.hpp> costs a compiler seconds; files that define options include it
+class App;
+class Option;
+}  // namespace CLI
 
 namespace fewbit::inline v0::io {
 class AtomicFile;

@@ -1,4 +1,5 @@
 // `fewbit curves`: error against bits per weight, for synthetic matrices and for a model (docs/curves.md).
+#include <CLI/CLI.hpp>
 #include <chrono>
 
 #include "fewbit/evaluate/metrics.hpp"

@@ -1,5 +1,6 @@
 // `fewbit evaluate`: perplexity on a text and, beside a reference, divergence (docs: evaluate/documents.hpp
 // says how a text is cut and what is counted).
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "fewbit/evaluate/behaviours.hpp"

@@ -1,4 +1,6 @@
 // `fewbit generate`: text on stdout as it comes; speed and kernels on stderr.
+#include <CLI/CLI.hpp>
+
 #include "fewbit/model/generate.hpp"
 
 #include "src/cli/load.hpp"

@@ -1,5 +1,6 @@
 // `fewbit inspect`: what a model file holds, what it costs, whether its numbers are numbers, and who can read
 // it.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 

@@ -1,5 +1,6 @@
 // `fewbit kernels`: the catalogue, what this build and this CPU make of it, and which kernel serves which
 // format.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <map>

@@ -1,6 +1,7 @@
 // Models, tokenizers and texts from the command line.
 #include "src/cli/load.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <system_error>
 

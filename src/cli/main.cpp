@@ -1,5 +1,6 @@
 // The program `fewbit`: parses the command line, runs one command, turns whatever goes wrong into a sentence
 // on stderr and exit status 2.
+#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
 #include <new>

@@ -1,6 +1,7 @@
 // Options that several commands have.
 #include "src/cli/options.hpp"
 
+#include <CLI/CLI.hpp>
 #include <charconv>
 
 namespace fewbit::cli {

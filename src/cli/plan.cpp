@@ -1,4 +1,6 @@
 // Which layer of a model gets which format.
+#include <CLI/CLI.hpp>
+
 #include "src/cli/plan.hpp"
 
 #include "fewbit/io/model_gguf.hpp"

@@ -1,4 +1,6 @@
 // What all commands share: --json, --threads, files.
+#include <CLI/CLI.hpp>
+
 #include "fewbit/io/atomic_file.hpp"
 #include "src/cli/command.hpp"
 #include "src/cli/options.hpp"

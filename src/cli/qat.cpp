@@ -1,5 +1,6 @@
 // `fewbit qat`: trains a float model further while its weights (and inputs) are rounded as they will be
 // stored, with the float model as the teacher, and writes the quantized model.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "fewbit/evaluate/documents.hpp"

@@ -1,6 +1,7 @@
 // `fewbit quantize`: weights in, weights out, with a report of what each layer lost.
 #include "src/cli/quantize.hpp"
 
+#include <CLI/CLI.hpp>
 #include <optional>
 
 #include "fewbit/io/model_folder.hpp"

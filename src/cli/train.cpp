@@ -1,4 +1,5 @@
 // `fewbit train`: trains the small model on the synthetic corpus, from nothing or from a checkpoint.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <system_error>
