@@ -172,13 +172,19 @@ QuantizeCost cost_of(const std::vector<Work>& works, const std::vector<io::GgufS
                      const io::GgufMetadata& metadata, const QuantizeOptions& options, Program& program) {
     QuantizeCost cost;
     cost.file_bytes = expect(io::gguf_file_bytes(metadata, sources));
-    cost.memory_bytes = 64u << 20;  // the program, the header, a piece of 16 MiB twice
+    // Pieces of 16 MiB as floats, their source and codes, and the program: 100 MiB where it was measured. A tensor
+    // that is passed on is mapped whole while it is written.
+    constexpr std::uint64_t pieces = 112u << 20, rest = 16u << 20;
+    cost.memory_bytes = pieces;
     const Method method = expect(parse_method(options.plan.method));
     std::map<std::string, double> seconds_per_weight;
     for (std::size_t i = 0; i < works.size(); ++i) {
         const pipeline::GgufInput& input = *works[i].input;
         const std::size_t rows = input.rows(), k = input.k();
-        cost.memory_bytes = std::max<std::uint64_t>(cost.memory_bytes, (64u << 20) + 12 * k);
+        const std::uint64_t held =
+            works[i].format ? pieces + 12 * k
+                            : rest + rows * k / input.source.type->elements * input.source.type->bytes;
+        cost.memory_bytes = std::max(cost.memory_bytes, held);
         if (!works[i].format || rows == 0 || k == 0) continue;
         const std::string kind = fmt::format("{} {}", input.source.type->name, sources[i].type->name);
         if (!seconds_per_weight.contains(kind)) {

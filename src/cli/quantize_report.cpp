@@ -94,7 +94,7 @@ Json json_of(const std::vector<QuantizeRow>& rows) {
 void print_cost(const QuantizeCost& cost) {
     say("The file would have {} ({} bytes).\n", bytes_text(static_cast<double>(cost.file_bytes)),
         grouped(cost.file_bytes));
-    say("It would take about {} and {} of memory.\n", seconds_text(cost.seconds),
+    say("It would take about {} and at most about {} of memory.\n", seconds_text(cost.seconds),
         bytes_text(static_cast<double>(cost.memory_bytes)));
 }
 

@@ -10,8 +10,10 @@
 #include "fewbit/formats/block_conversion.hpp"
 #include "fewbit/pipeline/gguf_quantizer.hpp"
 #include "support/catch.hpp"
+#include "support/random.hpp"
 
 using namespace fewbit;
+using testing::gaussian_matrix;
 using namespace fewbit::pipeline;
 
 namespace {
@@ -23,14 +25,6 @@ GgufInput input_of(const Matrix& w, std::vector<std::size_t> sizes) {
                     [&w](auto sink) { return sink(std::as_bytes(w.values())); }};
     input.decode = [&w](std::size_t r, std::span<float> out) { std::ranges::copy(w.row(r), out.begin()); };
     return input;
-}
-
-Matrix gaussian(std::size_t n, std::size_t k, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    Matrix w(n, k);
-    for (float& value : w.values()) value = normal(random);
-    return w;
 }
 
 std::vector<std::byte> produced(const io::GgufSource& source) {
@@ -49,7 +43,7 @@ std::vector<std::byte> produced(const io::GgufSource& source) {
 TEST_CASE("pieces of rows give the bytes and the report of the whole matrix, for any number of threads") {
     // 4 Mi weights to a piece: two whole ones and a rest.
     const bool quick = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr;
-    const Matrix w = gaussian(quick ? 300 : 4500, 2048, 1);
+    const Matrix w = gaussian_matrix(quick ? 300 : 4500, 2048, 1);
     const GgufInput input = input_of(w, {2048, w.rows()});
     ThreadPool pool(3);
     for (const char* format : {"q4_0", "q8_0", "int4-g32", "f16", "tq2_0"}) {
@@ -79,7 +73,7 @@ TEST_CASE("pieces of rows give the bytes and the report of the whole matrix, for
 
 TEST_CASE("each expert is encoded with its own importance") {
     const std::size_t k = 256, experts = 3, rows = 5;
-    const Matrix w = gaussian(experts * rows, k, 2);
+    const Matrix w = gaussian_matrix(experts * rows, k, 2);
     std::mt19937 random(3);
     std::vector<float> importance(experts * k);
     for (float& value : importance) value = static_cast<float>(random() % 100);
@@ -99,7 +93,7 @@ TEST_CASE("each expert is encoded with its own importance") {
 }
 
 TEST_CASE("integer formats become blocks of the same weights, or the nearest type is named") {
-    const Matrix w = gaussian(7, 512, 4);
+    const Matrix w = gaussian_matrix(7, 512, 4);
     std::size_t exact = 0;
     for (const char* name : {"int4-g32", "int4-g32-narrow", "int5-g32", "int8-g32", "int4-g32-fzero",
                              "int5-g32-fzero", "int2-g256-narrow", "int2-g64-narrow"}) {
@@ -131,7 +125,7 @@ TEST_CASE("integer formats become blocks of the same weights, or the nearest typ
 }
 
 TEST_CASE("what cannot be quantized is said with its place") {
-    Matrix w = gaussian(6, 64, 5);
+    Matrix w = gaussian_matrix(6, 64, 5);
     w(4, 9) = std::numeric_limits<float>::quiet_NaN();
     GgufInput input = input_of(w, {64, 6});
     QuantizeReport report;

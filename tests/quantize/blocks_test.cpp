@@ -5,22 +5,16 @@
 #include <random>
 
 #include "support/catch.hpp"
+#include "support/random.hpp"
 
 #include "fewbit/core/thread_pool.hpp"
 #include "fewbit/formats/ggml/encode.hpp"
 #include "fewbit/quantize/quantize.hpp"
 
 using namespace fewbit;
+using testing::gaussian_matrix;
 
 namespace {
-
-Matrix gaussian(std::size_t n, std::size_t k, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    Matrix w(n, k);
-    for (float& value : w.values()) value = normal(random);
-    return w;
-}
 
 std::vector<float> importance_of(std::size_t k, unsigned seed) {
     std::mt19937 random(seed);
@@ -53,7 +47,7 @@ QuantizedMatrix quantized(const Matrix& w, ggml::BlockType type, const Method& m
 
 TEST_CASE("rtn in blocks is the reference encoder, for any number of threads") {
     ThreadPool pool(3);
-    const Matrix w = gaussian(70, 512, 1);
+    const Matrix w = gaussian_matrix(70, 512, 1);
     const std::vector<float> importance = importance_of(512, 2);
     for (const ggml::BlockTraits& t : ggml::block_types)
         for (const bool weighted : {false, true}) {
@@ -74,7 +68,7 @@ TEST_CASE("rtn in blocks is the reference encoder, for any number of threads") {
 
 TEST_CASE("mse in blocks: no block is worse than rtn's, and no single code could be better") {
     ThreadPool pool(3);
-    const Matrix w = gaussian(8, 768, 3);
+    const Matrix w = gaussian_matrix(8, 768, 3);
     const std::vector<float> importance = importance_of(768, 4);
     for (const ggml::BlockTraits& t : ggml::block_types)
         for (const bool weighted : {false, true}) {

@@ -12,7 +12,9 @@
 
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <span>
 
 #include "fewbit/formats/ggml/blocks.hpp"
@@ -41,7 +43,8 @@ public:
         return sum;
     }
 
-    /// Replaces `block` by what is found from it, if that is better than `best`; updates both.
+    /// Searches from `start`. What has a smaller error than `least` goes into `best`, and its error into `least`.
+    /// Both are blocks of the type's bytes and do not overlap.
     void improve(const std::uint8_t* start, std::uint8_t* best, double& least) const noexcept {
         std::uint8_t tried[max_bytes];
         if (!places_.scale) {

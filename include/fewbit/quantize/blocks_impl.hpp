@@ -15,14 +15,9 @@
 #include "fewbit/quantize/block_refinement.hpp"
 #include "fewbit/quantize/quantized.hpp"
 #include "fewbit/quantize/row_blocks.hpp"
+#include "fewbit/quantize/uniform_quantizer.hpp"
 
 namespace fewbit::inline v0::detail {
-
-/// What happened in a block of rows.
-struct GgmlEvents {
-    std::size_t zero = 0, constant = 0, flushed = 0;
-    std::string error;
-};
 
 class GgmlQuantizer {
 public:
@@ -37,9 +32,9 @@ public:
           search_(search) {}
 
     /// Events of all rows; .error is set on failure.
-    [[nodiscard]] GgmlEvents run(ExecutionContext context) {
+    [[nodiscard]] BlockEvents run(ExecutionContext context) {
         const RowBlocks blocks(w_.rows, w_.cols);
-        std::vector<GgmlEvents> events(blocks.count);
+        std::vector<BlockEvents> events(blocks.count);
         context.parallel_for(blocks.count, [&](std::size_t b, std::size_t) {
             for (std::size_t r = blocks.first(b); r < blocks.last(b); ++r) {
                 encode(r);
@@ -49,12 +44,10 @@ public:
                 }
             }
         });
-        GgmlEvents sum;
-        for (GgmlEvents& part : events) {
+        BlockEvents sum;
+        for (BlockEvents& part : events) {
             if (!part.error.empty()) return std::move(part);
-            sum.zero += part.zero;
-            sum.constant += part.constant;
-            sum.flushed += part.flushed;
+            sum.add(part);
         }
         return sum;
     }
@@ -85,7 +78,7 @@ private:
     }
 
     /// Why the row cannot be stored; empty when it can.
-    [[nodiscard]] std::string count(std::size_t r, GgmlEvents& events) const {
+    [[nodiscard]] std::string count(std::size_t r, BlockEvents& events) const {
         std::vector<float> stored(w_.cols);
         out_.dequantize(r, 0, stored);
         for (std::size_t first = 0; first < w_.cols; first += traits_.group) {
@@ -117,9 +110,10 @@ private:
 };
 
 /// `out` is allocated; the weights were found finite. Returns the events, or a sentence in .error.
-[[nodiscard]] inline GgmlEvents quantize_blocks(MatrixView<const float> w, std::span<const float> importance,
-                                                bool search, QuantizedMatrix& out, ExecutionContext context) {
-    GgmlEvents events;
+[[nodiscard]] inline BlockEvents quantize_blocks(MatrixView<const float> w, std::span<const float> importance,
+                                                 bool search, QuantizedMatrix& out,
+                                                 ExecutionContext context) {
+    BlockEvents events;
     if (!importance.empty() && importance.size() != w.cols) {
         events.error =
             text("the importance has ", importance.size(), " values for ", w.cols, " input channels");

@@ -59,8 +59,7 @@ namespace detail {
     if (auto finite = check_finite(w, tensor, context); !finite) return Unexpected{std::move(finite).error()};
     BlockEvents events;
     if (format.is_block()) {
-        GgmlEvents met = quantize_blocks(w, importance, search.candidates > 1, *matrix, context);
-        events = {met.zero, met.constant, 0, met.flushed, std::move(met.error)};
+        events = quantize_blocks(w, importance, search.candidates > 1, *matrix, context);
         if (!events.error.empty()) return fail(ErrorKind::bad_input, prefix, events.error);
     } else if (format.is_float()) {
         if (auto cast = cast_weights(w, *matrix, tensor, context); !cast)

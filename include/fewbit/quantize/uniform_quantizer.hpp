@@ -37,6 +37,12 @@ struct BlockEvents {
     std::size_t zero = 0, constant = 0, subnormal = 0, flushed = 0;
     std::string error;  ///< of the block's first group that failed
 
+    void add(const BlockEvents& part) noexcept {
+        zero += part.zero;
+        constant += part.constant;
+        subnormal += part.subnormal;
+        flushed += part.flushed;
+    }
     void count(const GroupGrid& grid, Interval range, bool all_zero_code) noexcept {
         zero += range.min == 0 && range.max == 0;
         constant += range.min == range.max && range.min != 0;
@@ -64,10 +70,7 @@ public:
         BlockEvents sum;
         for (const BlockEvents& part : events_) {
             if (!part.error.empty()) return part;
-            sum.zero += part.zero;
-            sum.constant += part.constant;
-            sum.subnormal += part.subnormal;
-            sum.flushed += part.flushed;
+            sum.add(part);
         }
         return sum;
     }
