@@ -21,6 +21,9 @@ std::vector<Format> probed_formats() {
         for (const char* granularity : {"tensor", "channel", "g128", "g64", "g32", "g20"})
             for (const char* offset : {"", "-asym", "-fzero"})
                 formats.push_back(*parse_format(fmt::format("int{}-{}{}", bits, granularity, offset)));
+    for (const char* codebook : {"nf4", "e2m1", "iq4", "fp8-e4m3", "fp8-e5m2"})
+        for (const char* granularity : {"tensor", "channel", "g128", "g64", "g32", "g20", "g64-dq"})
+            formats.push_back(*parse_format(fmt::format("{}-{}", codebook, granularity)));
     for (const ggml::BlockTraits& block : ggml::block_types) formats.push_back(block_format(block.type));
     return formats;
 }
@@ -41,15 +44,12 @@ std::string_view name_of(ActivationElement element) {
     return element == ActivationElement::f32 ? "f32" : "int8";
 }
 
-/// "f32 f16 bf16", "int4".
-std::string element_of(const Format& format) {
-    return format.is_float() || format.is_block() ? name(format) : fmt::format("int{}", format.bits);
-}
-
 std::string elements_of(const KernelInfo& info) {
     std::vector<std::string> words;
     if ((info.bits & float_weights) != 0) words = {"f32", "f16", "bf16"};
     if ((info.bits & block_weights) != 0) words.push_back("ggml's types");
+    if ((info.bits & codebook_weights) != 0) words.insert(words.end(), {"nf4", "e2m1", "iq4"});
+    if ((info.bits & float8_weights) != 0) words.push_back("fp8");
     for (int bits = min_bits; bits <= max_bits;) {
         if ((info.bits >> bits & 1u) == 0) {
             ++bits;
@@ -90,7 +90,7 @@ std::vector<std::string> conditions_of(const KernelInfo& info) {
     for (const Format& format : probed_formats())
         for (const ActivationFormat& activations : probed_activations())
             if (activations.element == info.activations && !format.is_float() && !format.is_block() &&
-                (info.bits >> format.bits & 1u) != 0)
+                (info.bits & weights_bit(format, info.layout)) != 0)
                 if (auto why = layout_refuses(info.layout, format, activations, probe_k); !why.empty())
                     if (std::find(found.begin(), found.end(), why) == found.end()) found.push_back(why);
     return found;
@@ -114,6 +114,8 @@ Json json_of(const std::vector<Choice>& choices) {
                            {"bits", bits},
                            {"float_weights", (info.bits & float_weights) != 0},
                            {"block_weights", (info.bits & block_weights) != 0},
+                           {"codebook_weights", (info.bits & codebook_weights) != 0},
+                           {"float8_weights", (info.bits & float8_weights) != 0},
                            {"built", info.code != nullptr},
                            {"supported", cpu_supports(info.isa)},
                            {"why_not", why_not(info)},
@@ -146,7 +148,7 @@ void print_choices(const std::vector<Choice>& choices) {
         // their own.
         if (choice.format.offset != Offset::none && !choice.format.is_block()) continue;
         const bool odd = choice.format.granularity == Granularity::group && choice.format.group == 20;
-        const std::string key = element_of(choice.format) + (odd ? "-g20" : "");
+        const std::string key = element_name(choice.format) + (odd ? "-g20" : "");
         if (!by_format.count(key)) order.push_back(key);
         std::string& cell = by_format[key][choice.activations.element == ActivationElement::f32 ? 0 : 1];
         const std::string text = choice.kernel == nullptr ? "-"
@@ -208,12 +210,13 @@ void print_text(const std::vector<Choice>& choices) {
 /// The table of the README: what the catalogue offers on any machine, so that it is the same on all.
 void print_markdown() {
     Table table({{"weights"}, {"f32 activations"}, {"int8 activations"}});
-    const auto row = [&](const std::string& weights, unsigned bit) {
+    const auto row = [&](const std::string& weights, const Format& format) {
         std::array<std::vector<std::string>, 2> cells;
         for (const IsaInfo& isa : isa_table)
             for (const ActivationElement x : {ActivationElement::f32, ActivationElement::int8})
                 if (std::ranges::any_of(kernel_catalog(), [&](const KernelInfo& info) {
-                        return (info.bits & bit) != 0 && info.isa == isa.isa && info.activations == x;
+                        return (info.bits & weights_bit(format, info.layout)) != 0 && info.isa == isa.isa &&
+                               info.activations == x;
                     }))
                     cells[x == ActivationElement::f32 ? 0 : 1].emplace_back(isa.name);
         const auto text = [](const std::vector<std::string>& cell) {
@@ -221,9 +224,14 @@ void print_markdown() {
         };
         table.add({weights, text(cells[0]), text(cells[1])});
     };
-    row("`f32`, `f16`, `bf16`", float_weights);
-    for (int bits = min_bits; bits <= max_bits; ++bits) row(fmt::format("`int{}`", bits), 1u << bits);
-    row("ggml's types", block_weights);
+    row("`f32`, `f16`, `bf16`", float_format(Scalar::f32));
+    for (int bits = min_bits; bits <= max_bits; ++bits) {
+        const std::string integers = fmt::format("int{}", bits);
+        row(fmt::format("`{}`", integers), *parse_format(integers));
+    }
+    row("`nf4`, `e2m1`, `iq4`", codebook_format(Element::nf4));
+    row("`fp8-e4m3`, `fp8-e5m2`", codebook_format(Element::fp8_e4m3));
+    row("ggml's types", block_format(ggml::BlockType::q4_0));
     say("{}", table.markdown());
     say("\nEvery N, K and group size works: what a tuned kernel's layout cannot hold (groups of no multiple "
         "of 8), generic\n"

@@ -147,7 +147,7 @@ Result<Linear> unpack(const CompressedTensors& tensors, const CompressedConfig& 
     format.scale = tensors.scale.type();
     if (auto fine = detail::check_tensor("weight_scale", tensors.scale, format.scale, {n, groups}); !fine)
         return Unexpected{std::move(fine).error()};
-    if (auto fine = validate(format); !fine) return Unexpected{std::move(fine).error()};
+    if (auto fine = detail::check_scales(format); !fine) return Unexpected{std::move(fine).error()};
 
     Linear linear;
     const auto unused = [](std::int32_t g) { return g == -1; };

@@ -91,7 +91,7 @@ Result<Linear> unpack(GptqTensors& tensors, const GptqConfig& config) {
     format.scale = tensors.scales.type();
     if (auto fine = detail::check_tensor("scales", tensors.scales, tensors.scales.type(), {groups, n}); !fine)
         return Unexpected{std::move(fine).error()};
-    if (auto fine = validate(format); !fine) return Unexpected{std::move(fine).error()};
+    if (auto fine = detail::check_scales(format); !fine) return Unexpected{std::move(fine).error()};
 
     Linear linear;
     if (tensors.g_idx) {

@@ -134,11 +134,12 @@ Result<void> check_linear(std::string_view name, const Linear& linear) {
     };
     const QuantizedMatrix& w = linear.weights;
     const std::size_t n = w.n(), k = w.k();
-    for (const Tensor* part : {&w.codes.bytes(), &w.scales, &w.zeros.bytes(), &w.offsets, &w.blocks})
+    for (const Tensor* part :
+         {&w.codes.bytes(), &w.scales, &w.zeros.bytes(), &w.offsets, &w.row_scales, &w.blocks})
         if (part->space() != MemorySpace::host) return wrong("its weights are not in host memory");
     const auto whole = w.format().is_block() ? QuantizedMatrix::from_blocks(w.format(), n, k, w.blocks)
                                              : QuantizedMatrix::assemble(w.format(), n, k, w.codes, w.scales,
-                                                                         w.zeros, w.offsets);
+                                                                         w.zeros, w.offsets, w.row_scales);
     if (!whole) return wrong(whole.error().message);
     if (!padding_is_zero(w.codes) || !padding_is_zero(w.zeros))
         return wrong("bits behind the last code of a row are not zero");

@@ -73,7 +73,7 @@ Result<QuantizedMatrix> read_quantized(Parts& parts, const std::string& name, co
     auto scales = parts.parameters(name + ".weight.scales", format.scale, {rows, cols}, parameter_order);
     if (!scales) return Unexpected{std::move(scales).error()};
     BitMatrix zeros;
-    Tensor offsets;
+    Tensor offsets, row_scales;
     if (format.offset == Offset::integer) {
         auto read = parts.codes(name + ".weight.zeros", rows, cols, format.bits, parameter_order);
         if (!read) return Unexpected{std::move(read).error()};
@@ -84,8 +84,14 @@ Result<QuantizedMatrix> read_quantized(Parts& parts, const std::string& name, co
         if (!read) return Unexpected{std::move(read).error()};
         offsets = *std::move(read);
     }
+    if (format.double_quantized()) {
+        auto read = parts.parameters(name + ".weight.row_scales", Scalar::e8m0, {rows, none ? 0u : 1u},
+                                     parameter_order);
+        if (!read) return Unexpected{std::move(read).error()};
+        row_scales = *std::move(read);
+    }
     return QuantizedMatrix::assemble(format, n, k, *std::move(codes), *std::move(scales), std::move(zeros),
-                                     std::move(offsets));
+                                     std::move(offsets), std::move(row_scales));
 }
 
 class ModelReader {

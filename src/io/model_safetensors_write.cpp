@@ -25,6 +25,9 @@ Result<void> plan_weights(Plan& plan, const std::string& name, const QuantizedMa
         w.format().granularity == Granularity::tensor || w.scale_rows() == 0 ? RowOrder{} : order;
     if (auto done = plan.add(name + ".weight.codes", w.codes.bytes(), order); !done) return done;
     if (auto done = plan.add(name + ".weight.scales", w.scales, parameter_order); !done) return done;
+    if (w.format().double_quantized())
+        if (auto done = plan.add(name + ".weight.row_scales", w.row_scales, parameter_order); !done)
+            return done;
     if (w.format().offset == Offset::integer)
         return plan.add(name + ".weight.zeros", w.zeros.bytes(), parameter_order);
     if (w.format().offset == Offset::real)

@@ -169,6 +169,13 @@ Result<void> check_transform(const Linear& linear, std::string_view layout) {
     return {};
 }
 
+Result<void> check_scales(const Format& format) {
+    if (format.double_quantized() || format.scale == Scalar::e8m0)
+        return fail(ErrorKind::unsupported, "scales of type ", fewbit::name(format.scale),
+                    " are not read; f32, f16 and bf16 are");
+    return validate(format);
+}
+
 Result<void> check_grid(const Format& format, std::string_view layout) {
     const auto wrong = [&](const auto&... why) {
         return fail(ErrorKind::unsupported, layout, " cannot hold ", name(format), ": ", why...);
@@ -179,6 +186,15 @@ Result<void> check_grid(const Format& format, std::string_view layout) {
             "int4-g128");
     if (format.is_float()) return wrong("it is not quantized");
     if (auto fine = validate(format); !fine) return fine;
+    if (format.is_codebook())
+        return wrong("it knows integer grids, not codebooks; int", format.bits,
+                     "-g128 is one, and a .safetensors file "
+                     "of fewbit's own layout holds codebooks");
+    if (format.double_quantized())
+        return wrong("scales are f16 or bf16 there; ", element_name(format), "-g", format.group,
+                     format.offset == Offset::integer ? "-asym" : "",
+                     " fits, a .safetensors file of fewbit's own "
+                     "layout holds doubly quantized scales");
     Format fitting = format;
     if (format.offset == Offset::real) {
         fitting.offset = Offset::integer;

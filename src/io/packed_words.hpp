@@ -49,6 +49,9 @@ enum class Lines {
 /// The layouts hold weights and a permutation that order_of() reads back. `layout` names them in the
 /// sentence.
 [[nodiscard]] Result<void> check_transform(const Linear& linear, std::string_view layout);
+/// Says why the format of a layer that was read is none: scales of another type, or a group out of range.
+[[nodiscard]] Result<void> check_scales(const Format& format);
+
 /// Groups that both layouts know: per channel or group of an integer grid, with zero points if any.
 [[nodiscard]] Result<void> check_grid(const Format& format, std::string_view layout);
 

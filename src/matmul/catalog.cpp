@@ -26,6 +26,8 @@ constexpr unsigned BITS(int bits) { return 1u << bits; }
 constexpr unsigned INTEGERS = BITS(2) | BITS(3) | BITS(4) | BITS(5) | BITS(6) | BITS(7) | BITS(8);
 constexpr unsigned FLOATS = float_weights;
 constexpr unsigned BLOCKS = block_weights;
+constexpr unsigned CODEBOOKS = codebook_weights;
+constexpr unsigned FLOAT8 = float8_weights;
 
 constexpr std::array catalog{
 #define FEWBIT_KERNEL(family, isa, activations, layout, bits) \

@@ -11,6 +11,7 @@
 
 #include "fewbit/formats/activation_format.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
+#include "support/all_formats.hpp"
 #include "support/guarded.hpp"
 
 namespace fewbit::testing {
@@ -60,6 +61,7 @@ inline std::vector<Format> contract_formats() {
                 }
     for (const Scalar type : {Scalar::f32, Scalar::f16, Scalar::bf16}) all.push_back(float_format(type));
     for (const ggml::BlockTraits& block : ggml::block_types) all.push_back(block_format(block.type));
+    for (const Format& format : codebook_and_dq_formats({8, 12, 32, 64, 128})) all.push_back(format);
     return all;
 }
 
@@ -148,17 +150,27 @@ inline QuantizedMatrix draw_matrix(const Format& format, std::size_t n, std::siz
             return static_cast<std::uint8_t>(format.min_code() +
                                              static_cast<int>(draw.below(static_cast<std::size_t>(span))));
         };
+        const auto finite = [&](std::uint8_t drawn) {  // of fp8: infinity and NaN have a test of their own
+            const auto values = format.codebook();
+            return values.empty() || std::isfinite(values[drawn]) ? drawn : std::uint8_t{0x7B};
+        };
         for (std::size_t r = 0; r < n; ++r) {
             const bool extreme = extremes && draw.below(2) == 0;
-            for (auto& value : row) value = code(extreme);
+            for (auto& value : row) value = finite(code(extreme));
             q.codes.pack_row(r, row);
         }
         std::vector<std::uint8_t> zeros(q.scale_cols());
         for (std::size_t r = 0; r < q.scale_rows(); ++r) {
+            const float power = std::ldexp(1.0f, static_cast<int>(draw.below(9)) - 12);
+            if (format.double_quantized()) q.set_row_scale(r, power);
             for (std::size_t g = 0; g < q.scale_cols(); ++g) {
                 const float size =
                     draw.below(8) == 0 ? 0.0f : std::ldexp(1.0f, static_cast<int>(draw.below(9)) - 4);
-                q.set_scale(r, g, size * draw.uniform());
+                q.set_scale(r, g,
+                            format.double_quantized() ? power * static_cast<float>(draw.below(256))
+                            : format.scale == Scalar::e8m0
+                                ? std::ldexp(1.0f, static_cast<int>(draw.below(9)) - 4)
+                                : size * draw.uniform());
                 if (format.offset == Offset::real) q.set_offset(r, g, size * 8.0f * draw.uniform());
                 zeros[g] =
                     static_cast<std::uint8_t>(draw.below(static_cast<std::size_t>(format.max_code()) + 1));
@@ -173,7 +185,8 @@ inline QuantizedMatrix draw_matrix(const Format& format, std::size_t n, std::siz
     const bool parameters = !format.is_float();
     return *QuantizedMatrix::assemble(
         format, n, k, codes, parameters ? guarded(q.scales) : q.scales, zeros,
-        format.offset == Offset::real && parameters ? guarded(q.offsets) : q.offsets);
+        format.offset == Offset::real && parameters ? guarded(q.offsets) : q.offsets,
+        format.double_quantized() ? guarded(q.row_scales) : q.row_scales);
 }
 
 /// x between guard pages, rows `padding` elements apart; the elements between rows are NaN.

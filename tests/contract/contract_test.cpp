@@ -161,8 +161,10 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
 TEST_CASE("large products: several panels, long groups, and K at the bound of int32 sums") {
     Draw draw(77);
     for (const KernelInfo& info : kernel_catalog())
-        for (const char* weights : {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym",
-                                    "int8-tensor-fzero", "int3-channel", "f32", "q4_k", "iq4_xs", "q8_0"})
+        for (const char* weights :
+             {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym", "int8-tensor-fzero",
+              "int3-channel", "f32", "q4_k", "iq4_xs", "q8_0", "nf4-g64-dq", "e2m1-channel", "mxfp8",
+              "fp8-e5m2-tensor", "mxfp4", "q1_0"})
             for (const char* x : {"f32", "int8-row", "int8-g32", "int8-tensor-asym"}) {
                 const Format format = *parse_format(weights);
                 const ActivationFormat activations = *parse_activation_format(x);
@@ -220,9 +222,10 @@ TEST_CASE("the worst sums are exact: extreme codes against extreme activations")
 TEST_CASE("activations that are not finite make exactly their rows NaN") {
     Draw draw(5);
     for (const KernelInfo& info : kernel_catalog()) {
-        const Format format = *parse_format(info.bits == float_weights   ? "f32"
-                                            : info.bits == block_weights ? "q4_1"
-                                                                         : "int4-g32");
+        const Format format = *parse_format(info.bits == float_weights            ? "f32"
+                                            : info.bits == block_weights          ? "q4_1"
+                                            : (info.bits & codebook_weights) != 0 ? "nf4-g32"
+                                                                                  : "int4-g32");
         const ActivationFormat activations =
             info.activations == ActivationElement::f32 ? exact_activations() : int8_group_activations(32);
         const MatmulQuery query{format, activations, 5, 20, 96, Fallback::allow};
@@ -244,4 +247,36 @@ TEST_CASE("activations that are not finite make exactly their rows NaN") {
                 for (std::size_t n = 0; n < 20; ++n) CHECK(std::isnan(y(2, n)));
         }
     }
+}
+
+TEST_CASE("fp8 codes of infinity and NaN reach their channel, and no other") {
+    for (const KernelInfo& info : kernel_catalog())
+        for (const char* name : {"fp8-e4m3-g32", "fp8-e5m2-g32"}) {
+            const Format format = *parse_format(name);
+            constexpr std::size_t n = 20, k = 70;
+            if (!refusal(info, {format, exact_activations(), 1, n, k, Fallback::allow}).empty()) continue;
+            for (std::size_t code = 0; code < 256; ++code) {
+                const float value = format.codebook()[code];
+                auto w = QuantizedMatrix::allocate(format, n, k);
+                std::vector<std::uint8_t> row(k);
+                row[45] = static_cast<std::uint8_t>(code);
+                w->codes.pack_row(17, row);
+                for (std::size_t r = 0; r < n; ++r)
+                    for (std::size_t g = 0; g < 3; ++g) w->set_scale(r, g, 1.0f);
+                for (const std::size_t m : {1, 3}) {
+                    Matrix x(m, k), y(m, n);
+                    for (float& element : x.values()) element = 1.0f;
+                    const Kernel kernel(info, exact_activations(), "under test");
+                    REQUIRE(matmul(kernel, x.view(), *pack(*w, kernel.layout()), y.view()).has_value());
+                    INFO(info.name << " " << name << " code " << code);
+                    std::size_t wrong = 0;
+                    for (std::size_t i = 0; i < m; ++i)
+                        for (std::size_t c = 0; c < n; ++c)
+                            wrong += c != 17             ? y(i, c) != 0.0f
+                                     : std::isnan(value) ? !std::isnan(y(i, c))
+                                                         : y(i, c) != value;
+                    CHECK(wrong == 0);
+                }
+            }
+        }
 }

@@ -10,8 +10,11 @@
 using namespace fewbit;
 
 TEST_CASE("format: a name reads back to the same format", "[formats][name]") {
-    const auto formats = testing::all_formats({8, 32, 37, 128});
+    auto formats = testing::all_formats({8, 32, 37, 128});
     CHECK(formats.size() == 3 + 7 * 6 * 4 * 3);
+    const auto others = testing::codebook_and_dq_formats({8, 32, 37, 128});
+    CHECK(others.size() == 5 * (6 * 3 + 4) + 4 * 6 + 7 * 3 * 4);  // e8m0: not iq4; doubly quantized: groups
+    formats.insert(formats.end(), others.begin(), others.end());
     for (const Format& format : formats) {
         INFO(name(format));
         const auto parsed = parse_format(name(format));
@@ -34,6 +37,15 @@ TEST_CASE("format: names as people write them", "[formats][name]") {
     same("int8-tensor-narrow", "int8-tensor-narrow");
     same("int2-g8-fzero", "int2-g8-fzero");
     same("f16", "f16");
+    same("nf4", "nf4-channel");
+    same("nf4-dq-g64", "nf4-g64-dq");
+    same("fp4-g16", "e2m1-g16");
+    same("fp8-e4m3", "fp8-e4m3-channel");
+    same("fp8-e5m2-tensor", "fp8-e5m2-tensor");
+    same("fp8-e4m3-g32-se8m0", "mxfp8");
+    same("int4-g32-asym-dq", "int4-g32-asym-dq");
+    same("mxfp4", "mxfp4");
+    same("e2m1-g32-se8m0", "e2m1-g32-se8m0");
     CHECK(parse_format("int4-g32")->scale == Scalar::f16);
     CHECK(parse_format("int4")->scale == Scalar::f32);
     CHECK(*parse_format("int4-g32") != *parse_format("int4-g64"));
@@ -72,6 +84,20 @@ TEST_CASE("format: bad names get a sentence that quotes the word", "[formats][na
              {"int4-asym-narrow", "a narrow grid is symmetric"},
              {"int4-sf64", "'sf64' is not an option"},
              {"int4 -g32", "'int4 ' is not an element"},
+             {"nf4-", "ends in '-'"},
+             {"nf44", "'nf44' is not an element"},
+             {"fp8", "'fp8' is not an element"},
+             {"fp8-e4m3x", "'fp8' is not an element"},
+             {"mxfp8-g32", "'mxfp8' is not an element"},
+             {"nf4-asym", "a codebook has its own bits"},
+             {"e2m1-narrow", "a codebook has its own bits"},
+             {"int4-g32-se8m0", "scales of type e8m0 are of nf4"},
+             {"iq4-g32-se8m0", "scales of type e8m0 are of nf4"},
+             {"nf4-dq", "double quantization is of scales of groups"},
+             {"int4-tensor-dq", "double quantization is of scales of groups"},
+             {"int4-g32-fzero-dq", "double quantization is of scales of groups"},
+             {"nf4-g64-sf16-dq", "'dq' says a second time"},
+             {"nf4-g64-su8", "'su8' is not an option"},
              {"int4-g32 ", "'g32 ' is not a group size"},
          }) {
         INFO("name '" << bad.name << "'");
@@ -114,6 +140,10 @@ TEST_CASE("format: bits per weight by hand", "[formats][bpw]") {
              {"int8-channel-asym", 64, 256, 8.15625},    // (32 + 8)/256
              {"int8-tensor", 64, 256, 8.0 + 32.0 / (64 * 256)},
              {"int4-g32", 3, 40, 4.0 + 2 * 16.0 / 40},  // a short group has a whole scale
+             {"nf4-g64-dq", 64, 4096, 4 + 8.0 / 64 + 8.0 / 4096},
+             {"int4-g32-asym-dq", 64, 256, 4 + 12.0 / 32 + 8.0 / 256},
+             {"mxfp8", 64, 256, 8.25},
+             {"fp8-e4m3", 64, 256, 8.125},
              {"f32", 3, 40, 32.0},
              {"bf16", 3, 40, 16.0},
              {"int4-g32", 0, 40, 0.0},

@@ -12,7 +12,10 @@
 using namespace fewbit;
 
 TEST_CASE("quantized matrix: parameters of every format have the documented shapes", "[formats][matrix]") {
-    for (const Format& format : testing::all_formats({8, 37}))
+    auto formats = testing::all_formats({8, 37});
+    const auto others = testing::codebook_and_dq_formats({8, 37});
+    formats.insert(formats.end(), others.begin(), others.end());
+    for (const Format& format : formats)
         for (const auto& [n, k] :
              std::vector<std::pair<std::size_t, std::size_t>>{{3, 40}, {1, 1}, {0, 5}, {5, 0}, {0, 0}}) {
             INFO(name(format) << " " << n << " x " << k);
@@ -23,18 +26,58 @@ TEST_CASE("quantized matrix: parameters of every format have the documented shap
             CHECK(matrix->scales.elements() == scales);
             CHECK(matrix->zeros.rows() * matrix->zeros.cols() ==
                   (format.offset == Offset::integer && !format.is_float() ? scales : 0));
+            CHECK(matrix->row_scales.elements() == (format.double_quantized() && scales != 0 ? n : 0));
             CHECK(matrix->offsets.elements() ==
                   (format.offset == Offset::real && !format.is_float() ? scales : 0));
             // Zeroed, so every value decodes to a finite number.
             std::vector<float> row(k);
             for (std::size_t r = 0; r < n; ++r) {
                 matrix->dequantize(r, 0, row);
-                for (const float value : row) CHECK(value == 0.0f);
+                for (const float value : row)  // e8m0 has no 0: its smallest number
+                    CHECK(std::abs(value) <= (format.scale == Scalar::e8m0 ? 0x1p-127f : 0.0f));
             }
             // Taking it apart and putting it together changes nothing.
             CHECK(QuantizedMatrix::assemble(format, n, k, matrix->codes, matrix->scales, matrix->zeros,
-                                            matrix->offsets));
+                                            matrix->offsets, matrix->row_scales));
         }
+}
+
+TEST_CASE("quantized matrix: codebooks and doubly quantized scales decode to scale * table[code]",
+          "[formats][matrix]") {
+    testing::Random random(4);
+    for (const Format& format : testing::codebook_and_dq_formats({8, 300})) {
+        INFO(name(format));
+        const std::size_t n = 3, k = 613;
+        auto matrix = QuantizedMatrix::allocate(format, n, k);
+        REQUIRE(matrix);
+        std::vector<std::uint8_t> codes(k);
+        for (auto& code : codes)
+            code = static_cast<std::uint8_t>(random.below(static_cast<std::size_t>(format.max_code()) + 1));
+        for (std::size_t r = 0; r < n; ++r) matrix->codes.pack_row(r, codes);
+        for (std::size_t r = 0; r < matrix->scale_rows(); ++r) {
+            if (format.double_quantized()) matrix->set_row_scale(r, 0.125f);
+            for (std::size_t g = 0; g < matrix->scale_cols(); ++g)
+                matrix->set_scale(r, g, std::ldexp(1.0f, static_cast<int>((r + g) % 5)));
+        }
+        std::size_t wrong = 0;
+        for (const std::size_t first : {0, 1, 255, 300, 612}) {
+            std::vector<float> out(k - first);
+            matrix->dequantize(n - 1, first, out);
+            for (std::size_t i = 0; i < out.size(); ++i) {
+                const std::size_t g =
+                    format.granularity == Granularity::tensor ? 0 : (first + i) / format.group_elements(k);
+                const std::size_t r = format.granularity == Granularity::tensor ? 0 : n - 1;
+                const float scale = std::ldexp(1.0f, static_cast<int>((r + g) % 5));
+                const float level = format.is_codebook()
+                                        ? format.codebook()[codes[first + i]]
+                                        : static_cast<float>(codes[first + i] - matrix->zero(n - 1, g));
+                const float expected = scale * level;
+                wrong += !(out[i] == expected || (std::isnan(out[i]) && std::isnan(expected)));
+                wrong += matrix->scale(n - 1, g) != scale;
+            }
+        }
+        CHECK(wrong == 0);
+    }
 }
 
 TEST_CASE("quantized matrix: decodes as the head of format.hpp says, from any offset", "[formats][matrix]") {

@@ -229,6 +229,8 @@ TEST_CASE("model folders: what they cannot hold is refused before anything is wr
         CHECK(contains(refusal(model, layout), "no layer is quantized"));
         CHECK(contains(refusal(quantized_toy("int4-g32-fzero"), layout), "int4-g32-asym fits"));
         CHECK(contains(refusal(quantized_toy("q8_0"), layout), ".gguf"));
+        CHECK(contains(refusal(quantized_toy("nf4-g32"), layout), "not codebooks; int4-g128 is one"));
+        CHECK(contains(refusal(quantized_toy("int4-g32-asym-dq"), layout), "int4-g32-asym fits"));
         model = quantized_toy("int4-g32");
         model.linears["model.embed_tokens"].weights = model.linears["lm_head"].weights =
             *QuantizedMatrix::allocate(*parse_format("int4-g32"), 32, 32);

@@ -5,6 +5,7 @@
 
 #include "io_support.hpp"
 #include "model_support.hpp"
+#include "support/all_formats.hpp"
 #include "support/catch.hpp"
 
 using namespace fewbit;
@@ -22,6 +23,7 @@ std::vector<std::string> all_formats() {
             for (const char* offset : {"", "-narrow", "-asym", "-fzero"})
                 for (const char* scale : {"-sf32", "-sf16", "-sbf16"})
                     names.push_back("int" + std::to_string(bits) + granularity + offset + scale);
+    for (const auto& format : testing::codebook_and_dq_formats({8, 9, 16})) names.push_back(name(format));
     return names;
 }
 
@@ -57,8 +59,8 @@ TEST_CASE("layers of every format come back bit by bit", "[io]") {
 
 TEST_CASE("a whole model with everything that a layer can have comes back, again and again", "[io]") {
     const TempFolder folder;
-    for (const char* format :
-         {"f16", "int3-g8-asym", "int4-g16", "int5-channel-fzero", "int8-tensor-asym-sbf16"}) {
+    for (const char* format : {"f16", "int3-g8-asym", "int4-g16", "int5-channel-fzero",
+                               "int8-tensor-asym-sbf16", "nf4-g8-dq", "mxfp8"}) {
         INFO(format);
         const auto model = small_model(*parse_format(format), true);
         REQUIRE(message(io::write_safetensors_model(folder / "a", model)) == "");
@@ -78,7 +80,8 @@ TEST_CASE("layers of awkward sizes, and bags of layers without an architecture",
     const TempFolder folder;
     std::mt19937 random(5);
     io::ModelFile model;
-    for (const char* format : {"f32", "bf16", "int2-g8", "int3-channel-asym", "int7-tensor", "int8-g9-fzero"})
+    for (const char* format : {"f32", "bf16", "int2-g8", "int3-channel-asym", "int7-tensor", "int8-g9-fzero",
+                               "nf4-g8-dq", "mxfp8"})
         for (const auto& [n, k] :
              {std::pair<std::size_t, std::size_t>{0, 0}, {0, 5}, {5, 0}, {1, 1}, {7, 13}, {3, 257}})
             model.linears[std::string(format) + "." + std::to_string(n) + "x" + std::to_string(k)] =

@@ -39,6 +39,7 @@ inline QuantizedMatrix random_matrix(const fewbit::Format& format, std::size_t n
     fill_codes(matrix->zeros);
     fill(matrix->scales.mutable_bytes());
     fill(matrix->offsets.mutable_bytes());
+    fill(matrix->row_scales.mutable_bytes());
     return *matrix;
 }
 
@@ -116,7 +117,7 @@ inline bool same(const Tensor& a, const Tensor& b) {
 inline bool same(const QuantizedMatrix& a, const QuantizedMatrix& b) {
     return a.format() == b.format() && a.n() == b.n() && a.k() == b.k() &&
            same(a.codes.bytes(), b.codes.bytes()) && (a.format().is_float() || same(a.scales, b.scales)) &&
-           same(a.zeros.bytes(), b.zeros.bytes()) &&
+           same(a.zeros.bytes(), b.zeros.bytes()) && same(a.row_scales, b.row_scales) &&
            (a.format().offset != fewbit::Offset::real || same(a.offsets, b.offsets));
 }
 

@@ -95,8 +95,9 @@ TEST_CASE("each expert is encoded with its own importance") {
 TEST_CASE("integer formats become blocks of the same weights, or the nearest type is named") {
     const Matrix w = gaussian_matrix(7, 512, 4);
     std::size_t exact = 0;
-    for (const char* name : {"int4-g32", "int4-g32-narrow", "int5-g32", "int8-g32", "int4-g32-fzero",
-                             "int5-g32-fzero", "int2-g256-narrow", "int2-g64-narrow"}) {
+    for (const char* name :
+         {"int4-g32", "int4-g32-narrow", "int5-g32", "int8-g32", "int4-g32-fzero", "int5-g32-fzero",
+          "int2-g256-narrow", "int2-g64-narrow", "iq4-g32", "e2m1-g32-se8m0"}) {
         INFO(name);
         const auto q = quantize_mse(w.view(), *parse_format(name));
         REQUIRE(q);
@@ -109,14 +110,18 @@ TEST_CASE("integer formats become blocks of the same weights, or the nearest typ
             exact += a == b;
         }
     }
-    CHECK(exact == 8 * 7);
+    CHECK(exact == 10 * 7);
     for (const auto& [name, nearest] : {std::pair{"int4-g128", "q4_0"},
                                         {"int4-g32-asym", "q4_1"},
                                         {"int4-g32-sbf16", "q4_0"},
                                         {"int3-g32", "q3_k"},
                                         {"int2-g64", "q2_k"},
                                         {"int6-g16", "q6_k"},
-                                        {"int8-channel", "q8_0"}}) {
+                                        {"int8-channel", "q8_0"},
+                                        {"nf4-g64", "iq4_nl"},
+                                        {"e2m1-g32", "mxfp4"},
+                                        {"mxfp8", "q8_0"},
+                                        {"int4-g32-dq", "q4_0"}}) {
         const auto type = gguf_type_of(*parse_format(name));
         REQUIRE_FALSE(type);
         CHECK(type.error().message.ends_with(text("the nearest is ", nearest)));

@@ -4,6 +4,7 @@
 //   int4-g32, int5-g32, int8-g32 (narrow or not)   q4_0, q5_0, q8_0      the same f16 scale, the same code
 //   int4-g32-fzero, int5-g32-fzero                 q4_1, q5_1            the same f16 scale and offset
 //   int2-g256-narrow, int2-g64-narrow              tq2_0, q2_0           -1, 0, 1: the code minus one
+//   iq4-g32, e2m1-g32-se8m0                        iq4_nl, mxfp4         the same scale, the same code
 #pragma once
 
 #include <optional>
@@ -19,8 +20,12 @@ namespace fewbit::inline v0 {
 [[nodiscard]] inline std::optional<ggml::BlockType> same_grid(const Format& format) noexcept {
     using ggml::BlockType;
     if (format.is_block()) return format.block;
-    if (format.is_float() || format.granularity != Granularity::group || format.scale != Scalar::f16)
-        return std::nullopt;
+    if (format.is_float() || format.granularity != Granularity::group) return std::nullopt;
+    if (format.element == Element::e2m1 && format.group == 32 && format.scale == Scalar::e8m0)
+        return BlockType::mxfp4;
+    if (format.scale != Scalar::f16) return std::nullopt;
+    if (format.element == Element::iq4 && format.group == 32) return BlockType::iq4_nl;
+    if (format.is_codebook()) return std::nullopt;
     if (format.offset == Offset::real && format.group == 32)
         return format.bits == 4   ? std::optional(BlockType::q4_1)
                : format.bits == 5 ? std::optional(BlockType::q5_1)
@@ -41,6 +46,10 @@ namespace fewbit::inline v0 {
 [[nodiscard]] inline ggml::BlockType nearest_block_type(const Format& format) noexcept {
     using ggml::BlockType;
     if (const auto same = same_grid(format)) return *same;
+    if (format.is_codebook())
+        return format.bits == 8                  ? BlockType::q8_0
+               : format.element == Element::e2m1 ? BlockType::mxfp4
+                                                 : BlockType::iq4_nl;
     switch (format.bits) {
         case 2: return BlockType::q2_k;
         case 3: return BlockType::q3_k;
@@ -65,7 +74,10 @@ inline void convert_row(const QuantizedMatrix& matrix, std::size_t r, std::uint8
         if (t.grid == ggml::Grid::integer)
             for (std::uint8_t& code : codes)
                 code = static_cast<std::uint8_t>(code - matrix.format().middle_code() + t.zero);
-        half(matrix.scales, b, *places.scale, out);
+        if (places.scale)
+            half(matrix.scales, b, *places.scale, out);
+        else  // mxfp4: e8m0, first in the block
+            out[0] = static_cast<std::uint8_t>(matrix.scales.bytes()[r * matrix.groups_per_row() + b]);
         if (places.minimum) half(matrix.offsets, b, *places.minimum, out);
         ggml::pack_codes(type, codes.data(), out);
     }

@@ -5,18 +5,14 @@
 //   symmetric   w = scale * (u - 2^(b-1))     the signed code is u - 2^(b-1); `narrow` never uses u = 0
 //   integer     w = scale * (u - zero)        zero: an integer code per group (0.0 is exact)
 //   real        w = scale * u + offset        offset: a number of the scale's type per group
+//   codebook    w = scale * table[u]          nf4, e2m1, iq4, fp8 (codebooks.hpp)
 //
 // with one scale (and zero or offset) per tensor, per channel (row of W) or per group of consecutive weights
-// along K; the last group of a row may be short. Float elements (f32, f16, bf16) are their own values. Blocks
-// are those of ggml's types (ggml/types.hpp), whose rows need a multiple of the block.
-//
-// Names: ggml's own ("q4_k"), or <element>[-g<n>|-channel|-tensor][-asym|-fzero][-narrow][-s<f32|f16|bf16>], elements int2..int8,
-// f32, f16, bf16: "int4-g128", "int8-channel-narrow", "int3-g64-asym-sbf16". Defaults: per channel; scales
-// f16 for groups and f32 for channel and tensor; symmetric, all 2^b codes.
+// along K; the last group of a row may be short. Doubly quantized scales are integers of 8 bits times a power of
+// two per row. Float elements (f32, f16, bf16) are their own values. Blocks are those of ggml's types
+// (ggml/types.hpp), whose rows need a multiple of the block. Names: format_name.hpp.
 #pragma once
 
-#include <array>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -28,12 +24,13 @@
 #include "fewbit/core/result.hpp"
 #include "fewbit/core/scalar_type.hpp"
 #include "fewbit/core/text.hpp"
+#include "fewbit/formats/codebooks.hpp"
 #include "fewbit/formats/ggml/types.hpp"
 
 namespace fewbit::inline v0 {
 
-/// What one code stands for. (Codebooks join here.)
-enum class Element : std::uint8_t { integer, f32, f16, bf16, block };
+/// What one code stands for.
+enum class Element : std::uint8_t { integer, f32, f16, bf16, block, nf4, e2m1, iq4, fp8_e4m3, fp8_e5m2 };
 /// How many weights share a scale.
 enum class Granularity : std::uint8_t { tensor, channel, group };
 /// Where zero lies on the grid.
@@ -45,16 +42,22 @@ inline constexpr int max_bits = 8;
 
 struct Format {
     Element element = Element::integer;
-    int bits = 4;  ///< per code: 2..8 for integers, 1..8 in blocks, 32 or 16 for float elements
+    int bits = 4;  ///< per code: 2..8 for integers, 1..8 in blocks, 4 or 8 in codebooks, 32 or 16 for floats
     Granularity granularity = Granularity::group;
     std::size_t group = 128;  ///< elements along K that share a scale; read only for Granularity::group
     Offset offset = Offset::none;
-    bool narrow = false;         ///< 2^b - 1 codes, symmetric around zero; only with Offset::none
-    Scalar scale = Scalar::f16;  ///< stored type of scales and real offsets; f32 for blocks, as they are read
+    bool narrow = false;  ///< 2^b - 1 codes, symmetric around zero; only with Offset::none
+    /// Stored type of scales and real offsets; f32 for blocks, as they are read. u8: doubly quantized.
+    Scalar scale = Scalar::f16;
     ggml::BlockType block = ggml::BlockType::q4_0;  ///< read only for Element::block (block_format)
 
     [[nodiscard]] bool is_block() const noexcept { return element == Element::block; }
-    [[nodiscard]] bool is_float() const noexcept { return element != Element::integer && !is_block(); }
+    [[nodiscard]] bool is_float() const noexcept {
+        return element == Element::f32 || element == Element::f16 || element == Element::bf16;
+    }
+    [[nodiscard]] bool is_codebook() const noexcept { return element >= Element::nf4; }
+    /// Scales are counts of a power of two that each row stores besides (e8m0).
+    [[nodiscard]] bool double_quantized() const noexcept { return scale == Scalar::u8; }
     /// Elements of a row of k that share a scale: the group, or the whole row.
     [[nodiscard]] std::size_t group_elements(std::size_t k) const noexcept {
         return granularity == Granularity::group ? group : (k == 0 ? 1 : k);
@@ -70,13 +73,32 @@ struct Format {
     /// The smallest and largest stored code.
     [[nodiscard]] int min_code() const noexcept { return narrow ? 1 : 0; }
     [[nodiscard]] int max_code() const noexcept { return (1 << bits) - 1; }
-    /// The stored code of 0.0 on a symmetric grid.
+    /// The stored code of 0.0 on a symmetric grid or in a codebook (iq4's smallest value, which has no 0).
     [[nodiscard]] int middle_code() const noexcept {
-        return is_block() ? ggml::traits(block).zero : 1 << (bits - 1);
+        if (is_block()) return ggml::traits(block).zero;
+        if (is_codebook()) return element == Element::nf4 ? 7 : element == Element::iq4 ? 8 : 0;
+        return 1 << (bits - 1);
     }
     /// The values of codes before scaling; empty where they are integers.
     [[nodiscard]] std::span<const float> codebook() const noexcept {
-        return is_block() ? ggml::codebook(block) : std::span<const float>{};
+        switch (element) {
+            case Element::block: return ggml::codebook(block);
+            case Element::nf4: return codebooks::nf4;
+            case Element::e2m1: return codebooks::e2m1;
+            case Element::iq4: return codebooks::iq4;
+            case Element::fp8_e4m3: return codebooks::fp8_e4m3;
+            case Element::fp8_e5m2: return codebooks::fp8_e5m2;
+            default: return {};
+        }
+    }
+    /// The codebook as products with integer activations read it; null where the format is no codebook of 4 bits.
+    [[nodiscard]] const codebooks::IntegerTable* integer_codebook() const noexcept {
+        switch (element) {
+            case Element::nf4: return &codebooks::nf4_levels;
+            case Element::e2m1: return &codebooks::e2m1_levels;
+            case Element::iq4: return &codebooks::iq4_levels;
+            default: return nullptr;
+        }
     }
 
     friend bool operator==(const Format& a, const Format& b) noexcept {
@@ -111,6 +133,14 @@ struct Format {
     return format;
 }
 
+/// A codebook with f16 scales per group of 128; members may be changed.
+[[nodiscard]] inline Format codebook_format(Element element) noexcept {
+    Format format;
+    format.element = element;
+    format.bits = element == Element::fp8_e4m3 || element == Element::fp8_e5m2 ? 8 : 4;
+    return format;
+}
+
 /// The scalar type of a float element; f32 for integer formats.
 [[nodiscard]] inline Scalar element_scalar(const Format& format) noexcept {
     return format.element == Element::f16    ? Scalar::f16
@@ -130,7 +160,12 @@ struct Format {
                         ggml::name(format.block), " are not the type's own; block_format() makes it");
         return {};
     }
-    if (format.bits < min_bits || format.bits > max_bits)
+    if (format.is_codebook()) {
+        if (format.bits != codebook_format(format.element).bits || format.offset != Offset::none ||
+            format.narrow)
+            return fail(ErrorKind::bad_input, "a codebook has its own bits (",
+                        codebook_format(format.element).bits, ") and no zero point, offset or narrow grid");
+    } else if (format.bits < min_bits || format.bits > max_bits)
         return fail(ErrorKind::unsupported, "codes of ", format.bits,
                     " bits are not supported; integer formats have ", min_bits, " to ", max_bits, " bits");
     if (format.granularity == Granularity::group && format.group < min_group_elements)
@@ -139,9 +174,22 @@ struct Format {
     if (format.narrow && format.offset != Offset::none)
         return fail(ErrorKind::bad_input,
                     "a narrow grid is symmetric; it cannot have a zero point or an offset");
+    if (format.double_quantized()) {
+        if (format.granularity != Granularity::group || format.offset == Offset::real)
+            return fail(ErrorKind::bad_input,
+                        "double quantization is of scales of groups; formats with one scale per ",
+                        "row or tensor, or with real offsets, have none");
+        return {};
+    }
+    if (format.scale == Scalar::e8m0) {
+        if (!format.is_codebook() || format.element == Element::iq4)  // e8m0 has no 0, so the codes need one
+            return fail(ErrorKind::unsupported,
+                        "scales of type e8m0 are of nf4, e2m1 and fp8, not of integers or iq4");
+        return {};
+    }
     if (format.scale != Scalar::f32 && format.scale != Scalar::f16 && format.scale != Scalar::bf16)
         return fail(ErrorKind::unsupported, "scales of type ", name(format.scale),
-                    " are not supported; scales are f32, f16 or bf16");
+                    " are not supported; scales are f32, f16, bf16 or e8m0");
     return {};
 }
 
@@ -150,6 +198,13 @@ struct Format {
     if (format.is_block())
         return fail(ErrorKind::unsupported, "formats of ggml's blocks (", ggml::name(format.block),
                     ") have no fake quantization; integer formats such as int4-g32 have");
+    if (format.is_codebook())
+        return fail(ErrorKind::unsupported,
+                    "codebooks have no fake quantization; integer formats such as int4-g32 have");
+    if (format.double_quantized())
+        return fail(ErrorKind::unsupported,
+                    "doubly quantized scales have no fake quantization; scales of f32, f16 and ",
+                    "bf16 have");
     return validate(format);
 }
 
@@ -164,108 +219,6 @@ struct Format {
                 block, " weights and needs a multiple of ", block);
 }
 
-[[nodiscard]] inline Scalar default_scale(Granularity granularity) noexcept {
-    return granularity == Granularity::group ? Scalar::f16 : Scalar::f32;
-}
-
-/// The name that parse_format reads back to an equal format; defaults are left out.
-[[nodiscard]] inline std::string name(const Format& format) {
-    if (format.is_float()) return std::string(name(element_scalar(format)));
-    if (format.is_block()) return std::string(ggml::name(format.block));
-    std::string out = text("int", format.bits);
-    switch (format.granularity) {
-        case Granularity::group: out += text("-g", format.group); break;
-        case Granularity::channel: out += "-channel"; break;
-        case Granularity::tensor: out += "-tensor"; break;
-    }
-    if (format.offset == Offset::integer) out += "-asym";
-    if (format.offset == Offset::real) out += "-fzero";
-    if (format.narrow) out += "-narrow";
-    if (format.scale != default_scale(format.granularity)) out += text("-s", name(format.scale));
-    return out;
-}
-
-namespace detail {
-
-/// Cuts "head-tail" at the first '-'.
-[[nodiscard]] inline std::string_view next_word(std::string_view& rest) {
-    const std::size_t dash = rest.find('-');
-    const std::string_view word = rest.substr(0, dash);
-    rest = dash == std::string_view::npos ? std::string_view{} : rest.substr(dash + 1);
-    return word;
-}
-
-/// All of `digits` as a number; false for anything else (signs, blanks, overflow).
-template <class T>
-[[nodiscard]] bool parse_number(std::string_view digits, T& value) {
-    if (digits.empty() || digits[0] < '0' || digits[0] > '9') return false;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    return error == std::errc{} && end == digits.data() + digits.size();
-}
-
-}  // namespace detail
-
-/// Reads a format name (the grammar stands at the head of this file). Error: a sentence that quotes the word.
-[[nodiscard]] inline Result<Format> parse_format(std::string_view whole) {
-    const auto bad = [whole](const auto&... why) {
-        return fail(ErrorKind::bad_input, "format '", whole, "': ", why...);
-    };
-    if (const auto block = ggml::parse_block_type(whole)) return block_format(*block);
-    std::string_view rest = whole;
-    const bool dangling = whole.ends_with('-');
-    const std::string_view element = detail::next_word(rest);
-
-    if (element == "f32" || element == "f16" || element == "bf16") {
-        if (!rest.empty() || dangling) return bad(element, " takes no options, but '", rest, "' follows");
-        return float_format(element == "f32" ? Scalar::f32 : element == "f16" ? Scalar::f16 : Scalar::bf16);
-    }
-    Format format;
-    if (!element.starts_with("int") || !detail::parse_number(element.substr(3), format.bits) ||
-        element.size() != 4)
-        return bad("'", element,
-                   "' is not an element; known are int2 to int8, f32, f16, bf16 and ggml's types, such as "
-                   "q4_0 and q4_k");
-    format.granularity = Granularity::channel;
-
-    bool granularity_given = false, offset_given = false, narrow_given = false, scale_given = false;
-    while (!rest.empty()) {
-        const std::string_view word = detail::next_word(rest);
-        bool* given = nullptr;
-        if (word == "channel" || word == "tensor" ||
-            (word.size() > 1 && word[0] == 'g' && word[1] >= '0' && word[1] <= '9')) {
-            given = &granularity_given;
-            if (word == "channel")
-                format.granularity = Granularity::channel;
-            else if (word == "tensor")
-                format.granularity = Granularity::tensor;
-            else {
-                format.granularity = Granularity::group;
-                if (!detail::parse_number(word.substr(1), format.group))
-                    return bad("'", word, "' is not a group size");
-            }
-        } else if (word == "asym" || word == "fzero") {
-            given = &offset_given;
-            format.offset = word == "asym" ? Offset::integer : Offset::real;
-        } else if (word == "narrow") {
-            given = &narrow_given;
-            format.narrow = true;
-        } else if (word == "sf32" || word == "sf16" || word == "sbf16") {
-            given = &scale_given;
-            format.scale = word == "sf32" ? Scalar::f32 : word == "sf16" ? Scalar::f16 : Scalar::bf16;
-        } else {
-            return bad("'", word,
-                       "' is not an option; known are g<n>, channel, tensor, asym, fzero, narrow, sf32, sf16 "
-                       "and sbf16");
-        }
-        if (*given) return bad("'", word, "' says a second time what an earlier option said");
-        *given = true;
-    }
-    if (dangling) return bad("it ends in '-'");
-    if (!scale_given) format.scale = default_scale(format.granularity);
-    if (auto valid = validate(format); !valid) return bad(valid.error().message);
-    return format;
-}
-
 /// Bits of everything that an (n, k) matrix of this format stores (codes, scales, zeros or offsets), without
 /// the padding of rows to whole bytes. Divided by n * k: the effective bits per weight.
 [[nodiscard]] inline double total_bits(const Format& format, std::size_t n, std::size_t k) noexcept {
@@ -277,7 +230,8 @@ template <class T>
     const double offset_bits = format.offset == Offset::integer ? format.bits
                                : format.offset == Offset::real  ? scale_bits
                                                                 : 0.0;
-    return codes + scales * (scale_bits + offset_bits);
+    const double row_bits = format.double_quantized() && k != 0 ? 8.0 * static_cast<double>(n) : 0.0;
+    return codes + scales * (scale_bits + offset_bits) + row_bits;
 }
 
 /// Effective bits per weight of an (n, k) matrix; 0 for an empty one.
@@ -287,3 +241,5 @@ template <class T>
 }
 
 }  // namespace fewbit::inline v0
+
+#include "fewbit/formats/format_name.hpp"

@@ -5,6 +5,8 @@
 //   scales   Tensor (N, G), (N, 1) or (1, 1) of format.scale       G = ceil(K / group)
 //   zeros    BitMatrix of the scales' shape, format.bits per code   Offset::integer only
 //   offsets  Tensor of the scales' shape and type                   Offset::real only
+//   row_scales  Tensor e8m0 (N, 1)                                  doubly quantized scales only, which are
+//               u8 then: scale of group g of row r = scales[r][g] * row_scales[r]
 //
 // Formats of blocks keep ggml's bytes instead, which may lie in a mapped file:
 //
@@ -61,6 +63,12 @@ public:
             if (!offsets) return Unexpected{std::move(offsets).error()};
             matrix.offsets = *std::move(offsets);
         }
+        if (format.double_quantized()) {
+            auto rows =
+                zeroed(Tensor::allocate(Scalar::e8m0, {matrix.scale_rows(), matrix.row_scale_cols()}));
+            if (!rows) return Unexpected{std::move(rows).error()};
+            matrix.row_scales = *std::move(rows);
+        }
         return matrix;
     }
 
@@ -68,7 +76,7 @@ public:
     /// fit.
     [[nodiscard]] static Result<QuantizedMatrix> assemble(const Format& format, std::size_t n, std::size_t k,
                                                           BitMatrix codes, Tensor scales, BitMatrix zeros,
-                                                          Tensor offsets) {
+                                                          Tensor offsets, Tensor row_scales = {}) {
         if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
         if (format.is_block())
             return fail(ErrorKind::bad_input, "a matrix of ", name(format),
@@ -89,6 +97,11 @@ public:
         if (format.offset == Offset::real &&
             (offsets.type() != format.scale || offsets.shape() != parameters))
             return wrong("offsets");
+        if (format.double_quantized() &&
+            (row_scales.type() != Scalar::e8m0 ||
+             row_scales.shape() != Tensor::Shape{parameters[0], matrix.row_scale_cols()}))
+            return wrong("scales of rows");
+        matrix.row_scales = std::move(row_scales);
         matrix.scales = std::move(scales);
         matrix.zeros = std::move(zeros);
         matrix.offsets = std::move(offsets);
@@ -129,17 +142,26 @@ public:
                                                             : groups_per_row();
     }
 
+    /// Columns of row_scales: 1, or 0 where there are no scales.
+    [[nodiscard]] std::size_t row_scale_cols() const noexcept { return scale_rows() == 0 ? 0 : 1; }
+
     /// Scale of group g of row r as f32.
     [[nodiscard]] float scale(std::size_t r, std::size_t g) const noexcept {
-        return format_.is_block() ? block_parameters(r, g).scale : parameter(scales, r, g);
+        if (format_.is_block()) return block_parameters(r, g).scale;
+        if (!format_.double_quantized()) return parameter(scales, r, g);
+        return static_cast<float>(scales.as<std::uint8_t>()[parameter_index(r, g)]) * row_scale(r);
+    }
+    /// The power of two that the scales of row r are counts of; doubly quantized scales only.
+    [[nodiscard]] float row_scale(std::size_t r) const noexcept {
+        return load_float(Scalar::e8m0, row_scales.bytes().data() + r);
     }
     /// Real offset of group g of row r; 0 where the format has none.
     [[nodiscard]] float offset(std::size_t r, std::size_t g) const noexcept {
         if (format_.is_block()) return block_parameters(r, g).offset;
         return format_.offset == Offset::real ? parameter(offsets, r, g) : 0.0f;
     }
-    /// The code of 0.0 in group g of row r: stored, or the middle of a symmetric grid; 0 with a real offset or
-    /// a codebook.
+    /// The code of 0.0 in group g of row r: stored, or the middle of a symmetric grid or codebook; 0 with a real
+    /// offset.
     [[nodiscard]] int zero(std::size_t r, std::size_t g) const noexcept {
         if (format_.offset == Offset::none) return format_.middle_code();
         if (format_.offset == Offset::real) return 0;
@@ -168,13 +190,21 @@ public:
                    ? nullptr
                    : reinterpret_cast<std::uint8_t*>(bytes.data()) + r * ggml::row_bytes(format_.block, k_);
     }
-    void set_scale(std::size_t r, std::size_t g, float value) noexcept { set_parameter(scales, r, g, value); }
+    /// Of doubly quantized scales the row's comes first, and `value` is a multiple of it.
+    void set_scale(std::size_t r, std::size_t g, float value) noexcept {
+        if (!format_.double_quantized()) return set_parameter(scales, r, g, value);
+        const float count = value / row_scale(r);
+        scales.as_mutable<std::uint8_t>()[parameter_index(r, g)] = static_cast<std::uint8_t>(count);
+    }
+    void set_row_scale(std::size_t r, float power_of_two) noexcept {
+        store_float(Scalar::e8m0, power_of_two, row_scales.mutable_bytes().data() + r);
+    }
     void set_offset(std::size_t r, std::size_t g, float value) noexcept {
         set_parameter(offsets, r, g, value);
     }
 
-    /// Values [first, first + out.size()) of row r, as f32: scale * (code - zero), one rounding; with a real
-    /// offset scale * code rounded, then + offset rounded.
+    /// Values [first, first + out.size()) of row r, as f32: scale * (code - zero) or scale * codebook[code], one
+    /// rounding; with a real offset scale * code rounded, then + offset rounded.
     void dequantize(std::size_t r, std::size_t first, std::span<float> out) const noexcept {
         if (format_.is_float()) {
             const Scalar type = element_scalar(format_);
@@ -198,6 +228,7 @@ public:
             return;
         }
         std::uint8_t block[256];
+        const std::span<const float> values = format_.codebook();
         const std::size_t group = group_elements();
         for (std::size_t i = 0; i < out.size();) {
             const std::size_t g = (first + i) / group;
@@ -205,7 +236,10 @@ public:
             const float s = scale(r, g), o = offset(r, g);
             const int z = zero(r, g);
             codes.unpack(r, first + i, {block, count});
-            for (std::size_t j = 0; j < count; ++j) {
+            for (std::size_t j = 0; j < count && !values.empty(); ++j)
+                out[i + j] =
+                    static_cast<float>(static_cast<double>(s) * static_cast<double>(values[block[j]]));
+            for (std::size_t j = 0; j < count && values.empty(); ++j) {
                 // Exact in double, then rounded once: a product of floats could be fused with the sum by
                 // compilers that may (users of the headers choose their own flags).
                 const auto product = static_cast<float>(static_cast<double>(s) * (block[j] - z));
@@ -218,13 +252,14 @@ public:
     /// Bytes in memory, the padding of rows included.
     [[nodiscard]] std::size_t size_bytes() const noexcept {
         return codes.bytes().size_bytes() + scales.size_bytes() + zeros.bytes().size_bytes() +
-               offsets.size_bytes() + blocks.size_bytes();
+               offsets.size_bytes() + row_scales.size_bytes() + blocks.size_bytes();
     }
 
     BitMatrix codes;
     Tensor scales;
     BitMatrix zeros;
     Tensor offsets;
+    Tensor row_scales;
     Tensor blocks;
 
 private:

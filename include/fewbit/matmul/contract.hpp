@@ -26,20 +26,25 @@ enum class Layout : std::uint8_t { rows, tile16 };
 inline constexpr std::size_t max_int32_products = 32768;
 static_assert(255ull * 127ull * max_int32_products < (1ull << 31));
 
-/// Weights as a kernel sees them. W is (n, k); codes are unsigned, value = scale * (code - zero) or
-/// scale * code + offset (formats/format.hpp).
+/// What codes stand for: numbers, places in a table of 16, fp8.
+enum class Codes : std::uint8_t { integer, table, fp8_e4m3, fp8_e5m2 };
+
+/// Weights as a kernel sees them. W is (n, k); codes are unsigned, value = scale * (code - zero),
+/// scale * code + offset or scale * table[code] (formats/format.hpp).
 struct WeightsView {
     std::size_t n = 0;
     std::size_t k = 0;
     std::size_t group_elements = 0;  ///< along K; k when a row has one scale
     std::size_t groups = 0;          ///< per row
     int bits = 0;
-    int middle_code = 0;         ///< the zero of all groups when has_zeros and has_offsets are false
-    bool has_zeros = false;      ///< an integer code per group
-    bool has_offsets = false;    ///< a number of type `scale` per group
-    bool per_tensor = false;     ///< one scale (and zero or offset) for all
-    Scalar scale = Scalar::f32;  ///< f32, f16, bf16; for float weights the type of the elements
-    int block_type = -1;         ///< Layout::rows of blocks: the ggml::BlockType, codes are whole blocks
+    Codes kind = Codes::integer;
+    int middle_code = 0;  ///< the zero of all groups when has_zeros and has_offsets are false; 0 of codebooks
+    bool has_zeros = false;    ///< an integer code per group
+    bool has_offsets = false;  ///< a number of type `scale` per group
+    bool per_tensor = false;   ///< one scale (and zero or offset) for all
+    Scalar scale =
+        Scalar::f32;      ///< f32, f16, bf16, e8m0, u8 (rows only); of float weights the elements' type
+    int block_type = -1;  ///< Layout::rows of blocks: the ggml::BlockType, codes are whole blocks
 
     const std::uint8_t* codes = nullptr;  ///< rows: row 0; tile16: tile 0
     std::size_t codes_stride_bytes = 0;   ///< rows: between rows; tile16: between tiles
@@ -50,6 +55,11 @@ struct WeightsView {
     std::size_t zeros_stride_bytes = 0;
     const std::uint8_t* offsets = nullptr;
     std::size_t offsets_stride_bytes = 0;
+    const std::uint8_t* row_scales = nullptr;  ///< Layout::rows: (n) e8m0 that scales of u8 count, else null
+    // Codebooks.
+    const float* table = nullptr;         ///< the values of all codes: 16, or 256 of fp8
+    const std::int8_t* levels = nullptr;  ///< Codes::table with int8 activations: value = unit * level
+    float unit = 0;
 };
 
 /// Activations as a kernel sees them. f32: values are the caller's floats, everything below is empty. int8:

@@ -23,16 +23,19 @@ namespace fewbit::inline v0 {
 
 /// Bits of KernelInfo::bits for weights that are not integer codes of 2..8 bits.
 inline constexpr unsigned float_weights = 1u << 0;
-inline constexpr unsigned block_weights = 1u << 1;  ///< ggml's types
+inline constexpr unsigned block_weights = 1u << 1;     ///< ggml's types, in layout rows
+inline constexpr unsigned codebook_weights = 1u << 9;  ///< tables of 16
+inline constexpr unsigned float8_weights = 1u << 10;
+inline constexpr unsigned integer_weights = 0x1FC;  ///< all of 2..8 bits
 
 /// One line of the catalogue.
 struct KernelInfo {
     std::string_view name;    ///< "<family>/<isa>/<activations>"
-    std::string_view family;  ///< "dense", "int_grouped", "blocks"
+    std::string_view family;  ///< "dense", "int_grouped", "codebook", "blocks"
     Isa isa;
     ActivationElement activations;
     Layout layout;
-    unsigned bits;           ///< bit b set: integer codes of b bits; float_weights, block_weights
+    unsigned bits;           ///< bit b set: integer codes of b bits; float_weights and the like
     const KernelCode* code;  ///< null: not in this build
 };
 
@@ -81,6 +84,9 @@ private:
     ActivationFormat activations_;
     std::string fallback_reason_;
 };
+
+/// The bit of KernelInfo::bits that a kernel of `layout` needs for weights of `format`.
+[[nodiscard]] FEWBIT_API unsigned weights_bit(const Format& format, Layout layout) noexcept;
 
 /// Why `info` cannot serve `query` on this CPU in this build; empty when it can.
 [[nodiscard]] FEWBIT_API std::string refusal(const KernelInfo& info, const MatmulQuery& query);

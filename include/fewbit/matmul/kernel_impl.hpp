@@ -8,18 +8,27 @@
 
 namespace fewbit::inline v0 {
 
+FEWBIT_INLINE unsigned weights_bit(const Format& format, Layout layout) noexcept {
+    const Format held = layout == Layout::tile16 ? tile16_format(format) : format;
+    if (held.is_float()) return float_weights;
+    if (held.is_block()) return block_weights;
+    if (held.is_codebook()) return held.bits == 8 ? float8_weights : codebook_weights;
+    return 1u << held.bits;
+}
+
 FEWBIT_INLINE std::string refusal(const KernelInfo& info, const MatmulQuery& query) {
     if (info.activations != query.activations.element)
         return text("is for ", info.activations == ActivationElement::f32 ? "f32" : "int8", " activations");
-    const unsigned wanted = query.weights.is_float()   ? float_weights
-                            : query.weights.is_block() ? block_weights
-                                                       : 1u << query.weights.bits;
-    if ((info.bits & wanted) == 0)
-        return info.bits == float_weights   ? "is for float weights"
-               : info.bits == block_weights ? "is for ggml's blocks"
-               : (wanted & (float_weights | block_weights)) != 0
-                   ? "is for integer weights"
-                   : text("has no ", query.weights.bits, "-bit codes");
+    const unsigned wanted = weights_bit(query.weights, info.layout);
+    if ((info.bits & wanted) == 0) {
+        if ((info.bits & integer_weights) != 0 && (wanted & integer_weights) != 0)
+            return text("has no ", query.weights.bits, "-bit codes");
+        return info.bits == float_weights            ? "is for float weights"
+               : info.bits == block_weights          ? "is for ggml's blocks"
+               : info.bits == codebook_weights       ? "is for codebooks of 4 bits"
+               : (info.bits & codebook_weights) != 0 ? "is for codebooks"
+                                                     : "is for integer weights";
+    }
     if (auto fits = validate_columns(query.weights, query.k); !fits) return fits.error().message;
     if (auto why = layout_refuses(info.layout, query.weights, query.activations, query.k); !why.empty())
         return why;

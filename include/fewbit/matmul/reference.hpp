@@ -13,11 +13,12 @@
 namespace fewbit::inline v0::reference {
 
 /// The exact values of row n, and what roundings of a kernel that treats codes and offsets apart are
-/// proportional to: |scale level| + |offset|.
+/// proportional to: |scale level| + |offset|. `integers`: codebooks as products with integer activations read them
+/// (formats/codebooks.hpp).
 struct WeightRow {
     std::vector<double> values, magnitudes;
 };
-[[nodiscard]] inline WeightRow weight_row(const QuantizedMatrix& w, std::size_t n) {
+[[nodiscard]] inline WeightRow weight_row(const QuantizedMatrix& w, std::size_t n, bool integers = false) {
     WeightRow row{std::vector<double>(w.k()), std::vector<double>(w.k())};
     if (w.format().is_float()) {
         std::vector<float> floats(w.k());
@@ -30,10 +31,12 @@ struct WeightRow {
     }
     std::vector<std::uint8_t> codes(w.k());
     w.unpack(n, 0, codes);
+    const codebooks::IntegerTable* const table = integers ? w.format().integer_codebook() : nullptr;
     for (std::size_t k = 0; k < w.k(); ++k) {
         const std::size_t g = k / w.group_elements();
-        const double product =
-            static_cast<double>(w.scale(n, g)) * static_cast<double>(w.level(n, g, codes[k]));
+        const double level = table != nullptr ? static_cast<double>(table->unit) * table->levels[codes[k]]
+                                              : static_cast<double>(w.level(n, g, codes[k]));
+        const double product = static_cast<double>(w.scale(n, g)) * level;
         const auto offset = static_cast<double>(w.offset(n, g));
         row.values[k] = product + offset;
         row.magnitudes[k] = std::fabs(product) + std::fabs(offset);
@@ -119,7 +122,7 @@ struct Activations {
     std::vector<double> y(x.rows * w.n());
     if (magnitudes != nullptr) magnitudes->assign(y.size(), 0.0);
     for (std::size_t n = 0; n < w.n(); ++n) {
-        const auto [weights, sizes] = weight_row(w, n);
+        const auto [weights, sizes] = weight_row(w, n, format.element == ActivationElement::int8);
         for (std::size_t m = 0; m < x.rows; ++m) {
             double sum = bias.empty() ? 0.0 : static_cast<double>(bias[n]), magnitude = std::fabs(sum);
             for (std::size_t k = 0; k < w.k(); ++k) {

@@ -2,18 +2,18 @@
 //
 // rows    the canonical order of QuantizedMatrix itself; packing copies nothing.
 //
-// tile16  integer codes in tiles of 16 output channels, one stream per tile; codes of 2 and 3 bits stand in
-//         fields of 4, those of 5 to 7 bits in fields of 8:
+// tile16  codes in tiles of 16 output channels, one stream per tile; codes of 2 and 3 bits stand in fields of 4,
+//         those of 5 to 7 bits in fields of 8:
 //           tile  = group | group | ...                       groups along K
 //           group = 16 scales | 16 zeros or offsets (if any) | steps
 //           step  = 64 bytes, c < 16, j < 4
 //                   field of 4: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
-//                   field of 8: byte (c, j) = w[c][4s + j] - 128, signed
-//         Scales keep their stored type; integer zeros have fields too (4: two channels a byte, low nibble
-//         first). 64 bytes hold 16 channels x 4 of K, 32 bytes 8, 16 bytes 4: one order for all register
-//         widths. Per-tensor parameters stay outside the stream. Missing channels have scale 0, missing k at
-//         the end of a row has field 0. Groups are multiples of 8, or the whole row. ggml's blocks become
-//         integer codes (tile16_format).
+//                   field of 8: byte (c, j) = w[c][4s + j] - 128, signed; of fp8 the code itself
+//         Scales keep their stored type (doubly quantized ones become bf16, which holds them); integer zeros have
+//         fields too (4: two channels a byte, low nibble first). 64 bytes hold 16 channels x 4 of K, 32 bytes 8,
+//         16 bytes 4: one order for all register widths. Per-tensor parameters stay outside the stream. Missing
+//         channels have scale 0, missing k at the end of a row has field 0. Groups are multiples of 8, or the
+//         whole row. ggml's blocks become integer codes or codebooks (tile16_format).
 #pragma once
 
 #include <cstddef>
@@ -34,24 +34,36 @@ namespace fewbit::inline v0 {
 /// Channels of a tile of Layout::tile16.
 inline constexpr std::size_t tile16_channels = 16;
 
-/// The integer format whose codes tile16 holds for a matrix of `format`: itself, or for ggml's blocks one with
-/// the same values. Codebooks, whose values are integers of 8 bits, become those; scales of super-blocks are
-/// multiplied out to f32.
+/// The format whose codes tile16 holds for a matrix of `format`: itself, or one with the same values. Doubly
+/// quantized scales become bf16 (8 bits times a power of two), scales of super-blocks are multiplied out to f32,
+/// and ggml's blocks become integers or a codebook.
 [[nodiscard]] inline Format tile16_format(const Format& format) noexcept {
-    if (!format.is_block()) return format;
+    Format twin = format;
+    if (format.double_quantized()) twin.scale = Scalar::bf16;
+    if (!format.is_block()) return twin;
     const ggml::BlockTraits& t = ggml::traits(format.block);
     const bool one_level = t.group == t.elements && ggml::half_places(format.block).scale;
-    Format twin;
-    twin.bits = t.grid == ggml::Grid::codebook ? 8 : t.bits;
+    twin = Format{};
+    switch (format.block) {
+        case ggml::BlockType::iq4_nl:
+        case ggml::BlockType::iq4_xs: twin = codebook_format(Element::iq4); break;
+        case ggml::BlockType::mxfp4:
+        case ggml::BlockType::nvfp4: twin = codebook_format(Element::e2m1); break;
+        default: twin.bits = t.bits == 1 ? 2 : t.bits;
+    }
     twin.group = t.group;
     twin.offset = format.offset;
-    twin.scale = one_level ? Scalar::f16 : Scalar::f32;
+    twin.scale = one_level                                ? Scalar::f16
+                 : format.block == ggml::BlockType::mxfp4 ? Scalar::e8m0
+                                                          : Scalar::f32;
     return twin;
 }
 
-/// The field of 0 in tile16 where no zero points are stored, before 128 is taken off 8-bit fields.
+/// The code of 0 in tile16 where no zero points are stored; 0 for codebooks.
 [[nodiscard]] inline int tile16_middle(const Format& format) noexcept {
-    return !format.codebook().empty() ? 128 : format.middle_code();
+    if (format.is_block() && format.codebook().empty()) return format.middle_code();
+    const Format twin = tile16_format(format);
+    return twin.is_codebook() ? 0 : twin.middle_code();
 }
 
 /// Byte counts of tile16 for one format and K.
@@ -91,7 +103,7 @@ private:
                                                 const ActivationFormat& activations, std::size_t k) {
     if (layout == Layout::rows) return {};
     const std::size_t group = format.group_elements(k);
-    if (format.is_float()) return text("layout tile16 holds integer codes, not ", name(format));
+    if (format.is_float()) return text("layout tile16 holds codes, not ", name(format));
     if (group < k && group % 8 != 0)
         return text("layout tile16 needs groups of a multiple of 8, not ", group);
     if (activations.element == ActivationElement::f32) return {};

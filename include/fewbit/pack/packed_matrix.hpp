@@ -54,10 +54,20 @@ inline WeightsView PackedMatrix::view() const noexcept {
     w.groups = format_.groups_per_row(k_);
     const Format stored = layout_ == Layout::tile16 ? tile16_format(format_) : format_;
     w.bits = stored.bits;
+    if (stored.is_codebook()) {
+        w.kind = stored.element == Element::fp8_e4m3   ? Codes::fp8_e4m3
+                 : stored.element == Element::fp8_e5m2 ? Codes::fp8_e5m2
+                                                       : Codes::table;
+        w.table = stored.codebook().data();
+        if (const auto* integers = stored.integer_codebook()) {
+            w.levels = integers->levels.data();
+            w.unit = integers->unit;
+        }
+    }
     w.scale = format_.is_float() ? element_scalar(format_) : stored.scale;
-    w.middle_code = format_.is_float()          ? 0
-                    : layout_ == Layout::tile16 ? tile16_middle(format_)
-                                                : format_.middle_code();
+    w.middle_code = format_.is_float() || stored.is_codebook() ? 0
+                    : layout_ == Layout::tile16                ? tile16_middle(format_)
+                                                               : format_.middle_code();
     w.has_zeros = format_.offset == Offset::integer && !format_.is_float();
     w.has_offsets = format_.offset == Offset::real && !format_.is_float();
     w.per_tensor = format_.granularity == Granularity::tensor;
@@ -85,6 +95,7 @@ inline WeightsView PackedMatrix::view() const noexcept {
         w.offsets_stride_bytes = stride;
         w.zeros = at(source_.zeros.bytes());
         w.zeros_stride_bytes = w.per_tensor ? 0 : source_.zeros.row_bytes();
+        if (format_.double_quantized() && layout_ == Layout::rows) w.row_scales = at(source_.row_scales);
     }
     return w;
 }
@@ -101,8 +112,9 @@ namespace detail {
 }
 
 /// The fields of `count` codes of a row from k on, as one step of tile16 holds them: 8 of 4 bits or 4 of 8.
+/// `is_signed`: fields of 8 bits hold the code minus 128.
 [[nodiscard]] inline std::uint32_t tile16_word(const BitMatrix& codes, std::size_t row, std::size_t k,
-                                               std::size_t count) noexcept {
+                                               std::size_t count, bool is_signed) noexcept {
     std::uint32_t word = 0;
     if (codes.bits() == 4) {
         std::memcpy(&word, codes.row(row) + k / 2, (count + 1) / 2);
@@ -118,6 +130,7 @@ namespace detail {
     }
     // Fields beyond K stay 0 in the signed sense, not -128: int8 kernels multiply them.
     std::memcpy(&word, fields, 4);
+    if (!is_signed) return word;
     return word ^ (count == 4 ? 0x80808080u : 0x80808080u & ((1u << (8 * count)) - 1));
 }
 
@@ -129,17 +142,18 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
     const ggml::BlockTraits& t = ggml::traits(source.format().block);
     const std::size_t scale_bytes = size_bytes(twin.scale),
                       steps = shape.group_elements / shape.step_elements;
-    const int middle = tile16_middle(source.format());
-    const auto values = source.format().codebook();
+    const bool signs = t.type == ggml::BlockType::q1_0;  // codes 0 and 1: -1 and 1, which are 1 and 3 of int2
+    // mxfp4 and nvfp4 have scales of half the size for tables of twice.
+    const float ratio = twin.is_codebook() ? source.format().codebook()[7] / twin.codebook()[7] : 1.0f;
     std::uint8_t codes[ggml::max_block_elements];
     for (std::size_t k = 0; k < source.k(); k += t.elements) {
         source.unpack(row, k, {codes, t.elements});
-        if (!values.empty())
+        if (signs)
             for (std::uint8_t& code : std::span(codes, t.elements))
-                code = static_cast<std::uint8_t>(static_cast<int>(values[code]) + middle);
+                code = static_cast<std::uint8_t>(2 * code + 1);
         for (std::size_t g = k / t.group; g < (k + t.elements) / t.group; ++g) {
             auto* const group = reinterpret_cast<std::byte*>(out + g * shape.group_bytes);
-            store_float(twin.scale, source.scale(row, g), group + c * scale_bytes);
+            store_float(twin.scale, ratio * source.scale(row, g), group + c * scale_bytes);
             if (twin.offset == Offset::real)
                 store_float(twin.scale, source.offset(row, g), group + (tile16_channels + c) * scale_bytes);
             const std::uint8_t* from = codes + (g * t.group - k);
@@ -164,7 +178,8 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
         for (std::size_t c = 0; c < channels; ++c) pack_tile16_channel(source, shape, first + c, c, out);
         return;
     }
-    const std::size_t scale_bytes = size_bytes(format.scale);
+    const Format twin = tile16_format(format);
+    const std::size_t scale_bytes = size_bytes(twin.scale);
     const bool inline_parameters = format.granularity != Granularity::tensor;
 
     for (std::size_t g = 0; g < shape.groups; ++g) {
@@ -173,7 +188,11 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
             std::uint8_t* second = out + tile16_channels * scale_bytes;
             for (std::size_t c = 0; c < channels; ++c) {
                 const std::size_t index = ((first + c) * shape.groups + g) * scale_bytes;
-                std::memcpy(out + c * scale_bytes, source.scales.bytes().data() + index, scale_bytes);
+                if (format.double_quantized())
+                    store_float(twin.scale, source.scale(first + c, g),
+                                reinterpret_cast<std::byte*>(out + c * scale_bytes));
+                else
+                    std::memcpy(out + c * scale_bytes, source.scales.bytes().data() + index, scale_bytes);
                 if (format.offset == Offset::real)
                     std::memcpy(second + c * scale_bytes, source.offsets.bytes().data() + index, scale_bytes);
                 if (format.offset == Offset::integer) {
@@ -197,8 +216,9 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
             }
             for (std::size_t s = 0; s < steps; ++s) {
                 const std::size_t done = s * shape.step_elements;
-                const std::uint32_t word = tile16_word(source.codes, first + c, k_begin + done,
-                                                       std::min(shape.step_elements, count - done));
+                const std::uint32_t word =
+                    tile16_word(source.codes, first + c, k_begin + done,
+                                std::min(shape.step_elements, count - done), !format.is_codebook());
                 std::memcpy(channel_out + 64 * s, &word, 4);
             }
         }
@@ -206,25 +226,30 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
     }
 }
 
-/// sum_k w[row][k]. Levels of a group are summed exactly, so that only the scales round: 2^-53 per group.
+/// sum_k w[row][k], as products with integer activations read w. Levels of a group are summed exactly, so that
+/// only the scales round: 2^-53 per group.
 [[nodiscard]] inline double row_sum(const QuantizedMatrix& w, std::size_t row) noexcept {
     double sum = 0;
     std::uint8_t codes[256];
     const std::size_t group = w.group_elements();
     const std::span<const float> values = w.format().codebook();
+    const codebooks::IntegerTable* const integers = w.format().integer_codebook();
     for (std::size_t begin = 0; begin < w.k(); begin += group) {
         const std::size_t g = begin / group, end = std::min(begin + group, w.k());
         double levels = 0;  // of integers: exact
         for (std::size_t i = begin; i < end; i += sizeof codes) {
             const std::size_t count = std::min(sizeof codes, end - i);
             w.unpack(row, i, {codes, count});
-            if (values.empty())
+            if (integers != nullptr)
+                for (std::size_t j = 0; j < count; ++j) levels += integers->levels[codes[j]];
+            else if (values.empty())
                 for (std::size_t j = 0; j < count; ++j) levels += codes[j];
             else
                 for (std::size_t j = 0; j < count; ++j) levels += static_cast<double>(values[codes[j]]);
         }
         const auto elements = static_cast<double>(end - begin);
         if (values.empty()) levels -= elements * w.zero(row, g);
+        if (integers != nullptr) levels *= static_cast<double>(integers->unit);
         sum +=
             static_cast<double>(w.scale(row, g)) * levels + static_cast<double>(w.offset(row, g)) * elements;
     }

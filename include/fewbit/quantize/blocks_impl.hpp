@@ -13,9 +13,9 @@
 
 #include "fewbit/formats/ggml/encode.hpp"
 #include "fewbit/quantize/block_refinement.hpp"
+#include "fewbit/quantize/grid_quantizer.hpp"
 #include "fewbit/quantize/quantized.hpp"
 #include "fewbit/quantize/row_blocks.hpp"
-#include "fewbit/quantize/uniform_quantizer.hpp"
 
 namespace fewbit::inline v0::detail {
 

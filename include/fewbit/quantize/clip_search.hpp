@@ -23,17 +23,16 @@ struct ClipSearch {
 /// Sum of |w - w^|^exponent over a run, in eight interleaved partial sums: a fixed order that vectorizes.
 /// Stops early once it exceeds `limit`; sums of nonnegative terms only grow, so that never changes which grid
 /// is the best.
-template <bool Real, bool Square>
-[[nodiscard]] double run_error_as(const Format& format, const GroupGrid& grid, double exponent,
+template <bool Real, bool Square, class Levels>
+[[nodiscard]] double run_error_as(const Levels& levels, const GroupGrid& grid, double exponent,
                                   const float* w, std::size_t count, double limit) noexcept {
     constexpr std::size_t lanes = 8, piece = 32;
-    const StepRounder steps(format, grid);
     const float scale = grid.scale, offset = grid.offset;
     double sums[lanes] = {};
     double errors[piece];
     const auto errors_of = [&](const float* values, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) {
-            float decoded = scale * static_cast<float>(steps(values[i]));
+            float decoded = scale * static_cast<float>(levels.level(values[i]));
             if constexpr (Real) decoded += offset;
             errors[i] = static_cast<double>(values[i]) - static_cast<double>(decoded);
         }
@@ -63,30 +62,41 @@ template <bool Real, bool Square>
 [[nodiscard]] inline double run_error(const Format& format, const GroupGrid& grid, double exponent,
                                       const float* w, std::size_t count, double limit) noexcept {
     const bool square = exponent == 2.0;
-    if (format.offset == Offset::real)
-        return square ? run_error_as<true, true>(format, grid, exponent, w, count, limit)
-                      : run_error_as<true, false>(format, grid, exponent, w, count, limit);
-    return square ? run_error_as<false, true>(format, grid, exponent, w, count, limit)
-                  : run_error_as<false, false>(format, grid, exponent, w, count, limit);
+    return with_levels(format, grid, [&](const auto& levels) {
+        if (format.offset == Offset::real)
+            return square ? run_error_as<true, true>(levels, grid, exponent, w, count, limit)
+                          : run_error_as<true, false>(levels, grid, exponent, w, count, limit);
+        return square ? run_error_as<false, true>(levels, grid, exponent, w, count, limit)
+                      : run_error_as<false, false>(levels, grid, exponent, w, count, limit);
+    });
+}
+
+/// Runs body(factor) over the ranges to try besides the unshrunken one. Scales of e8m0 are rounded down first
+/// (grid.hpp), so the next power of two is worth a try.
+template <class Body>
+void for_each_factor(const Format& format, const ClipSearch& search, Body&& body) {
+    if (format.scale == Scalar::e8m0) body(2.0);
+    for (int i = 1; i < search.candidates; ++i) body(search.factor(i));
 }
 
 /// The best grid for a group in one run, starting from the unshrunken fit; the first of equals.
 [[nodiscard]] inline GroupGrid best_grid(const Format& format, const ClipSearch& search,
-                                         const GroupGrid& unshrunken, float min, float max, const float* w,
-                                         std::size_t count) noexcept {
-    if (search.candidates <= 1 || min == max) return unshrunken;
+                                         const GroupGrid& unshrunken, float min, float max, float row_scale,
+                                         const float* w, std::size_t count) noexcept {
+    const bool integer_constant = min == max && !format.is_codebook();
+    if (search.candidates <= 1 || integer_constant || unshrunken.scale == 0) return unshrunken;
     GroupGrid best = unshrunken, previous = unshrunken;
     double least =
         run_error(format, best, search.exponent, w, count, std::numeric_limits<double>::infinity());
-    for (int i = 1; i < search.candidates; ++i) {
-        const GroupGrid grid = fit_group(format, min, max, search.factor(i)).grid;
-        if (grid == previous || grid.scale == 0) continue;
+    for_each_factor(format, search, [&](double factor) {
+        const GroupGrid grid = fit_group(format, min, max, factor, row_scale).grid;
+        if (grid == previous || grid.scale == 0) return;
         previous = grid;
         const double error = run_error(format, grid, search.exponent, w, count, least);
-        if (error >= least) continue;
+        if (error >= least) return;
         least = error;
         best = grid;
-    }
+    });
     return best;
 }
 

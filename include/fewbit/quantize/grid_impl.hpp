@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "fewbit/quantize/grid.hpp"
+#include "fewbit/quantize/levels.hpp"
 #include "fewbit/quantize/rounding.hpp"
 
 namespace fewbit::inline v0 {
@@ -17,7 +18,53 @@ struct GridFit {
     double value = 0;                 ///< that number
 };
 
-[[nodiscard]] inline GridFit fit_group(const Format& format, double min, double max, double shrink) noexcept {
+/// Doubly quantized scales count less than this where they lose precision.
+inline constexpr double precise_count = 16;
+
+/// A scale as a group stores it, nearest or rounded up (grid.hpp); counts of `row_scale` where doubly quantized.
+[[nodiscard]] inline float stored_scale(const Format& format, double wanted, float row_scale,
+                                        bool nearest = false) noexcept {
+    if (!format.double_quantized())
+        return nearest ? rounded_to(format.scale, wanted) : stored_scale(format.scale, wanted);
+    const double count = wanted / static_cast<double>(row_scale);
+    double rounded = round_half_even(count);
+    if (!nearest && count < precise_count && rounded < count) rounded += 1;
+    return static_cast<float>(std::clamp(rounded, 1.0, 255.0)) * row_scale;
+}
+[[nodiscard]] inline bool loses_precision(const Format& format, float scale, float row_scale) noexcept {
+    if (format.double_quantized())
+        return static_cast<double>(scale) < precise_count * static_cast<double>(row_scale);
+    return format.scale != Scalar::e8m0 && scale < smallest_normal(format.scale);
+}
+
+/// A codebook's grid. e8m0 has no 0: a group of zeros takes its smallest number and codes of 0.
+[[nodiscard]] inline GridFit fit_codebook(const Format& format, double min, double max, double shrink,
+                                          float row_scale) noexcept {
+    GridFit fit;
+    GroupGrid& grid = fit.grid;
+    grid.zero = format.middle_code();
+    const auto [low, high] = codebook_range(format.element);
+    if (format.scale == Scalar::e8m0) {
+        const auto absmax = static_cast<float>(shrink * std::max(-min, max));
+        const int top =
+            static_cast<int>(std::bit_cast<std::uint64_t>(high) >> 52) - 1023;  // floor(log2 high)
+        const int exponent = e8m0_from_float(absmax) - top;
+        grid.scale = float_from_e8m0(static_cast<std::uint8_t>(std::max(exponent, 0)));
+        return fit;
+    }
+    const double wanted = shrink * std::max({max / high, min / low, 0.0});
+    if (wanted == 0) return fit;
+    grid.scale = stored_scale(format, wanted, row_scale);
+    grid.subnormal = loses_precision(format, grid.scale, row_scale);
+    if (!std::isfinite(grid.scale)) return {grid, "a scale", wanted};
+    const double reach = static_cast<double>(grid.scale) * std::max(-low, high);
+    if (!std::isfinite(static_cast<float>(reach))) return {grid, "a decoded value", reach};
+    return fit;
+}
+
+[[nodiscard]] inline GridFit fit_group(const Format& format, double min, double max, double shrink,
+                                       float row_scale = 0) noexcept {
+    if (format.is_codebook()) return fit_codebook(format, min, max, shrink, row_scale);
     constexpr double largest = std::numeric_limits<float>::max();
     GridFit fit;
     GroupGrid& grid = fit.grid;
@@ -37,7 +84,7 @@ struct GridFit {
         // best, below the normal range too. The ordinary scale, which is smaller, steps in where the
         // magnitude overflows.
         const double magnitude = std::abs(min);
-        const float nearest = rounded_to(format.scale, magnitude);
+        const float nearest = stored_scale(format, magnitude, row_scale, true);
         if (std::isfinite(nearest) && magnitude * (steps + 1) <= largest) {
             grid.scale = nearest;
             wanted = magnitude;
@@ -55,8 +102,8 @@ struct GridFit {
     if (format.offset == Offset::none) grid.zero = format.middle_code();
     if (wanted == 0) return fit;
 
-    if (grid.scale == 0) grid.scale = stored_scale(format.scale, wanted);
-    grid.subnormal = grid.scale < smallest_normal(format.scale);
+    if (grid.scale == 0) grid.scale = stored_scale(format, wanted, row_scale);
+    grid.subnormal = loses_precision(format, grid.scale, row_scale);
     if (!std::isfinite(grid.scale)) return {grid, "a scale", wanted};
     const double scale = grid.scale;
     if (format.offset == Offset::integer)
@@ -85,41 +132,50 @@ struct GridFit {
                        : "scale the weights down");
 }
 
-/// (w - offset) / scale rounded to a whole number and clamped to the codes: the code minus the zero.
-struct StepRounder {
-    StepRounder(const Format& format, const GroupGrid& grid) noexcept
-        : scale(grid.scale),
-          offset(grid.offset),
-          low(format.min_code() - grid.zero),
-          high(format.max_code() - grid.zero) {}
-
-    [[nodiscard]] double operator()(float w) const noexcept {
-        const double steps = round_half_even((static_cast<double>(w) - offset) / scale);
-        const double raised = steps < low ? low : steps;
-        return raised > high ? high : raised;
-    }
-
-    double scale, offset, low, high;
-};
-
 inline void encode_run(const Format& format, const GroupGrid& grid, const float* w, std::size_t count,
                        std::uint8_t* codes) noexcept {
     if (grid.scale == 0) {
         std::fill_n(codes, count, static_cast<std::uint8_t>(grid.zero));
         return;
     }
-    const StepRounder steps(format, grid);
-    for (std::size_t i = 0; i < count; ++i)
-        codes[i] = static_cast<std::uint8_t>(static_cast<int>(steps(w[i])) + grid.zero);
+    with_levels(format, grid, [&](const auto& levels) {
+        for (std::size_t i = 0; i < count; ++i) codes[i] = levels.code(w[i]);
+    });
+}
+
+/// The smallest power of two of which 255 reach `widest`, the largest scale of a row.
+[[nodiscard]] inline float row_scale_for(double widest) noexcept {
+    if (widest == 0) return 0x1p-127f;
+    const double wanted = widest / 255;
+    float power = float_from_e8m0(e8m0_from_float(static_cast<float>(wanted)));
+    if (static_cast<double>(power) < wanted) power *= 2;
+    return power;
 }
 
 }  // namespace detail
 
-FEWBIT_INLINE Result<GroupGrid> fit_grid(const Format& format, float min, float max, double shrink) {
-    const detail::GridFit fit = detail::fit_group(format, min, max, shrink);
+FEWBIT_INLINE Result<GroupGrid> fit_grid(const Format& format, float min, float max, double shrink,
+                                         float row_scale) {
+    const detail::GridFit fit = detail::fit_group(format, min, max, shrink, row_scale);
     if (fit.overflows != nullptr)
         return unexpected(ErrorKind::bad_input, detail::overflow_text(format, fit, min, max));
     return fit.grid;
+}
+
+FEWBIT_INLINE Result<float> fit_row_scale(const Format& format, std::span<const float> row) {
+    Format exact = format;
+    exact.scale = Scalar::f32;
+    double widest = 0;
+    const std::size_t group = format.group_elements(row.size());
+    for (std::size_t first = 0; first < row.size(); first += group) {
+        const auto run = row.subspan(first, std::min(group, row.size() - first));
+        const auto [min, max] = std::minmax_element(run.begin(), run.end());
+        const detail::GridFit fit = detail::fit_group(exact, *min, *max, 1.0);
+        if (fit.overflows != nullptr)
+            return unexpected(ErrorKind::bad_input, detail::overflow_text(exact, fit, *min, *max));
+        widest = std::max(widest, static_cast<double>(fit.grid.scale));
+    }
+    return detail::row_scale_for(widest);
 }
 
 FEWBIT_INLINE void encode(const Format& format, const GroupGrid& grid, std::span<const float> weights,
@@ -128,6 +184,7 @@ FEWBIT_INLINE void encode(const Format& format, const GroupGrid& grid, std::span
 }
 
 FEWBIT_INLINE float decode(const Format& format, const GroupGrid& grid, int code) {
+    if (format.is_codebook()) return grid.scale * format.codebook()[static_cast<std::size_t>(code)];
     const float product = grid.scale * static_cast<float>(code - grid.zero);
     return format.offset == Offset::real ? product + grid.offset : product;
 }

@@ -19,10 +19,8 @@ struct MseOptions {
 };
 
 /// Quantizes w (N, K) to `format`. Ranges are shrunk as fit_grid (grid.hpp) says; errors are taken with the
-/// scale as stored, and factor 1 is among the candidates: with exponent 2 no group's squared error is larger
+/// scale as stored, and factor 1 is among the candidates (with scales of e8m0 also 2, the next power of two): with exponent 2 no group's squared error is larger
 /// than with rtn. In ggml's blocks the squared error (weighed by importance, where there is one) is brought down
-/// by alternating least squares of the f16 numbers and nearest codes; steps, max_shrink and exponent are not
-/// read, and no block's error is larger than with rtn. In ggml's blocks the squared error (weighed by importance, where there is one) is brought down
 /// by alternating least squares of the f16 numbers and nearest codes; steps, max_shrink and exponent are not
 /// read, and no block's error is larger than with rtn. Errors: those of quantize_rtn; options out of range.
 [[nodiscard]] FEWBIT_API Result<Quantized> quantize_mse(MatrixView<const float> w, const Format& format,
@@ -32,5 +30,5 @@ struct MseOptions {
 }  // namespace fewbit::inline v0
 
 #if defined(FEWBIT_HEADER_ONLY)
-#include "fewbit/quantize/uniform_impl.hpp"
+#include "fewbit/quantize/grid_methods_impl.hpp"
 #endif

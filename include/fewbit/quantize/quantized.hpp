@@ -22,19 +22,20 @@ namespace fewbit::inline v0 {
 /// f32 values that QuantizedMatrix::dequantize gives, summed in double in an order that does not depend on
 /// threads.
 struct QuantizeReport {
-    std::string method;                ///< "rtn", "mse", ...
-    double relative_error = 0;         ///< ||w - w^|| / ||w||, Frobenius; 0 when exact
-    double sqnr_db = 0;                ///< 10 log10(sum w^2 / sum (w - w^)^2); infinity when exact
-    double max_abs_error = 0;          ///< max |w - w^|, in the unit of the weights
-    double mean_square_error = 0;      ///< sum (w - w^)^2 / (N K)
-    double mean_square = 0;            ///< sum w^2 / (N K)
-    double bits_per_weight = 0;        ///< scales, zeros and offsets included
-    std::size_t groups = 0;            ///< sets of weights that share a scale
-    std::size_t zero_groups = 0;       ///< all weights zero: scale 0, exact
-    std::size_t constant_groups = 0;   ///< all weights equal and not zero
-    std::size_t subnormal_scales = 0;  ///< scale below the normal range of its type: coarser, rounded up
-    std::size_t flushed_groups = 0;    ///< not all zero before, all zero after
-    std::vector<std::string> notes;    ///< sentences for people, one for each kind of event that happened
+    std::string method;               ///< "rtn", "mse", ...
+    double relative_error = 0;        ///< ||w - w^|| / ||w||, Frobenius; 0 when exact
+    double sqnr_db = 0;               ///< 10 log10(sum w^2 / sum (w - w^)^2); infinity when exact
+    double max_abs_error = 0;         ///< max |w - w^|, in the unit of the weights
+    double mean_square_error = 0;     ///< sum (w - w^)^2 / (N K)
+    double mean_square = 0;           ///< sum w^2 / (N K)
+    double bits_per_weight = 0;       ///< scales, zeros and offsets included
+    std::size_t groups = 0;           ///< sets of weights that share a scale
+    std::size_t zero_groups = 0;      ///< all weights zero: scale 0, exact
+    std::size_t constant_groups = 0;  ///< all weights equal and not zero
+    std::size_t subnormal_scales =
+        0;  ///< scale below the normal range of its type, or under 16 counts: coarser, rounded up
+    std::size_t flushed_groups = 0;  ///< not all zero before, all zero after
+    std::vector<std::string> notes;  ///< sentences for people, one for each kind of event that happened
 };
 
 struct Quantized {

@@ -30,6 +30,9 @@ struct RtnOptions {
 /// the subnormal range of its type. Constant groups (not real): |w - w^| <= u |w| + half the smallest number
 /// of the type.
 ///
+/// Codebooks: each weight takes the nearest value, and with scales that may not clip no weight is farther from its
+/// stored value than half the widest gap of the table, times s, plus clip = u absmax.
+///
 /// Formats of ggml's blocks are encoded as ggml's reference does it, byte for byte (ggml/encode.hpp).
 ///
 /// Errors: a weight that is NaN or infinite; a group whose scale or offset overflows its type; an invalid
@@ -41,5 +44,5 @@ struct RtnOptions {
 }  // namespace fewbit::inline v0
 
 #if defined(FEWBIT_HEADER_ONLY)
-#include "fewbit/quantize/uniform_impl.hpp"
+#include "fewbit/quantize/grid_methods_impl.hpp"
 #endif

@@ -14,6 +14,8 @@ namespace fewbit::inline v0::generic {
 /// Rows of blocks for the loops of grouped.hpp. Codebooks of ggml's types hold small integers.
 class BlockRows {
 public:
+    using Level = std::int16_t;
+
     explicit BlockRows(const WeightsView& w)
         : w_(w), type_(static_cast<ggml::BlockType>(w.block_type)), traits_(ggml::traits(type_)) {}
 

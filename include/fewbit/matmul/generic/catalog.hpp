@@ -6,6 +6,7 @@
 #include <span>
 
 #include "fewbit/matmul/generic/blocks.hpp"
+#include "fewbit/matmul/generic/codebook.hpp"
 #include "fewbit/matmul/generic/dense.hpp"
 #include "fewbit/matmul/generic/int_grouped.hpp"
 #include "fewbit/matmul/kernel.hpp"
@@ -20,6 +21,10 @@ inline constexpr std::array catalog{
                0x1FCu, &int_grouped_f32_code},
     KernelInfo{"int_grouped/generic/int8", "int_grouped", Isa::generic, ActivationElement::int8, Layout::rows,
                0x1FCu, &int_grouped_int8_code},
+    KernelInfo{"codebook/generic/f32", "codebook", Isa::generic, ActivationElement::f32, Layout::rows, 0x600u,
+               &codebook_f32_code},
+    KernelInfo{"codebook/generic/int8", "codebook", Isa::generic, ActivationElement::int8, Layout::rows,
+               0x200u, &codebook_int8_code},
     KernelInfo{"blocks/generic/f32", "blocks", Isa::generic, ActivationElement::f32, Layout::rows, 2u,
                &blocks_f32_code},
     KernelInfo{"blocks/generic/int8", "blocks", Isa::generic, ActivationElement::int8, Layout::rows, 2u,

@@ -1,11 +1,13 @@
 // The loops that generic kernels for quantized weights share, whatever their codes mean:
 //
-//   w[n][k] = scale * level + offset       level: an integer of 16 bits; scale and offset of a group along K
+//   w[n][k] = scale * level + offset       scale and offset of a group along K
 //
-// `Rows` gives parameters(n, g) and levels(n, k, count, out) for k at multiples of 256.
+// `Rows` gives parameters(n, g) and levels(n, k, count, out) for k at multiples of 256; Rows::Level is an integer
+// of 16 bits, or float where only f32 activations are multiplied.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "fewbit/matmul/contract.hpp"
 #include "fewbit/matmul/generic/panel.hpp"
@@ -37,7 +39,7 @@ inline void grouped_f32(const Rows& rows, const KernelCall& call, const Rectangl
                         void* scratch) noexcept {
     run_panels(call, part, static_cast<float*>(scratch),
                [&](std::size_t n, std::size_t k_begin, std::size_t count, std::size_t lane, float* panel) {
-                   std::int16_t levels[panel_elements];
+                   typename Rows::Level levels[panel_elements];
                    rows.levels(n, k_begin, count, levels);
                    for_each_group(k_begin, k_begin + count, call.w.group_elements,
                                   [&](std::size_t k, std::size_t length, std::size_t g) {
@@ -57,6 +59,7 @@ static_assert(grouped_chunk <= max_int32_products);
 template <class Rows>
 inline void grouped_int8(const Rows& rows, const KernelCall& call, const Rectangle& part,
                          void* scratch) noexcept {
+    static_assert(std::is_same_v<typename Rows::Level, std::int16_t>);
     const WeightsView& w = call.w;
     auto* const levels = static_cast<std::int16_t*>(scratch);
     for (std::size_t n = part.n_begin; n < part.n_end; ++n) {

@@ -11,14 +11,30 @@
 
 namespace fewbit::inline v0::generic {
 
+/// Scale and offset of group g of row n of Layout::rows.
+[[nodiscard]] inline GroupParameters stored_parameters(const WeightsView& w, std::size_t n,
+                                                       std::size_t g) noexcept {
+    const std::size_t row = w.per_tensor ? 0 : n, column = w.per_tensor ? 0 : g;
+    if (w.row_scales != nullptr)
+        return {static_cast<float>(w.scales[row * w.scales_stride_bytes + column]) *
+                    float_from_e8m0(w.row_scales[row]),
+                0.0f};
+    const auto number = [&](const std::uint8_t* rows, std::size_t stride) {
+        return load_float(
+            w.scale, reinterpret_cast<const std::byte*>(rows) + row * stride + column * size_bytes(w.scale));
+    };
+    return {number(w.scales, w.scales_stride_bytes),
+            w.has_offsets ? number(w.offsets, w.offsets_stride_bytes) : 0.0f};
+}
+
 /// Rows of integer codes for the loops of grouped.hpp.
 struct IntegerRows {
+    using Level = std::int16_t;
+
     const WeightsView& w;
 
     [[nodiscard]] GroupParameters parameters(std::size_t n, std::size_t g) const noexcept {
-        const std::size_t row = w.per_tensor ? 0 : n, column = w.per_tensor ? 0 : g;
-        return {number(w.scales, w.scales_stride_bytes, row, column),
-                w.has_offsets ? number(w.offsets, w.offsets_stride_bytes, row, column) : 0.0f};
+        return stored_parameters(w, n, g);
     }
     /// code - zero of `count` weights of row n from k on.
     void levels(std::size_t n, std::size_t k, std::size_t count, std::int16_t* out) const noexcept {
@@ -37,11 +53,6 @@ struct IntegerRows {
     }
 
 private:
-    [[nodiscard]] float number(const std::uint8_t* rows, std::size_t stride, std::size_t row,
-                               std::size_t column) const noexcept {
-        return load_float(
-            w.scale, reinterpret_cast<const std::byte*>(rows) + row * stride + column * size_bytes(w.scale));
-    }
     [[nodiscard]] int zero(std::size_t n, std::size_t g) const noexcept {
         if (w.has_offsets) return 0;
         if (!w.has_zeros) return w.middle_code;

@@ -12,11 +12,11 @@
 
 #include "fewbit/quantize/blocks_impl.hpp"
 #include "fewbit/quantize/grid_impl.hpp"
+#include "fewbit/quantize/grid_quantizer.hpp"
 #include "fewbit/quantize/mse.hpp"
 #include "fewbit/quantize/quantized_impl.hpp"
 #include "fewbit/quantize/row_blocks.hpp"
 #include "fewbit/quantize/rtn.hpp"
-#include "fewbit/quantize/uniform_quantizer.hpp"
 
 namespace fewbit::inline v0 {
 namespace detail {
@@ -48,7 +48,7 @@ namespace detail {
     return {};
 }
 
-[[nodiscard]] inline Result<Quantized> quantize_uniform(MatrixView<const float> w, const Format& format,
+[[nodiscard]] inline Result<Quantized> quantize_to_grid(MatrixView<const float> w, const Format& format,
                                                         const ClipSearch& search, std::string_view method,
                                                         std::string_view tensor,
                                                         std::span<const float> importance,
@@ -65,7 +65,7 @@ namespace detail {
         if (auto cast = cast_weights(w, *matrix, tensor, context); !cast)
             return Unexpected{std::move(cast).error()};
     } else {
-        events = UniformQuantizer(w, *matrix, search, context).run();
+        events = GridQuantizer(w, *matrix, search, context).run();
         if (!events.error.empty()) return fail(ErrorKind::bad_input, prefix, events.error);
     }
     Quantized result;
@@ -75,7 +75,12 @@ namespace detail {
     result.report.constant_groups = events.constant;
     result.report.subnormal_scales = events.subnormal;
     result.report.flushed_groups = events.flushed;
-    if (events.subnormal != 0)
+    if (events.subnormal != 0 && format.double_quantized())
+        result.report.notes.push_back(
+            text(prefix, events.subnormal, " of ", result.report.groups,
+                 " groups have scales below a sixteenth of their row's largest, where double "
+                 "quantization loses precision"));
+    else if (events.subnormal != 0)
         result.report.notes.push_back(text(prefix, events.subnormal, " of ", result.report.groups,
                                            " groups have scales below ", smallest_normal(format.scale),
                                            ", where ", name(format.scale), " loses precision"));
@@ -92,7 +97,7 @@ namespace detail {
 
 FEWBIT_INLINE Result<Quantized> quantize_rtn(MatrixView<const float> w, const Format& format,
                                              const RtnOptions& options, ExecutionContext context) {
-    return detail::quantize_uniform(w, format, {}, "rtn", options.tensor, options.importance, context);
+    return detail::quantize_to_grid(w, format, {}, "rtn", options.tensor, options.importance, context);
 }
 
 FEWBIT_INLINE Result<Quantized> quantize_mse(MatrixView<const float> w, const Format& format,
@@ -106,7 +111,7 @@ FEWBIT_INLINE Result<Quantized> quantize_mse(MatrixView<const float> w, const Fo
     search.steps = options.steps;
     search.candidates = std::max(1, static_cast<int>(options.steps * options.max_shrink + 0.5));
     search.exponent = options.exponent;
-    return detail::quantize_uniform(w, format, search, "mse", options.tensor, options.importance, context);
+    return detail::quantize_to_grid(w, format, search, "mse", options.tensor, options.importance, context);
 }
 
 }  // namespace fewbit::inline v0

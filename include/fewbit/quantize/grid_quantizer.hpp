@@ -1,4 +1,4 @@
-// UniformQuantizer: fills a QuantizedMatrix of an integer format, with or without the clip search. Internal
+// GridQuantizer: fills a QuantizedMatrix of integers or a codebook, with or without the clip search. Internal
 // to the room: included by its sources alone. The work is cut into blocks of rows by shape; whatever is
 // summed or counted is summed per block and added in block order.
 #pragma once
@@ -43,6 +43,7 @@ struct BlockEvents {
         subnormal += part.subnormal;
         flushed += part.flushed;
     }
+    /// `all_zero_code`: all codes are that of 0.
     void count(const GroupGrid& grid, Interval range, bool all_zero_code) noexcept {
         zero += range.min == 0 && range.max == 0;
         constant += range.min == range.max && range.min != 0;
@@ -51,10 +52,10 @@ struct BlockEvents {
     }
 };
 
-class UniformQuantizer {
+class GridQuantizer {
 public:
-    UniformQuantizer(MatrixView<const float> w, QuantizedMatrix& out, const ClipSearch& search,
-                     ExecutionContext context)
+    GridQuantizer(MatrixView<const float> w, QuantizedMatrix& out, const ClipSearch& search,
+                  ExecutionContext context)
         : w_(w),
           out_(out),
           search_(search),
@@ -81,22 +82,33 @@ private:
         const std::size_t group = out_.group_elements(), groups = out_.groups_per_row();
         std::vector<std::uint8_t> codes(w_.cols), zeros(groups);
         for (std::size_t r = blocks_.first(block); r < blocks_.last(block); ++r) {
+            float row_scale = 0;
+            if (format.double_quantized()) {
+                const auto fitted = fit_row_scale(format, w_.row(r));
+                if (!fitted) {
+                    events_[block].error = text("row ", r, ": ", fitted.error().message);
+                    return;
+                }
+                row_scale = *fitted;
+                out_.set_row_scale(r, row_scale);
+            }
             for (std::size_t g = 0; g < groups; ++g) {
                 const std::size_t first = g * group, count = std::min(group, w_.cols - first);
                 const float* run = w_.row(r).data() + first;
                 const Interval range = interval_of(run, count);
-                const GridFit fit = fit_group(format, range.min, range.max, 1.0);
+                const GridFit fit = fit_group(format, range.min, range.max, 1.0, row_scale);
                 if (fit.overflows != nullptr) {
                     events_[block].error = text("row ", r, ", group ", g, ": ",
                                                 overflow_text(format, fit, range.min, range.max));
                     return;
                 }
-                const GroupGrid grid = best_grid(format, search_, fit.grid, range.min, range.max, run, count);
+                const GroupGrid grid =
+                    best_grid(format, search_, fit.grid, range.min, range.max, row_scale, run, count);
                 encode_run(format, grid, run, count, codes.data() + first);
                 out_.set_scale(r, g, grid.scale);
                 if (format.offset == Offset::real) out_.set_offset(r, g, grid.offset);
                 zeros[g] = static_cast<std::uint8_t>(grid.zero);
-                events_[block].count(grid, range, all_are(zeros[g], codes.data() + first, count));
+                events_[block].count(grid, range, all_zero(grid, codes.data() + first, count));
             }
             out_.codes.pack_row(r, codes);
             if (format.offset == Offset::integer) out_.zeros.pack_row(r, zeros);
@@ -130,7 +142,7 @@ private:
             for (std::size_t r = blocks_.first(block); r < blocks_.last(block); ++r) {
                 encode_run(format, grid, w_.row(r).data(), w_.cols, codes.data());
                 out_.codes.pack_row(r, codes);
-                if (!all_are(zero, codes.data(), codes.size())) silent[block] = 0;
+                if (!all_zero(grid, codes.data(), codes.size())) silent[block] = 0;
             }
         });
         events.count(grid, range, std::find(silent.begin(), silent.end(), 0) == silent.end());
@@ -138,10 +150,12 @@ private:
     }
 
     [[nodiscard]] GroupGrid best_grid_of_tensor(const GroupGrid& unshrunken, Interval range) {
-        if (search_.candidates <= 1 || range.min == range.max) return unshrunken;
+        const bool integer_constant = range.min == range.max && !out_.format().is_codebook();
+        if (search_.candidates <= 1 || integer_constant || unshrunken.scale == 0) return unshrunken;
         std::vector<GroupGrid> grids{unshrunken};
-        for (int i = 1; i < search_.candidates; ++i)
-            grids.push_back(fit_group(out_.format(), range.min, range.max, search_.factor(i)).grid);
+        for_each_factor(out_.format(), search_, [&](double factor) {
+            grids.push_back(fit_group(out_.format(), range.min, range.max, factor).grid);
+        });
         std::vector<double> errors(blocks_.count * grids.size());
         context_.parallel_for(blocks_.count, [&](std::size_t block, std::size_t) {
             double* mine = errors.data() + block * grids.size();
@@ -156,9 +170,12 @@ private:
         return grids[static_cast<std::size_t>(std::min_element(sums.begin(), sums.end()) - sums.begin())];
     }
 
-    [[nodiscard]] static bool all_are(std::uint8_t wanted, const std::uint8_t* codes,
-                                      std::size_t count) noexcept {
-        return std::find_if(codes, codes + count, [wanted](std::uint8_t code) { return code != wanted; }) ==
+    /// Do all codes stand for 0 before the offset? (iq4 has no 0 to stand for.)
+    [[nodiscard]] bool all_zero(const GroupGrid& grid, const std::uint8_t* codes,
+                                std::size_t count) const noexcept {
+        if (out_.format().element == Element::iq4 && grid.scale != 0) return false;
+        const auto zero = static_cast<std::uint8_t>(grid.zero);
+        return std::find_if(codes, codes + count, [zero](std::uint8_t code) { return code != zero; }) ==
                codes + count;
     }
 
