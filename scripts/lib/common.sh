@@ -47,4 +47,10 @@ need_cmake() {
     fi
 }
 
+# need_clang_runtime: the sanitizers and the fuzzer of the installed clang, which Debian and Ubuntu package by version.
+need_clang_runtime() {
+    command -v dpkg-query >/dev/null || return 0
+    need "libclang-rt-$(clang++ -dumpversion | cut -d. -f1)-dev"
+}
+
 heading() { printf '\n== %s\n' "$*"; }
