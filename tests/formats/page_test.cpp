@@ -41,7 +41,7 @@ TEST_CASE("docs/formats.md: bits per weight") {
                       bits_per_weight(*format, 4096, 4096));
         CHECK(line == expected);
     }
-    CHECK(rows == 9);
+    CHECK(rows == 13);
 }
 
 TEST_CASE("docs/formats.md: the bit streams") {

@@ -6,7 +6,8 @@
 //   integer     scale = (max - min) / (2^b - 1), zero = round(-min / scale)     [min, max] widened to contain 0
 //   real        offset = min rounded down, scale = (max - offset) / (2^b - 1)
 //   codebook    the smallest scale with which the table spans [min, max]; with scales of e8m0 the power of two
-//               2^(floor(log2 absmax) - floor(log2 largest value)), which may clip (OCP MX 1.0)
+//               2^(floor(log2 absmax) - floor(log2 largest value)), which may clip (OCP MX 1.0); of nf4, whose largest
+//               value is 1, the smallest power that spans
 //
 // Rounding: to nearest, but the scale up where it is subnormal in its type (doubly quantized: less than 16 of its
 // row's power of two) and the offset always down: a grid that covers too little clips. zero and codes are chosen

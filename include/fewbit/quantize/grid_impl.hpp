@@ -48,7 +48,11 @@ inline constexpr double precise_count = 16;
         const auto absmax = static_cast<float>(shrink * std::max(-min, max));
         const int top =
             static_cast<int>(std::bit_cast<std::uint64_t>(high) >> 52) - 1023;  // floor(log2 high)
-        const int exponent = e8m0_from_float(absmax) - top;
+        int exponent = e8m0_from_float(absmax) - top;
+        // Where the largest value is a power of two itself (nf4), OCP's rule could clip half of the range.
+        if (high == std::bit_cast<double>(std::bit_cast<std::uint64_t>(high) & 0xFFF0000000000000u) &&
+            float_from_e8m0(e8m0_from_float(absmax)) < absmax)
+            exponent = std::min(exponent + 1, 254);
         grid.scale = float_from_e8m0(static_cast<std::uint8_t>(std::max(exponent, 0)));
         return fit;
     }
