@@ -60,24 +60,30 @@ struct Nibbles {
     }
 };
 
-/// Codes of 8 bits minus 128.
+/// Codes 0..255; products with integers take 128 off, because AVX2 multiplies signed bytes by way of |w|.
 struct Bytes {
     static constexpr std::size_t step_elements = 4;
 
     explicit Bytes(const WeightsView&) {}
 
     __m256 level(__m256i bytes, std::size_t i, __m256i zero) const {
-        const __m256i code = _mm256_srai_epi32(_mm256_slli_epi32(bytes, static_cast<int>(24 - 8 * i)), 24);
+        const __m256i code =
+            _mm256_and_si256(_mm256_srli_epi32(bytes, static_cast<int>(8 * i)), _mm256_set1_epi32(255));
         return _mm256_cvtepi32_ps(_mm256_sub_epi32(code, zero));
     }
-    const Group& scaled(const Group& group) const { return group; }
+    Group scaled(Group group) const {
+        for (__m256i& zero : group.zero) zero = _mm256_sub_epi32(zero, _mm256_set1_epi32(128));
+        return group;
+    }
 
     template <int Rows>
     void dot_steps(const std::uint8_t* codes, std::size_t steps, const std::int8_t* x, std::size_t stride,
                    __m256i (&dot)[Rows][2]) const {
+        const __m256i sign = _mm256_set1_epi8(-128);
         for (std::size_t s = 0; s < steps; ++s)
-            add_signed<Rows>(load_codes(codes + s * step_bytes), load_codes(codes + s * step_bytes + 32),
-                             x + 4 * s, stride, dot);
+            add_signed<Rows>(_mm256_xor_si256(load_codes(codes + s * step_bytes), sign),
+                             _mm256_xor_si256(load_codes(codes + s * step_bytes + 32), sign), x + 4 * s,
+                             stride, dot);
     }
 };
 

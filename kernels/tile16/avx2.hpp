@@ -27,7 +27,7 @@ constexpr std::size_t step_bytes = 64;
 /// Parameters of one group of one tile; [0]: channels 0-7, [1]: 8-15.
 struct Group {
     __m256 scale[2];
-    __m256i zero[2];   // of the codes as the kernel reads them: 4-bit fields 0..15, 8-bit -128..127
+    __m256i zero[2];
     __m256 offset[2];  // only with real offsets
 };
 
@@ -67,14 +67,12 @@ __m256 broadcast(const std::uint8_t* p, Scalar type) {
 template <class Field>
 Group load_group(const WeightsView& w, const std::uint8_t*& p) {
     constexpr bool nibbles = Field::step_elements == 8;
-    constexpr int shift = nibbles ? 0 : 128;  // 8-bit fields hold the code minus 128
     Group group;
-    const int implicit_zero = (w.has_offsets ? 0 : w.middle_code) - shift;
+    const int implicit_zero = w.has_offsets ? 0 : w.middle_code;
     group.zero[0] = group.zero[1] = _mm256_set1_epi32(implicit_zero);
     if (w.per_tensor) {
         group.scale[0] = group.scale[1] = broadcast(w.scales, w.scale);
-        if (w.has_zeros)
-            group.zero[0] = group.zero[1] = _mm256_set1_epi32((w.zeros[0] & ((1 << w.bits) - 1)) - shift);
+        if (w.has_zeros) group.zero[0] = group.zero[1] = _mm256_set1_epi32(w.zeros[0] & ((1 << w.bits) - 1));
         group.offset[0] = group.offset[1] =
             w.has_offsets ? broadcast(w.offsets, w.scale) : _mm256_setzero_ps();
         return group;
@@ -93,9 +91,8 @@ Group load_group(const WeightsView& w, const std::uint8_t*& p) {
             p += channels / 2;
         } else {
             for (std::size_t h = 0; h < 2; ++h)
-                group.zero[h] = _mm256_sub_epi32(
-                    _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * h))),
-                    _mm256_set1_epi32(shift));
+                group.zero[h] =
+                    _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * h)));
             p += channels;
         }
     }

@@ -11,6 +11,11 @@ namespace fewbit::inline v0 {
 #else
 #define FEWBIT_CODE_avx2(symbol) nullptr
 #endif
+#if defined(FEWBIT_BUILT_AVX512_VNNI)
+#define FEWBIT_CODE_avx512_vnni(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_avx512_vnni(symbol) nullptr
+#endif
 #define FEWBIT_CODE_generic(symbol) &kernels::symbol
 
 namespace kernels {

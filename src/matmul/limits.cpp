@@ -20,6 +20,11 @@ std::uint64_t limit_avx2_read(const void*, std::size_t) noexcept;
 std::uint64_t limit_avx2_read_prefetch(const void*, std::size_t) noexcept;
 std::uint64_t limit_avx2_read_streams(const void*, std::size_t) noexcept;
 #endif
+#if defined(FEWBIT_BUILT_AVX512_VNNI)
+std::uint64_t limit_avx512_vnni_fma_f32(std::size_t) noexcept;
+std::uint64_t limit_avx512_vnni_dot_int8(std::size_t) noexcept;
+std::uint64_t limit_avx512_vnni_read(const void*, std::size_t) noexcept;
+#endif
 }  // namespace kernels
 
 namespace {
@@ -35,6 +40,11 @@ constexpr std::array compute {
         ComputeLimit{"dot-int4", Isa::avx2, "8 maddubs, madd, 8 add", 4 * 8 * 32 * 2,
                      kernels::limit_avx2_dot_int4},
 #endif
+#if defined(FEWBIT_BUILT_AVX512_VNNI)
+        ComputeLimit{"fma-f32", Isa::avx512_vnni, "fmadd", 12 * 16 * 2, kernels::limit_avx512_vnni_fma_f32},
+        ComputeLimit{"dot-int8", Isa::avx512_vnni, "dpbusd", 12 * 64 * 2,
+                     kernels::limit_avx512_vnni_dot_int8},
+#endif
 };
 
 constexpr std::array read {
@@ -43,6 +53,9 @@ constexpr std::array read {
         ReadLimit{"plain", Isa::avx2, kernels::limit_avx2_read},
         ReadLimit{"prefetch", Isa::avx2, kernels::limit_avx2_read_prefetch},
         ReadLimit{"streams", Isa::avx2, kernels::limit_avx2_read_streams},
+#endif
+#if defined(FEWBIT_BUILT_AVX512_VNNI)
+        ReadLimit{"plain", Isa::avx512_vnni, kernels::limit_avx512_vnni_read},
 #endif
 };
 

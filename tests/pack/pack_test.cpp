@@ -48,7 +48,7 @@ TEST_CASE("tile16 holds every code, scale, zero and offset where its drawing say
                         const std::size_t j = in_group % 8;
                         stored = j < 4 ? codes[4 * lane + j] & 15 : codes[4 * lane + j - 4] >> 4;
                     } else {
-                        stored = codes[4 * lane + in_group % 4] ^ (format.is_codebook() ? 0 : 128);
+                        stored = codes[4 * lane + in_group % 4];
                     }
                     std::uint8_t code = 0;
                     w.unpack(r, c, {&code, 1});

@@ -13,4 +13,15 @@ namespace fewbit::inline v0 {
 #endif
 }
 
+/// AVX-512 F, BW, VL, DQ and VNNI, besides what cpu_has_avx2() asks for.
+[[nodiscard]] inline bool cpu_has_avx512_vnni() noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+}
+
 }  // namespace fewbit::inline v0

@@ -16,7 +16,7 @@ namespace fewbit::inline v0 {
 
 /// Instruction sets, weakest first: among kernels that fit, the last supported one is chosen.
 /// A new one also needs its row in isa.hpp and in cmake/isa.cmake.
-enum class Isa : std::uint8_t { generic, avx2 };
+enum class Isa : std::uint8_t { generic, avx2, avx512_vnni };
 
 /// Orders of bytes that kernels want; drawn in pack/layout.hpp.
 enum class Layout : std::uint8_t { rows, tile16 };
@@ -100,9 +100,11 @@ struct Rectangle {
 /// What a kernel file exports.
 struct KernelCode {
     void (*run)(const KernelCall&, const Rectangle&, void* scratch) noexcept = nullptr;
-    std::size_t scratch_bytes = 0;  ///< per lane, aligned to 64
+    std::size_t scratch_bytes = 0;  ///< per lane, aligned to 64; of any call, unless the next is there
     std::size_t tile_m = 1;
     std::size_t tile_n = 1;
+    std::size_t (*scratch_bytes_of)(const KernelCall&) noexcept =
+        nullptr;  ///< what this call needs; may be null
 };
 
 }  // namespace fewbit::inline v0

@@ -106,8 +106,7 @@ inline void subtract_zero_points(const PackedActivations& x, std::span<const dou
         return report;
     }
     const KernelCode& code = *kernel.info().code;
-    const std::size_t scratch_bytes =
-        context.workers() * round_up(code.scratch_bytes, buffer_alignment_bytes);
+    const std::size_t scratch_bytes = context.workers() * detail::lane_scratch_bytes(code, call);
     const auto scratch = scratch_bytes == 0 ? nullptr : allocate_host(scratch_bytes);
     if (scratch_bytes != 0 && !scratch)
         return fail(ErrorKind::out_of_memory, "no memory for ", scratch_bytes,

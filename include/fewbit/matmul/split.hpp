@@ -40,8 +40,13 @@ struct Split {
     return best;
 }
 
-/// Runs a call, all extents of which are at least 1. `scratch` has `lanes` parts of
-/// round_up(code.scratch_bytes, 64) bytes each. `finish(rectangle)` runs once for each part of y after the
+/// Scratch memory of one lane, a multiple of its alignment.
+[[nodiscard]] inline std::size_t lane_scratch_bytes(const KernelCode& code, const KernelCall& call) noexcept {
+    return round_up(code.scratch_bytes_of != nullptr ? code.scratch_bytes_of(call) : code.scratch_bytes,
+                    buffer_alignment_bytes);
+}
+
+/// Runs a call, all extents of which are at least 1. `scratch` has `lanes` parts of lane_scratch_bytes() each. `finish(rectangle)` runs once for each part of y after the
 /// kernel has written it, on the same thread.
 template <class Finish>
 inline void run_split(const KernelCode& code, const KernelCall& call, std::byte* scratch,
@@ -49,7 +54,7 @@ inline void run_split(const KernelCode& code, const KernelCall& call, std::byte*
     const std::size_t m = call.x.m, n = call.w.n;
     const std::size_t m_tiles = ceil_div(m, code.tile_m), n_tiles = ceil_div(n, code.tile_n);
     const Split split = split_product(m, n, code, context.workers());
-    const std::size_t scratch_bytes = round_up(code.scratch_bytes, buffer_alignment_bytes);
+    const std::size_t scratch_bytes = lane_scratch_bytes(code, call);
     context.parallel_for(split.n_tasks * split.m_tasks, [&](std::size_t task, std::size_t lane) {
         const std::size_t tn = task % split.n_tasks, tm = task / split.n_tasks;
         const Rectangle part{tm * m_tiles / split.m_tasks * code.tile_m,

@@ -8,7 +8,7 @@
 //           group = 16 scales | 16 zeros or offsets (if any) | steps
 //           step  = 64 bytes, c < 16, j < 4
 //                   field of 4: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
-//                   field of 8: byte (c, j) = w[c][4s + j] - 128, signed; of fp8 the code itself
+//                   field of 8: byte (c, j) = w[c][4s + j]
 //         Scales keep their stored type (doubly quantized ones become bf16, which holds them); integer zeros have
 //         fields too (4: two channels a byte, low nibble first). 64 bytes hold 16 channels x 4 of K, 32 bytes 8,
 //         16 bytes 4: one order for all register widths. Per-tensor parameters stay outside the stream. Missing

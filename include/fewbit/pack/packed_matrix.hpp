@@ -112,9 +112,8 @@ namespace detail {
 }
 
 /// The fields of `count` codes of a row from k on, as one step of tile16 holds them: 8 of 4 bits or 4 of 8.
-/// `is_signed`: fields of 8 bits hold the code minus 128.
 [[nodiscard]] inline std::uint32_t tile16_word(const BitMatrix& codes, std::size_t row, std::size_t k,
-                                               std::size_t count, bool is_signed) noexcept {
+                                               std::size_t count) noexcept {
     std::uint32_t word = 0;
     if (codes.bits() == 4) {
         std::memcpy(&word, codes.row(row) + k / 2, (count + 1) / 2);
@@ -128,10 +127,8 @@ namespace detail {
         std::memcpy(&word, fields, 4);
         return word;
     }
-    // Fields beyond K stay 0 in the signed sense, not -128: int8 kernels multiply them.
     std::memcpy(&word, fields, 4);
-    if (!is_signed) return word;
-    return word ^ (count == 4 ? 0x80808080u : 0x80808080u & ((1u << (8 * count)) - 1));
+    return word;
 }
 
 /// Writes one channel of a tile of a matrix of blocks; missing channels are cleared beforehand. Groups divide
@@ -161,7 +158,7 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
             for (std::size_t s = 0; s < steps; ++s, from += shape.step_elements, to += 64)
                 for (std::size_t j = 0; j < 4; ++j)
                     to[j] = static_cast<std::uint8_t>(shape.field_bits == 4 ? from[j] | from[4 + j] << 4
-                                                                            : from[j] ^ 0x80);
+                                                                            : from[j]);
         }
     }
 }
@@ -216,9 +213,8 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
             }
             for (std::size_t s = 0; s < steps; ++s) {
                 const std::size_t done = s * shape.step_elements;
-                const std::uint32_t word =
-                    tile16_word(source.codes, first + c, k_begin + done,
-                                std::min(shape.step_elements, count - done), !format.is_codebook());
+                const std::uint32_t word = tile16_word(source.codes, first + c, k_begin + done,
+                                                       std::min(shape.step_elements, count - done));
                 std::memcpy(channel_out + 64 * s, &word, 4);
             }
         }

@@ -1,0 +1,62 @@
+// What a machine can do with AVX-512 and its VNNI; README.md of this folder says what bounds each loop.
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fewbit/matmul/contract.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+#define FEWBIT_OPAQUE(value) __asm__ volatile("" : "+v"(value))
+
+std::uint64_t low_bits(__m512i value) {
+    std::uint64_t lanes[8];  // (g++ 12 takes the intrinsics that cut a register for uninitialized)
+    _mm512_storeu_si512(lanes, value);
+    return lanes[0];
+}
+
+}  // namespace
+
+std::uint64_t limit_avx512_vnni_fma_f32(std::size_t iterations) noexcept {
+    constexpr int sums = 12;
+    __m512 sum[sums], a = _mm512_set1_ps(1.5f), b = _mm512_set1_ps(1e-3f);
+    FEWBIT_OPAQUE(a);
+    FEWBIT_OPAQUE(b);
+    for (int s = 0; s < sums; ++s) sum[s] = _mm512_set1_ps(static_cast<float>(s));
+    for (std::size_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 12
+        for (int s = 0; s < sums; ++s) sum[s] = _mm512_fmadd_ps(a, b, sum[s]);
+    }
+    for (int s = 1; s < sums; ++s) sum[0] = _mm512_add_ps(sum[0], sum[s]);
+    return low_bits(_mm512_castps_si512(sum[0]));
+}
+
+std::uint64_t limit_avx512_vnni_dot_int8(std::size_t iterations) noexcept {
+    constexpr int sums = 12;
+    __m512i sum[sums], a = _mm512_set1_epi8(7), b = _mm512_set1_epi8(3);
+    FEWBIT_OPAQUE(a);
+    FEWBIT_OPAQUE(b);
+    for (int s = 0; s < sums; ++s) sum[s] = _mm512_setzero_si512();
+    for (std::size_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 12
+        for (int s = 0; s < sums; ++s) sum[s] = _mm512_dpbusd_epi32(sum[s], a, b);
+        FEWBIT_OPAQUE(a);  // or compilers would multiply once and add `iterations` times
+    }
+    for (int s = 1; s < sums; ++s) sum[0] = _mm512_add_epi32(sum[0], sum[s]);
+    return low_bits(sum[0]);
+}
+
+std::uint64_t limit_avx512_vnni_read(const void* p, std::size_t bytes) noexcept {
+    const auto* c = static_cast<const char*>(p);
+    __m512i sum[4];
+    for (auto& part : sum) part = _mm512_setzero_si512();
+    for (std::size_t at = 0; at < bytes; at += 256) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) sum[i] = _mm512_xor_si512(sum[i], _mm512_load_si512(c + at + 64 * i));
+    }
+    return low_bits(_mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3])));
+}
+
+}  // namespace fewbit::inline v0::kernels

@@ -1,0 +1,105 @@
+// Registers of 512 bits for tile16 (vnni.hpp): one holds 16 channels, and a 64-byte vector of the layout is one load.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "fewbit/matmul/contract.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+struct Avx512 {
+    using Bytes = __m512i;
+    using Ints = __m512i;
+    using Floats = __m512;
+    static constexpr int registers = 1;
+    static constexpr std::size_t channels = 16;
+
+    static Bytes load_bytes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+    static void store_bytes(std::uint8_t* p, Bytes v) { _mm512_storeu_si512(p, v); }
+    static Bytes low_nibbles(Bytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+    static Bytes high_nibbles(Bytes v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+    static Bytes table(const std::int8_t* levels) {
+        // (Not the form without a mask: g++ 12 takes its undefined operand for a mistake of ours.)
+        return _mm512_maskz_broadcast_i32x4(0xFFFF,
+                                            _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels)));
+    }
+    static Bytes look_up(Bytes table, Bytes places) { return _mm512_shuffle_epi8(table, places); }
+    static Bytes flip_signs(Bytes v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
+    /// Four activations for every channel.
+    static Bytes quad(const std::int8_t* x) {
+        int word;
+        std::memcpy(&word, x, sizeof word);
+        return _mm512_set1_epi32(word);
+    }
+
+    static Ints zero_ints() { return _mm512_setzero_si512(); }
+    static Ints set_int(std::int32_t v) { return _mm512_set1_epi32(v); }
+    static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+    static Ints multiply_ints(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
+    static Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
+    static Ints load_ints(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+    static void store_ints(std::int32_t* p, Ints v) { _mm512_storeu_si512(p, v); }
+    static Ints bytes_to_ints(const std::uint8_t* p) {
+        return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    /// 16 codes of 4 bits at p, two a byte, low nibble first.
+    static Ints nibbles_to_ints(const std::uint8_t* p, std::size_t) {
+        const __m128i packed = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), mask = _mm_set1_epi8(15);
+        return _mm512_cvtepu8_epi32(
+            _mm_unpacklo_epi8(_mm_and_si128(packed, mask), _mm_and_si128(_mm_srli_epi16(packed, 4), mask)));
+    }
+
+    static Floats zero() { return _mm512_setzero_ps(); }
+    static Floats set(float v) { return _mm512_set1_ps(v); }
+    static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+    static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+    static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+    static Floats to_floats(Ints v) { return _mm512_cvtepi32_ps(v); }
+    static Floats load(const float* p) { return _mm512_loadu_ps(p); }
+    static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+    static Floats load(const std::uint8_t* p, Scalar type, std::size_t index) {
+        switch (type) {
+            case Scalar::f16:
+                return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * index)));
+            case Scalar::bf16:
+                return _mm512_castsi512_ps(_mm512_slli_epi32(
+                    _mm512_cvtepu16_epi32(
+                        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * index))),
+                    16));
+            case Scalar::e8m0:
+                return powers(
+                    _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + index))));
+            default: return _mm512_loadu_ps(reinterpret_cast<const float*>(p) + index);
+        }
+    }
+    static Floats broadcast(const std::uint8_t* p, Scalar type) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, p, type == Scalar::f32 ? 4 : type == Scalar::e8m0 ? 1 : 2);
+        const __m512i all = _mm512_set1_epi32(static_cast<int>(type == Scalar::bf16 ? bits << 16 : bits));
+        if (type == Scalar::f16) return _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(bits)));
+        return type == Scalar::e8m0 ? powers(all) : _mm512_castsi512_ps(all);
+    }
+    /// The first `count` of 16 channels; zeros behind them.
+    static Floats load_part(const float* p, int, std::size_t count) {
+        return _mm512_maskz_loadu_ps(mask(count), p);
+    }
+    static void store_part(float* p, int, std::size_t count, Floats v) {
+        _mm512_mask_storeu_ps(p, mask(count), v);
+    }
+
+private:
+    static __mmask16 mask(std::size_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+    /// Powers of two from their exponents, 0 (the subnormal 2^-127) and 255 (NaN) included.
+    static Floats powers(__m512i exponents) {
+        const __m512i subnormal = _mm512_set1_epi32(0x00400000);
+        const __m512i power = _mm512_max_epi32(_mm512_slli_epi32(exponents, 23), subnormal);
+        return _mm512_castsi512_ps(_mm512_mask_or_epi32(
+            power, _mm512_cmpeq_epi32_mask(exponents, _mm512_set1_epi32(255)), power, subnormal));
+    }
+};
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels
