@@ -40,8 +40,8 @@ public:
                    __m256i (&dot)[Rows][2]) const {
         const __m256i mask = _mm256_set1_epi8(15);
         for (std::size_t s = 0; s < steps; ++s) {
-            const __m256i w0 = load_codes(codes + s * step_bytes),
-                          w1 = load_codes(codes + s * step_bytes + 32);
+            const __m256i w0 = load_codes(codes + s * vector_bytes),
+                          w1 = load_codes(codes + s * vector_bytes + 32);
             add_signed<Rows>(look_up(_mm256_and_si256(w0, mask)), look_up(_mm256_and_si256(w1, mask)),
                              x + 8 * s, stride, dot);
             add_signed<Rows>(look_up(_mm256_and_si256(_mm256_srli_epi16(w0, 4), mask)),
@@ -104,7 +104,7 @@ void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexc
 
 }  // namespace
 
-const KernelCode codebook_avx2_int8{run_int8, 0, 4, channels};
-const KernelCode codebook_avx2_f32{run_f32, f32_scratch_bytes, 6, channels};
+const KernelCode codebook_avx2_int8{run_int8, 0, 4, tile_channels};
+const KernelCode codebook_avx2_f32{run_f32, f32_scratch_bytes, 6, tile_channels};
 
 }  // namespace fewbit::inline v0::kernels

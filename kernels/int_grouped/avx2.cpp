@@ -35,8 +35,8 @@ struct Nibbles {
             __m256i sum[Rows][2];
             for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
             for (std::size_t s = 0; s < count; ++s) {
-                const __m256i w0 = load_codes(codes + s * step_bytes),
-                              w1 = load_codes(codes + s * step_bytes + 32);
+                const __m256i w0 = load_codes(codes + s * vector_bytes),
+                              w1 = load_codes(codes + s * vector_bytes + 32);
                 const __m256i low0 = _mm256_and_si256(w0, mask), low1 = _mm256_and_si256(w1, mask);
                 const __m256i high0 = _mm256_and_si256(_mm256_srli_epi16(w0, 4), mask);
                 const __m256i high1 = _mm256_and_si256(_mm256_srli_epi16(w1, 4), mask);
@@ -52,7 +52,7 @@ struct Nibbles {
             for (int r = 0; r < Rows; ++r)
                 for (int h = 0; h < 2; ++h)
                     dot[r][h] = _mm256_add_epi32(dot[r][h], _mm256_madd_epi16(sum[r][h], ones));
-            codes += count * step_bytes;
+            codes += count * vector_bytes;
             x += count * 8;
         };
         for (; steps >= run; steps -= run) sum_run(run);
@@ -81,8 +81,8 @@ struct Bytes {
                    __m256i (&dot)[Rows][2]) const {
         const __m256i sign = _mm256_set1_epi8(-128);
         for (std::size_t s = 0; s < steps; ++s)
-            add_signed<Rows>(_mm256_xor_si256(load_codes(codes + s * step_bytes), sign),
-                             _mm256_xor_si256(load_codes(codes + s * step_bytes + 32), sign), x + 4 * s,
+            add_signed<Rows>(_mm256_xor_si256(load_codes(codes + s * vector_bytes), sign),
+                             _mm256_xor_si256(load_codes(codes + s * vector_bytes + 32), sign), x + 4 * s,
                              stride, dot);
     }
 };
@@ -97,7 +97,7 @@ void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexc
 
 }  // namespace
 
-const KernelCode int_grouped_avx2_int8{run_int8, 0, 4, channels};
-const KernelCode int_grouped_avx2_f32{run_f32, f32_scratch_bytes, 6, channels};
+const KernelCode int_grouped_avx2_int8{run_int8, 0, 4, tile_channels};
+const KernelCode int_grouped_avx2_f32{run_f32, f32_scratch_bytes, 6, tile_channels};
 
 }  // namespace fewbit::inline v0::kernels

@@ -16,7 +16,7 @@ void run_int8(const KernelCall& call, const Rectangle& part, void* scratch) noex
 
 }  // namespace
 
-const KernelCode int_grouped_avx512_vnni_int8{run_int8, 0, max_rows, tile_channels,
+const KernelCode int_grouped_avx512_vnni_int8{run_int8, 0, Avx512::rows, tile_channels,
                                               int8_scratch_bytes<Avx512>};
 
 }  // namespace fewbit::inline v0::kernels

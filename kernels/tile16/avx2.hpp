@@ -16,13 +16,10 @@
 
 #include <cstring>
 
-#include "fewbit/matmul/contract.hpp"
+#include "kernels/tile16/constants.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
-
-constexpr std::size_t channels = 16;  // of a tile: two registers of 8
-constexpr std::size_t step_bytes = 64;
 
 /// Parameters of one group of one tile; [0]: channels 0-7, [1]: 8-15.
 struct Group {
@@ -30,10 +27,6 @@ struct Group {
     __m256i zero[2];
     __m256 offset[2];  // only with real offsets
 };
-
-constexpr std::size_t scale_bytes(Scalar type) {
-    return type == Scalar::f32 ? 4 : type == Scalar::e8m0 ? 1 : 2;
-}
 
 /// Powers of two from their exponents, 0 (the subnormal 2^-127) and 255 (NaN) included.
 __m256 load_e8m0(__m256i exponents) {
@@ -56,7 +49,7 @@ __m256 load8(const std::uint8_t* p, Scalar type, std::size_t index) {
 
 __m256 broadcast(const std::uint8_t* p, Scalar type) {
     std::uint32_t bits = 0;
-    std::memcpy(&bits, p, scale_bytes(type));
+    std::memcpy(&bits, p, scalar_bytes(type));
     if (type == Scalar::f16) return _mm256_set1_ps(_cvtsh_ss(static_cast<unsigned short>(bits)));
     if (type == Scalar::bf16) bits <<= 16;
     const __m256i all = _mm256_set1_epi32(static_cast<int>(bits));
@@ -77,9 +70,9 @@ Group load_group(const WeightsView& w, const std::uint8_t*& p) {
             w.has_offsets ? broadcast(w.offsets, w.scale) : _mm256_setzero_ps();
         return group;
     }
-    const std::size_t vector_bytes = channels * scale_bytes(w.scale);
+    const std::size_t parameter_bytes = tile_channels * scalar_bytes(w.scale);
     for (std::size_t h = 0; h < 2; ++h) group.scale[h] = load8(p, w.scale, 8 * h);
-    p += vector_bytes;
+    p += parameter_bytes;
     if (w.has_zeros) {
         if constexpr (nibbles) {
             const __m128i packed = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
@@ -88,18 +81,18 @@ Group load_group(const WeightsView& w, const std::uint8_t*& p) {
                                                     _mm_and_si128(_mm_srli_epi16(packed, 4), mask));
             group.zero[0] = _mm256_cvtepu8_epi32(bytes);
             group.zero[1] = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
-            p += channels / 2;
+            p += tile_channels / 2;
         } else {
             for (std::size_t h = 0; h < 2; ++h)
                 group.zero[h] =
                     _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * h)));
-            p += channels;
+            p += tile_channels;
         }
     }
     group.offset[0] = group.offset[1] = _mm256_setzero_ps();
     if (w.has_offsets) {
         for (std::size_t h = 0; h < 2; ++h) group.offset[h] = load8(p, w.scale, 8 * h);
-        p += vector_bytes;
+        p += parameter_bytes;
     }
     return group;
 }
@@ -110,23 +103,6 @@ __m256i broadcast_codes(const std::int8_t* p) {
     int word;
     std::memcpy(&word, p, sizeof word);
     return _mm256_set1_epi32(word);
-}
-
-/// Stores sums[h] to y[0, count), adding the bias.
-void store_row(float* y, const float* bias, std::size_t count, __m256 sum0, __m256 sum1) {
-    if (count == channels) {
-        if (bias != nullptr) {
-            sum0 = _mm256_add_ps(sum0, _mm256_loadu_ps(bias));
-            sum1 = _mm256_add_ps(sum1, _mm256_loadu_ps(bias + 8));
-        }
-        _mm256_storeu_ps(y, sum0);
-        _mm256_storeu_ps(y + 8, sum1);
-        return;
-    }
-    alignas(32) float values[channels];
-    _mm256_store_ps(values, sum0);
-    _mm256_store_ps(values + 8, sum1);
-    for (std::size_t i = 0; i < count; ++i) y[i] = bias != nullptr ? values[i] + bias[i] : values[i];
 }
 
 }  // namespace

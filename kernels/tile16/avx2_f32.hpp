@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/tile16/avx2.hpp"
+#include "kernels/tile16/avx2_store.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -13,12 +14,12 @@ template <class Field>
 void fill_panel(const Field& field, const Group& group, const std::uint8_t* p, std::size_t count,
                 float* panel) {
     constexpr std::size_t step_elements = Field::step_elements;
-    for (std::size_t k = 0; k < count; k += step_elements, p += step_bytes) {
+    for (std::size_t k = 0; k < count; k += step_elements, p += vector_bytes) {
         for (std::size_t h = 0; h < 2; ++h) {
             const __m256i bytes = load_codes(p + 32 * h);
             for (std::size_t i = 0; i < step_elements && k + i < count; ++i) {
                 _mm256_store_ps(
-                    panel + (k + i) * channels + 8 * h,
+                    panel + (k + i) * tile_channels + 8 * h,
                     _mm256_fmadd_ps(field.level(bytes, i, group.zero[h]), group.scale[h], group.offset[h]));
             }
         }
@@ -31,8 +32,8 @@ void f32_row(const KernelCall& call, const Field& field, const Rectangle& part) 
     const WeightsView& w = call.w;
     constexpr std::size_t step_elements = Field::step_elements;
     const auto* x = static_cast<const float*>(call.x.values);
-    for (std::size_t n = part.n_begin; n < part.n_end; n += channels) {
-        const std::uint8_t* p = w.codes + n / channels * w.codes_stride_bytes;
+    for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels) {
+        const std::uint8_t* p = w.codes + n / tile_channels * w.codes_stride_bytes;
         __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
         for (std::size_t k = 0, g = 0; g < w.groups; ++g) {
             const std::size_t group_end = k + w.group_elements < w.k ? k + w.group_elements : w.k;
@@ -51,11 +52,11 @@ void f32_row(const KernelCall& call, const Field& field, const Rectangle& part) 
                     if (w.has_offsets) x_sum[i % 2] = _mm256_add_ps(x_sum[i % 2], value);
                 }
             };
-            for (; k + step_elements <= group_end; k += step_elements, p += step_bytes)
+            for (; k + step_elements <= group_end; k += step_elements, p += vector_bytes)
                 add_step(step_elements);
             if (k < group_end) {
                 add_step(group_end - k);
-                p += step_bytes;
+                p += vector_bytes;
                 k = group_end;
             }
             for (int h = 0; h < 2; ++h) {
@@ -65,7 +66,7 @@ void f32_row(const KernelCall& call, const Field& field, const Rectangle& part) 
             }
         }
         store_row(call.y.values + n, call.y.bias != nullptr ? call.y.bias + n : nullptr,
-                  part.n_end - n < channels ? part.n_end - n : channels, sums[0], sums[1]);
+                  part.n_end - n < tile_channels ? part.n_end - n : tile_channels, sums[0], sums[1]);
     }
 }
 
@@ -79,18 +80,19 @@ void multiply_panel(const float* x, std::size_t x_stride, const float* panel, st
         const float* row = y + static_cast<std::size_t>(r) * y_stride;
         if (first) {
             sums[r][0] = sums[r][1] = _mm256_setzero_ps();
-        } else if (count == channels) {
+        } else if (count == tile_channels) {
             sums[r][0] = _mm256_loadu_ps(row);
             sums[r][1] = _mm256_loadu_ps(row + 8);
         } else {
-            alignas(32) float values[channels] = {};
+            alignas(32) float values[tile_channels] = {};
             for (std::size_t i = 0; i < count; ++i) values[i] = row[i];
             sums[r][0] = _mm256_load_ps(values);
             sums[r][1] = _mm256_load_ps(values + 8);
         }
     }
     for (std::size_t k = 0; k < k_count; ++k) {
-        const __m256 w0 = _mm256_load_ps(panel + k * channels), w1 = _mm256_load_ps(panel + k * channels + 8);
+        const __m256 w0 = _mm256_load_ps(panel + k * tile_channels),
+                     w1 = _mm256_load_ps(panel + k * tile_channels + 8);
         for (int r = 0; r < Rows; ++r) {
             const __m256 value = _mm256_broadcast_ss(x + static_cast<std::size_t>(r) * x_stride + k);
             sums[r][0] = _mm256_fmadd_ps(value, w0, sums[r][0]);
@@ -107,9 +109,9 @@ void f32_rectangle(const KernelCall& call, const Field& field, const Rectangle& 
     constexpr std::size_t step_elements = Field::step_elements;
     const auto* x = static_cast<const float*>(call.x.values);
     const std::size_t x_stride = call.x.stride_elements, y_stride = call.y.stride_elements;
-    for (std::size_t n = part.n_begin; n < part.n_end; n += channels) {
-        const std::size_t count = part.n_end - n < channels ? part.n_end - n : channels;
-        const std::uint8_t* p = w.codes + n / channels * w.codes_stride_bytes;
+    for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels) {
+        const std::size_t count = part.n_end - n < tile_channels ? part.n_end - n : tile_channels;
+        const std::uint8_t* p = w.codes + n / tile_channels * w.codes_stride_bytes;
         Group group{};
         std::size_t group_end = 0;  // of the group that p stands in
         for (std::size_t k = 0; k < w.k; k += panel_elements) {
@@ -121,8 +123,8 @@ void f32_rectangle(const KernelCall& call, const Field& field, const Rectangle& 
                 }
                 const std::size_t piece =
                     group_end - k - filled < k_count - filled ? group_end - k - filled : k_count - filled;
-                fill_panel(field, group, p, piece, panel + filled * channels);
-                p += (piece + step_elements - 1) / step_elements * step_bytes;
+                fill_panel(field, group, p, piece, panel + filled * tile_channels);
+                p += (piece + step_elements - 1) / step_elements * vector_bytes;
                 filled += piece;
             }
             const float* bias = call.y.bias != nullptr && k + k_count == w.k ? call.y.bias + n : nullptr;
@@ -148,7 +150,7 @@ void f32_products(const KernelCall& call, const Rectangle& part, void* scratch) 
         f32_rectangle(call, field, part, static_cast<float*>(scratch));
 }
 
-constexpr std::size_t f32_scratch_bytes = panel_elements * channels * sizeof(float);
+constexpr std::size_t f32_scratch_bytes = panel_elements * tile_channels * sizeof(float);
 
 }  // namespace
 }  // namespace fewbit::inline v0::kernels

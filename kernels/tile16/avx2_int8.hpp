@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/tile16/avx2.hpp"
+#include "kernels/tile16/avx2_store.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -33,7 +34,7 @@ void int8_tile(const KernelCall& call, const Field& field, std::size_t m, std::s
     const ActivationsView& x = call.x;
     constexpr std::size_t step_elements = Field::step_elements;
     const auto* rows = static_cast<const std::int8_t*>(x.values) + m * x.stride_elements;
-    const std::uint8_t* p = w.codes + n / channels * w.codes_stride_bytes;
+    const std::uint8_t* p = w.codes + n / tile_channels * w.codes_stride_bytes;
     __m256 sums[Rows][2];
     for (int r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
 
@@ -68,7 +69,7 @@ void int8_tile(const KernelCall& call, const Field& field, std::size_t m, std::s
                         sums[r][h] =
                             _mm256_fmadd_ps(_mm256_mul_ps(sum, x_scale[r]), group.offset[h], sums[r][h]);
                 }
-            p += steps * step_bytes;
+            p += steps * vector_bytes;
             k = end;
         }
     }
@@ -87,8 +88,8 @@ void int8_rectangle(const KernelCall& call, const Rectangle& part) {
     const std::size_t block = fitting < 16 ? 16 : fitting;
     for (std::size_t m_begin = part.m_begin; m_begin < part.m_end; m_begin += block) {
         const std::size_t m_end = m_begin + block < part.m_end ? m_begin + block : part.m_end;
-        for (std::size_t n = part.n_begin; n < part.n_end; n += channels) {
-            const std::size_t count = part.n_end - n < channels ? part.n_end - n : channels;
+        for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels) {
+            const std::size_t count = part.n_end - n < tile_channels ? part.n_end - n : tile_channels;
             std::size_t m = m_begin;
             for (; m + 4 <= m_end; m += 4) int8_tile<4>(call, field, m, n, count);
             switch (m_end - m) {

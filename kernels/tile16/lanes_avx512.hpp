@@ -14,7 +14,7 @@ struct Avx512 {
     using Bytes = __m512i;
     using Ints = __m512i;
     using Floats = __m512;
-    static constexpr int registers = 1;
+    static constexpr int registers = 1, rows = 12;
     static constexpr std::size_t channels = 16;
 
     static Bytes load_bytes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }

@@ -3,7 +3,7 @@
 // lie in the stream (Field); README.md of this folder has the arithmetic and the bounds.
 //
 //   few rows    a tile of all rows x 16 channels straight from the stream: every weight is unpacked once
-//   more        codes of 16 channels are unpacked into a panel that the L1 or L2 cache holds, then tiles of up to 12 rows
+//   more        codes of 16 channels are unpacked into a panel that the L1 or L2 cache holds, then tiles of Lanes::rows
 //
 // sum_k (u - z) a = sum_k u a - z sum_k a: accumulators start at -z times the sum of the activations, so that zero
 // points cost nothing. Products between two scales ("a piece") are exact; pieces are added in ascending order in f32,
@@ -15,21 +15,10 @@
 #include <cstdint>
 #include <cstring>
 
-#include "fewbit/matmul/contract.hpp"
+#include "kernels/tile16/constants.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
-
-constexpr std::size_t tile_channels = 16;
-constexpr std::size_t vector_bytes = 64;  ///< 16 channels x 4 of K, or x 8 in fields of 4 bits
-constexpr int max_rows = 12;              ///< of a tile: with as many float sums they fill 24 of 32 registers
-
-constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
-
-/// Bytes of a scale or offset.
-constexpr std::size_t scalar_bytes(Scalar type) {
-    return type == Scalar::f32 ? 4 : type == Scalar::e8m0 ? 1 : 2;
-}
 
 /// Where things stand in the stream of one tile (drawn in fewbit/pack/layout.hpp).
 struct Stream {
@@ -335,26 +324,14 @@ private:
     std::int32_t zero_ = 0;
 };
 
-template <class Lanes, class Source>
+/// multiply_tile for a number of rows that is known when it runs: 1 to Most.
+template <class Lanes, int Most, class Source>
 void multiply_rows(std::size_t rows, const KernelCall& call, const Source& source, Scaling how, std::size_t m,
                    std::size_t n, std::size_t k, std::size_t k_end) {
-    switch (rows) {
-        case 1: return multiply_tile<Lanes, Source, 1>(call, source, how, m, n, k, k_end);
-        case 2: return multiply_tile<Lanes, Source, 2>(call, source, how, m, n, k, k_end);
-        case 3: return multiply_tile<Lanes, Source, 3>(call, source, how, m, n, k, k_end);
-        case 4: return multiply_tile<Lanes, Source, 4>(call, source, how, m, n, k, k_end);
-        case 5: return multiply_tile<Lanes, Source, 5>(call, source, how, m, n, k, k_end);
-        case 6: return multiply_tile<Lanes, Source, 6>(call, source, how, m, n, k, k_end);
-        default: break;
+    if constexpr (Most > 1) {
+        if (rows != Most) return multiply_rows<Lanes, Most - 1>(rows, call, source, how, m, n, k, k_end);
     }
-    if constexpr (Lanes::registers == 1) switch (rows) {
-            case 7: return multiply_tile<Lanes, Source, 7>(call, source, how, m, n, k, k_end);
-            case 8: return multiply_tile<Lanes, Source, 8>(call, source, how, m, n, k, k_end);
-            case 9: return multiply_tile<Lanes, Source, 9>(call, source, how, m, n, k, k_end);
-            case 10: return multiply_tile<Lanes, Source, 10>(call, source, how, m, n, k, k_end);
-            case 11: return multiply_tile<Lanes, Source, 11>(call, source, how, m, n, k, k_end);
-            default: return multiply_tile<Lanes, Source, 12>(call, source, how, m, n, k, k_end);
-        }
+    multiply_tile<Lanes, Source, Most>(call, source, how, m, n, k, k_end);
 }
 
 /// Elements of K that are multiplied before the next: whole pieces, about chunk_elements.
@@ -366,15 +343,15 @@ constexpr std::size_t chunk_of(const KernelCall& call) {
     return smaller(chunk, call.w.k);
 }
 
-/// Rows [begin, end) in tiles of at most max_rows that differ by one at most.
+/// Rows [begin, end) in tiles of at most Lanes::rows that differ by one at most.
 template <class Lanes, class Source>
 void multiply_tiles(const KernelCall& call, const Source& source, Scaling how, std::size_t begin,
                     std::size_t end, std::size_t n, std::size_t k, std::size_t k_end) {
-    constexpr std::size_t most = max_rows / Lanes::registers;
+    constexpr auto most = static_cast<std::size_t>(Lanes::rows);
     const std::size_t rows = end - begin, tiles = (rows + most - 1) / most;
     for (std::size_t t = 0; t < tiles; ++t) {
         const std::size_t from = t * rows / tiles, to = (t + 1) * rows / tiles;
-        multiply_rows<Lanes>(to - from, call, source, how, begin + from, n, k, k_end);
+        multiply_rows<Lanes, Lanes::rows>(to - from, call, source, how, begin + from, n, k, k_end);
     }
 }
 
@@ -383,11 +360,12 @@ void int8_products(const KernelCall& call, const Rectangle& part, void* scratch)
     const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
     const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
     const Field field(call.w);
-    constexpr std::size_t most = max_rows / Lanes::registers;
+    constexpr auto most = static_cast<std::size_t>(Lanes::rows);
     if (call.x.m <= most) {  // of the call, not of this part
         for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels) {
             const StreamSource<Lanes, Field> source(call, field, n);
-            multiply_rows<Lanes>(part.m_end - part.m_begin, call, source, how, part.m_begin, n, 0, call.w.k);
+            multiply_rows<Lanes, Lanes::rows>(part.m_end - part.m_begin, call, source, how, part.m_begin, n,
+                                              0, call.w.k);
         }
         return;
     }
@@ -418,7 +396,7 @@ void int8_products(const KernelCall& call, const Rectangle& part, void* scratch)
 
 template <class Lanes>
 std::size_t int8_scratch_bytes(const KernelCall& call) noexcept {
-    if (call.x.m <= static_cast<std::size_t>(max_rows / Lanes::registers)) return 0;
+    if (call.x.m <= static_cast<std::size_t>(Lanes::rows)) return 0;
     return PanelSource<Lanes>::bytes((chunk_of(call) + 7) / 8 * 8);
 }
 

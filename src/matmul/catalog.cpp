@@ -11,6 +11,16 @@ namespace fewbit::inline v0 {
 #else
 #define FEWBIT_CODE_avx2(symbol) nullptr
 #endif
+#if defined(FEWBIT_BUILT_AVX_VNNI)
+#define FEWBIT_CODE_avx_vnni(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_avx_vnni(symbol) nullptr
+#endif
+#if defined(FEWBIT_BUILT_AVX512VL_VNNI)
+#define FEWBIT_CODE_avx512vl_vnni(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_avx512vl_vnni(symbol) nullptr
+#endif
 #if defined(FEWBIT_BUILT_AVX512_VNNI)
 #define FEWBIT_CODE_avx512_vnni(symbol) &kernels::symbol
 #else

@@ -16,7 +16,7 @@ namespace fewbit::inline v0 {
 
 /// Instruction sets, weakest first: among kernels that fit, the last supported one is chosen.
 /// A new one also needs its row in isa.hpp and in cmake/isa.cmake.
-enum class Isa : std::uint8_t { generic, avx2, avx512_vnni };
+enum class Isa : std::uint8_t { generic, avx2, avx_vnni, avx512vl_vnni, avx512_vnni };
 
 /// Orders of bytes that kernels want; drawn in pack/layout.hpp.
 enum class Layout : std::uint8_t { rows, tile16 };

@@ -20,6 +20,8 @@ struct IsaInfo {
 inline constexpr std::array isa_table{
     IsaInfo{Isa::generic, "generic", "any", "nothing beyond C++"},
     IsaInfo{Isa::avx2, "avx2", "x86-64", "AVX2, FMA and F16C"},
+    IsaInfo{Isa::avx_vnni, "avx_vnni", "x86-64", "AVX-VNNI"},
+    IsaInfo{Isa::avx512vl_vnni, "avx512vl_vnni", "x86-64", "AVX-512 F, BW, VL, DQ and VNNI"},
     IsaInfo{Isa::avx512_vnni, "avx512_vnni", "x86-64", "AVX-512 F, BW, VL, DQ and VNNI"},
 };
 
@@ -39,6 +41,8 @@ inline constexpr std::array isa_table{
     switch (isa) {
         case Isa::generic: return true;
         case Isa::avx2: return cpu_has_avx2();
+        case Isa::avx_vnni: return cpu_has_avx_vnni();
+        case Isa::avx512vl_vnni:
         case Isa::avx512_vnni: return cpu_has_avx512_vnni();
     }
     return false;

@@ -1,0 +1,26 @@
+// 256-bit AVX-512 VNNI kernels for tables of 16 in Layout::tile16 with int8 activations:
+// registers of 256 bits, of which there are 32 registers. kernels/tile16/README.md has the arithmetic.
+#include "kernels/tile16/lanes_vnni256.hpp"
+#include "kernels/tile16/vnni_fields.hpp"
+
+namespace fewbit::inline v0::kernels {
+
+extern const KernelCode codebook_avx512vl_vnni_int8;
+
+namespace {
+
+struct Dot {
+    static __m256i dot(__m256i sum, __m256i w, __m256i x) { return _mm256_dpbusd_epi32(sum, w, x); }
+};
+using Lanes = Lanes256<Dot, 6>;
+
+void run_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    int8_products<Lanes, TableField<Lanes>>(call, part, scratch);
+}
+
+}  // namespace
+
+const KernelCode codebook_avx512vl_vnni_int8{run_int8, 0, Lanes::rows, tile_channels,
+                                             int8_scratch_bytes<Lanes>};
+
+}  // namespace fewbit::inline v0::kernels
