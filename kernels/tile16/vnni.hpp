@@ -60,25 +60,81 @@ Parameters<Lanes> load_parameters(const WeightsView& w, const Stream& stream, co
     return out;
 }
 
-/// The piece at k: as far as neither a group of weights, nor one of activations, nor `end` is crossed.
-struct Piece {
-    std::size_t group, x_group, end;
-
-    Piece(const KernelCall& call, std::size_t k, std::size_t limit)
-        : group(k / call.w.group_elements), x_group(k / call.x.group_elements) {
-        end = smaller(limit,
-                      smaller((group + 1) * call.w.group_elements, (x_group + 1) * call.x.group_elements));
+/// Walks over the pieces of [k, limit): runs that cross neither a group of weights nor one of activations. The sums of
+/// activations are those of pieces. Divides once, not for every piece.
+class Pieces {
+public:
+    Pieces(const KernelCall& call, std::size_t k, std::size_t limit)
+        : group(k / call.w.group_elements),
+          x_group(k / call.x.group_elements),
+          sum(k / call.x.sum_group_elements),
+          begin(k),
+          call_(call),
+          limit_(limit),
+          group_end_((group + 1) * call.w.group_elements),
+          x_end_((x_group + 1) * call.x.group_elements) {
+        end = smaller(limit_, smaller(group_end_, x_end_));
     }
+    [[nodiscard]] bool done() const { return begin >= limit_; }
+    void next() {
+        begin = end;
+        ++sum;
+        if (begin == group_end_) {
+            ++group;
+            group_end_ += call_.w.group_elements;
+        }
+        if (begin == x_end_) {
+            ++x_group;
+            x_end_ += call_.x.group_elements;
+        }
+        end = smaller(limit_, smaller(group_end_, x_end_));
+    }
+
+    std::size_t group, x_group, sum, begin, end;
+
+private:
+    const KernelCall& call_;
+    std::size_t limit_, group_end_, x_end_;
 };
+
+/// One vector of codes times four (or eight) activations of each row; sum(q, r, c) is where a product goes.
+template <class Lanes, class Field, int Rows, class Sum>
+[[gnu::always_inline]] inline void add_vector(const Field& field, const std::uint8_t* codes, const std::int8_t* x,
+                                              std::size_t stride, Sum&& sum) {
+    constexpr int C = Lanes::registers;
+    typename Lanes::Bytes vector[C], w[C];
+    for (int c = 0; c < C; ++c)
+        vector[c] = Lanes::load_bytes(codes + static_cast<std::size_t>(c) * 4 * Lanes::channels);
+    for (int q = 0; q < Field::quads; ++q) {
+        for (int c = 0; c < C; ++c) w[c] = field.quad(vector[c], q);
+        for (int r = 0; r < Rows; ++r) {
+            const auto a =
+                Lanes::quad(x + static_cast<std::size_t>(r) * stride + static_cast<std::size_t>(4 * q));
+            for (int c = 0; c < C; ++c) sum(q, r, c) = Lanes::dot(sum(q, r, c), w[c], a);
+        }
+    }
+}
 
 /// Adds products of `steps` vectors at `codes` with the rows of x to sums[row][register].
 template <class Lanes, class Field, int Rows>
 [[gnu::always_inline]] inline void add_products(const Field& field, const std::uint8_t* codes,
                                                 std::size_t steps, const std::int8_t* x, std::size_t stride,
                                                 typename Lanes::Ints (&sums)[Rows][Lanes::registers]) {
-    // A single row has too few sums to hide the latency of their instruction: each gets several parts.
-    constexpr int parts = Rows == 1 ? 4 : Rows <= 3 ? 2 : 1, unrolled = 4 / Field::quads;
-    constexpr int C = Lanes::registers;
+    constexpr std::size_t x_step = 4 * Field::quads;
+    if constexpr (Rows > 3) {
+        const auto into = [&](int, int r, int c) __attribute__((always_inline)) -> typename Lanes::Ints& {
+            return sums[r][c];
+        };
+        for (; steps >= 4; steps -= 4, codes += 4 * vector_bytes, x += 4 * x_step)
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < 4; ++i)
+                add_vector<Lanes, Field, Rows>(field, codes + i * vector_bytes, x + i * x_step, stride, into);
+        for (; steps != 0; --steps, codes += vector_bytes, x += x_step)
+            add_vector<Lanes, Field, Rows>(field, codes, x, stride, into);
+        return;
+    }
+    // So few rows have too few sums to hide the latency of their instruction: each gets several parts.
+    constexpr int parts = Rows == 1 ? 4 : 2, unrolled = 4 / Field::quads, C = Lanes::registers;
     typename Lanes::Ints part[parts][Rows][C];
     for (int r = 0; r < Rows; ++r)
         for (int c = 0; c < C; ++c) {
@@ -86,23 +142,13 @@ template <class Lanes, class Field, int Rows>
             for (int i = 1; i < parts; ++i) part[i][r][c] = Lanes::zero_ints();
         }
     const auto step = [&](int which) __attribute__((always_inline)) {
-        typename Lanes::Bytes vector[C];
-        for (int c = 0; c < C; ++c)
-            vector[c] = Lanes::load_bytes(codes + static_cast<std::size_t>(c) * 4 * Lanes::channels);
-        for (int q = 0; q < Field::quads; ++q) {
-            typename Lanes::Bytes w[C];
-            for (int c = 0; c < C; ++c) w[c] = field.quad(vector[c], q);
-            for (int r = 0; r < Rows; ++r) {
-                const auto a =
-                    Lanes::quad(x + static_cast<std::size_t>(r) * stride + static_cast<std::size_t>(4 * q));
-                for (int c = 0; c < C; ++c) {
-                    auto& sum = part[(which * Field::quads + q) % parts][r][c];
-                    sum = Lanes::dot(sum, w[c], a);
-                }
-            }
-        }
+        add_vector<Lanes, Field, Rows>(
+            field, codes, x, stride,
+            [&](int q, int r, int c) __attribute__((always_inline)) -> typename Lanes::Ints& {
+                return part[(which * Field::quads + q) % parts][r][c];
+            });
         codes += vector_bytes;
-        x += 4 * Field::quads;
+        x += x_step;
     };
     for (; steps >= unrolled; steps -= unrolled) {
 #pragma GCC unroll 4
@@ -142,21 +188,20 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, st
                        : Lanes::load_part(y + static_cast<std::size_t>(r) * call.y.stride_elements, c, count);
     Parameters<Lanes> group;
     std::size_t loaded = ~std::size_t{0};
-    while (k < k_end) {
-        const Piece piece(call, k, k_end);
+    for (Pieces piece(call, k, k_end); !piece.done(); piece.next()) {
         if (piece.group != loaded) {
             group = source.parameters(piece.group);
             loaded = piece.group;
         }
-        const std::size_t sum_group = k / x.sum_group_elements;
         typename Lanes::Ints sums[Rows][C];
         for (int r = 0; r < Rows; ++r) {
-            const std::int32_t sum = x_sums[static_cast<std::size_t>(r) * x.sum_groups + sum_group];
+            const std::int32_t sum = x_sums[static_cast<std::size_t>(r) * x.sum_groups + piece.sum];
             for (int c = 0; c < C; ++c)
                 sums[r][c] = w.has_zeros ? Lanes::multiply_ints(group.zero[c], Lanes::set_int(-sum))
                                          : Lanes::set_int(-source.zero() * sum);
         }
-        source.template add<Rows>(piece.group, k, piece.end, rows + k, x.stride_elements, sums);
+        source.template add<Rows>(piece.group, piece.begin, piece.end, rows + piece.begin, x.stride_elements,
+                                  sums);
         const auto add_scaled = [&](auto factor) __attribute__((always_inline)) {
             for (int r = 0; r < Rows; ++r)
                 for (int c = 0; c < C; ++c)
@@ -175,12 +220,11 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, st
         if (w.has_offsets)
             for (int r = 0; r < Rows; ++r) {
                 const auto row = static_cast<std::size_t>(r);
-                float sum = static_cast<float>(x_sums[row * x.sum_groups + sum_group]);
+                float sum = static_cast<float>(x_sums[row * x.sum_groups + piece.sum]);
                 if (how != Scaling::weights) sum *= x_scales[row * x.groups + piece.x_group];
                 for (int c = 0; c < C; ++c)
                     total[r][c] = Lanes::multiply_add(Lanes::set(sum), group.offset[c], total[r][c]);
             }
-        k = piece.end;
     }
     const bool last = k_end == w.k;
     for (int r = 0; r < Rows; ++r)
