@@ -21,19 +21,9 @@
 #include "fewbit/core/config.hpp"
 #include "fewbit/core/result.hpp"
 #include "fewbit/formats/format.hpp"
+#include "fewbit/quantize/group_grid.hpp"
 
 namespace fewbit::inline v0 {
-
-struct GroupGrid {
-    float scale =
-        0;  ///< exactly as its stored type holds it; 0: every weight is the zero code (real: the offset)
-    /// The code of 0.0: the middle of a symmetric grid or codebook, the zero point, 0 with a real offset.
-    int zero = 0;
-    float offset = 0;        ///< real offsets, exactly as stored
-    bool subnormal = false;  ///< the scale lies below the normal range of its type
-
-    friend bool operator==(const GroupGrid&, const GroupGrid&) = default;
-};
 
 /// The grid for weights in [min, max] (finite, min <= max; from Jacob et al. 2018 and GPTQ's quant.py). A
 /// constant group (min = max) of integers gets scale |c| and a code of +-1, which is as exact as the scale's type

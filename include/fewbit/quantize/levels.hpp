@@ -11,7 +11,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "fewbit/quantize/grid.hpp"
+#include "fewbit/formats/format.hpp"
+#include "fewbit/quantize/group_grid.hpp"
 #include "fewbit/quantize/rounding.hpp"
 
 namespace fewbit::inline v0::detail {
