@@ -97,10 +97,15 @@ private:
     std::size_t limit_, group_end_, x_end_;
 };
 
-/// One vector of codes times four (or eight) activations of each row; sum(q, r, c) is where a product goes.
-template <class Lanes, class Field, int Rows, class Sum>
-[[gnu::always_inline]] inline void add_vector(const Field& field, const std::uint8_t* codes, const std::int8_t* x,
-                                              std::size_t stride, Sum&& sum) {
+/// Int32 sums of a tile, perhaps in several parts: [part][row][register].
+template <class Lanes, int Parts, int Rows>
+using Sums = typename Lanes::Ints[Parts][Rows][Lanes::registers];
+
+/// One vector of codes times four (or eight) activations of each row, added to parts first, first + 1, ...
+template <class Lanes, class Field, int Parts, int Rows>
+[[gnu::always_inline]] inline void add_vector(const Field& field, const std::uint8_t* codes,
+                                              const std::int8_t* x, std::size_t stride, int first,
+                                              Sums<Lanes, Parts, Rows>& sums) {
     constexpr int C = Lanes::registers;
     typename Lanes::Bytes vector[C], w[C];
     for (int c = 0; c < C; ++c)
@@ -110,56 +115,50 @@ template <class Lanes, class Field, int Rows, class Sum>
         for (int r = 0; r < Rows; ++r) {
             const auto a =
                 Lanes::quad(x + static_cast<std::size_t>(r) * stride + static_cast<std::size_t>(4 * q));
-            for (int c = 0; c < C; ++c) sum(q, r, c) = Lanes::dot(sum(q, r, c), w[c], a);
+            for (int c = 0; c < C; ++c) {
+                auto& sum = sums[(first + q) % Parts][r][c];
+                sum = Lanes::dot(sum, w[c], a);
+            }
         }
     }
 }
 
-/// Adds products of `steps` vectors at `codes` with the rows of x to sums[row][register].
+/// The same for `steps` vectors, four products of K at a time in different parts.
+template <class Lanes, class Field, int Parts, int Rows>
+[[gnu::always_inline]] inline void add_vectors(const Field& field, const std::uint8_t* codes,
+                                               std::size_t steps, const std::int8_t* x, std::size_t stride,
+                                               Sums<Lanes, Parts, Rows>& sums) {
+    constexpr std::size_t x_step = 4 * Field::quads, unrolled = 4;
+    for (; steps >= unrolled; steps -= unrolled, codes += unrolled * vector_bytes, x += unrolled * x_step)
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < unrolled; ++i)
+            add_vector<Lanes, Field, Parts, Rows>(field, codes + i * vector_bytes, x + i * x_step, stride,
+                                                  static_cast<int>(i) * Field::quads, sums);
+    for (; steps != 0; --steps, codes += vector_bytes, x += x_step)
+        add_vector<Lanes, Field, Parts, Rows>(field, codes, x, stride, 0, sums);
+}
+
+/// Adds products of `steps` vectors at `codes` with the rows of x to the sums.
 template <class Lanes, class Field, int Rows>
 [[gnu::always_inline]] inline void add_products(const Field& field, const std::uint8_t* codes,
                                                 std::size_t steps, const std::int8_t* x, std::size_t stride,
-                                                typename Lanes::Ints (&sums)[Rows][Lanes::registers]) {
-    constexpr std::size_t x_step = 4 * Field::quads;
+                                                Sums<Lanes, 1, Rows>& sums) {
     if constexpr (Rows > 3) {
-        const auto into = [&](int, int r, int c) __attribute__((always_inline)) -> typename Lanes::Ints& {
-            return sums[r][c];
-        };
-        for (; steps >= 4; steps -= 4, codes += 4 * vector_bytes, x += 4 * x_step)
-#pragma GCC unroll 4
-            for (std::size_t i = 0; i < 4; ++i)
-                add_vector<Lanes, Field, Rows>(field, codes + i * vector_bytes, x + i * x_step, stride, into);
-        for (; steps != 0; --steps, codes += vector_bytes, x += x_step)
-            add_vector<Lanes, Field, Rows>(field, codes, x, stride, into);
-        return;
+        add_vectors<Lanes, Field, 1, Rows>(field, codes, steps, x, stride, sums);
+    } else {
+        // So few rows have too few sums to hide the latency of their instruction: each gets several parts.
+        constexpr int parts = Rows == 1 ? 4 : 2, C = Lanes::registers;
+        Sums<Lanes, parts, Rows> part;
+        for (int i = 0; i < parts; ++i)
+            for (int r = 0; r < Rows; ++r)
+                for (int c = 0; c < C; ++c) part[i][r][c] = i == 0 ? sums[0][r][c] : Lanes::zero_ints();
+        add_vectors<Lanes, Field, parts, Rows>(field, codes, steps, x, stride, part);
+        for (int r = 0; r < Rows; ++r)
+            for (int c = 0; c < C; ++c) {
+                sums[0][r][c] = part[0][r][c];
+                for (int i = 1; i < parts; ++i) sums[0][r][c] = Lanes::add(sums[0][r][c], part[i][r][c]);
+            }
     }
-    // So few rows have too few sums to hide the latency of their instruction: each gets several parts.
-    constexpr int parts = Rows == 1 ? 4 : 2, unrolled = 4 / Field::quads, C = Lanes::registers;
-    typename Lanes::Ints part[parts][Rows][C];
-    for (int r = 0; r < Rows; ++r)
-        for (int c = 0; c < C; ++c) {
-            part[0][r][c] = sums[r][c];
-            for (int i = 1; i < parts; ++i) part[i][r][c] = Lanes::zero_ints();
-        }
-    const auto step = [&](int which) __attribute__((always_inline)) {
-        add_vector<Lanes, Field, Rows>(
-            field, codes, x, stride,
-            [&](int q, int r, int c) __attribute__((always_inline)) -> typename Lanes::Ints& {
-                return part[(which * Field::quads + q) % parts][r][c];
-            });
-        codes += vector_bytes;
-        x += x_step;
-    };
-    for (; steps >= unrolled; steps -= unrolled) {
-#pragma GCC unroll 4
-        for (int i = 0; i < unrolled; ++i) step(i);
-    }
-    for (; steps != 0; --steps) step(0);
-    for (int r = 0; r < Rows; ++r)
-        for (int c = 0; c < C; ++c) {
-            sums[r][c] = part[0][r][c];
-            for (int i = 1; i < parts; ++i) sums[r][c] = Lanes::add(sums[r][c], part[i][r][c]);
-        }
 }
 
 /// What is multiplied by: the scale of the weights' group, that of the activations, or both. The one that is the same
@@ -193,12 +192,12 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, st
             group = source.parameters(piece.group);
             loaded = piece.group;
         }
-        typename Lanes::Ints sums[Rows][C];
+        Sums<Lanes, 1, Rows> sums;
         for (int r = 0; r < Rows; ++r) {
             const std::int32_t sum = x_sums[static_cast<std::size_t>(r) * x.sum_groups + piece.sum];
             for (int c = 0; c < C; ++c)
-                sums[r][c] = w.has_zeros ? Lanes::multiply_ints(group.zero[c], Lanes::set_int(-sum))
-                                         : Lanes::set_int(-source.zero() * sum);
+                sums[0][r][c] = w.has_zeros ? Lanes::multiply_ints(group.zero[c], Lanes::set_int(-sum))
+                                            : Lanes::set_int(-source.zero() * sum);
         }
         source.template add<Rows>(piece.group, piece.begin, piece.end, rows + piece.begin, x.stride_elements,
                                   sums);
@@ -206,7 +205,7 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, st
             for (int r = 0; r < Rows; ++r)
                 for (int c = 0; c < C; ++c)
                     total[r][c] =
-                        Lanes::multiply_add(Lanes::to_floats(sums[r][c]), factor(r, c), total[r][c]);
+                        Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(r, c), total[r][c]);
         };
         const auto x_scale = [&](int r) __attribute__((always_inline)) {
             return Lanes::set(x_scales[static_cast<std::size_t>(r) * x.groups + piece.x_group]);
@@ -263,7 +262,7 @@ public:
     }
     template <int Rows>
     void add(std::size_t group, std::size_t k, std::size_t end, const std::int8_t* x, std::size_t stride,
-             typename Lanes::Ints (&sums)[Rows][Lanes::registers]) const {
+             Sums<Lanes, 1, Rows>& sums) const {
         add_products<Lanes, Field, Rows>(field_, codes(group, k),
                                          (end - k + Field::step_elements - 1) / Field::step_elements, x,
                                          stride, sums);
@@ -354,7 +353,7 @@ public:
     [[nodiscard]] std::int32_t zero() const { return zero_; }
     template <int Rows>
     void add(std::size_t, std::size_t k, std::size_t end, const std::int8_t* x, std::size_t stride,
-             typename Lanes::Ints (&sums)[Rows][Lanes::registers]) const {
+             Sums<Lanes, 1, Rows>& sums) const {
         add_products<Lanes, PanelField, Rows>({}, codes_ + (k - first_k_) * tile_channels, (end - k + 3) / 4,
                                               x, stride, sums);
     }
