@@ -85,6 +85,10 @@ Result<void> write(const std::filesystem::path& path, const Shape& s) {
 
 int main(int argc, char** argv) {
     const bool large = argc > 1;
+    if (argc > 2 || (large && argv[1][0] == '-')) {
+        std::fprintf(stderr, "usage: %s [FILE.gguf]\n", argv[0]);
+        return 2;
+    }
     const std::filesystem::path path =
         large ? std::filesystem::path(argv[1])
               : std::filesystem::temp_directory_path() / "fewbit-example-06.gguf";
