@@ -7,15 +7,6 @@ namespace fewbit::inline v0::kernels {
 
 extern const KernelCode codebook_avx512_vnni_int8;
 
-namespace {
-
-void run_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    int8_products<Avx512, TableField<Avx512>>(call, part, scratch);
-}
-
-}  // namespace
-
-const KernelCode codebook_avx512_vnni_int8{run_int8, 0, Avx512::rows, tile_channels,
-                                           int8_scratch_bytes<Avx512>};
+const KernelCode codebook_avx512_vnni_int8 = table_kernel<Avx512>;
 
 }  // namespace fewbit::inline v0::kernels

@@ -14,13 +14,8 @@ struct Dot {
 };
 using Lanes = Lanes256<Dot, 6>;
 
-void run_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    int8_products<Lanes, TableField<Lanes>>(call, part, scratch);
-}
-
 }  // namespace
 
-const KernelCode codebook_avx512vl_vnni_int8{run_int8, 0, Lanes::rows, tile_channels,
-                                             int8_scratch_bytes<Lanes>};
+const KernelCode codebook_avx512vl_vnni_int8 = table_kernel<Lanes>;
 
 }  // namespace fewbit::inline v0::kernels

@@ -7,16 +7,6 @@ namespace fewbit::inline v0::kernels {
 
 extern const KernelCode int_grouped_avx512_vnni_int8;
 
-namespace {
-
-void run_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    call.w.bits <= 4 ? int8_products<Avx512, NibbleField<Avx512>>(call, part, scratch)
-                     : int8_products<Avx512, ByteField<Avx512>>(call, part, scratch);
-}
-
-}  // namespace
-
-const KernelCode int_grouped_avx512_vnni_int8{run_int8, 0, Avx512::rows, tile_channels,
-                                              int8_scratch_bytes<Avx512>};
+const KernelCode int_grouped_avx512_vnni_int8 = integer_kernel<Avx512>;
 
 }  // namespace fewbit::inline v0::kernels

@@ -14,14 +14,8 @@ struct Dot {
 };
 using Lanes = Lanes256<Dot, 3>;
 
-void run_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    call.w.bits <= 4 ? int8_products<Lanes, NibbleField<Lanes>>(call, part, scratch)
-                     : int8_products<Lanes, ByteField<Lanes>>(call, part, scratch);
-}
-
 }  // namespace
 
-const KernelCode int_grouped_avx_vnni_int8{run_int8, 0, Lanes::rows, tile_channels,
-                                           int8_scratch_bytes<Lanes>};
+const KernelCode int_grouped_avx_vnni_int8 = integer_kernel<Lanes>;
 
 }  // namespace fewbit::inline v0::kernels

@@ -250,7 +250,6 @@ public:
           stream_(call.w, Field::step_elements),
           tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes) {}
 
-    [[nodiscard]] const Stream& stream() const { return stream_; }
     [[nodiscard]] Parameters<Lanes> parameters(std::size_t group) const {
         return load_parameters<Lanes>(w_, stream_, tile_ + group * stream_.group, field_.unit());
     }
@@ -277,7 +276,6 @@ private:
 
 /// Codes of 8 bits side by side, four of K per channel.
 struct PanelField {
-    static constexpr std::size_t step_elements = 4;
     static constexpr int quads = 1;
     template <class Bytes>
     Bytes quad(Bytes vector, int) const {
@@ -293,20 +291,17 @@ constexpr std::size_t max_panel_groups = chunk_elements / 8 + 1;
 template <class Lanes>
 class PanelSource {
 public:
-    static constexpr std::size_t group_floats = tile_channels;
-
     static std::size_t bytes(std::size_t chunk) {
-        return chunk * tile_channels + 3 * max_panel_groups * group_floats * sizeof(float);
+        return chunk * tile_channels + 3 * max_panel_groups * tile_channels * sizeof(float);
     }
 
-    PanelSource(const KernelCall& call, void* memory, std::size_t chunk)
+    /// `memory`: bytes() of it, aligned to 64.
+    PanelSource(const KernelCall& call, void* memory)
         : w_(call.w),
           scales_(static_cast<float*>(memory)),
-          offsets_(scales_ + max_panel_groups * group_floats),
-          zeros_(reinterpret_cast<std::int32_t*>(offsets_ + max_panel_groups * group_floats)),
-          codes_(reinterpret_cast<std::uint8_t*>(zeros_ + max_panel_groups * group_floats)) {
-        (void)chunk;
-    }
+          offsets_(scales_ + max_panel_groups * tile_channels),
+          zeros_(reinterpret_cast<std::int32_t*>(offsets_ + max_panel_groups * tile_channels)),
+          codes_(reinterpret_cast<std::uint8_t*>(zeros_ + max_panel_groups * tile_channels)) {}
 
     template <class Field>
     void fill(const StreamSource<Lanes, Field>& source, const Field& field, std::size_t k,
@@ -315,7 +310,7 @@ public:
         first_group_ = k / w_.group_elements;
         zero_ = source.zero();
         while (k < k_end) {
-            const std::size_t group = k / w_.group_elements, place = (group - first_group_) * group_floats;
+            const std::size_t group = k / w_.group_elements, place = (group - first_group_) * tile_channels;
             const std::size_t end = smaller(k_end, (group + 1) * w_.group_elements);
             const Parameters<Lanes> p = source.parameters(group);
             for (int c = 0; c < Lanes::registers; ++c) {
@@ -340,7 +335,7 @@ public:
     }
 
     [[nodiscard]] Parameters<Lanes> parameters(std::size_t group) const {
-        const std::size_t place = (group - first_group_) * group_floats;
+        const std::size_t place = (group - first_group_) * tile_channels;
         Parameters<Lanes> out;
         for (int c = 0; c < Lanes::registers; ++c) {
             const std::size_t at = place + static_cast<std::size_t>(c) * Lanes::channels;
@@ -417,7 +412,7 @@ void int8_products(const KernelCall& call, const Rectangle& part, void* scratch)
     const std::size_t chunk = chunk_of(call);
     const std::size_t fitting = l2_bytes / chunk, block = fitting < 48 ? 48 : fitting;
     const std::size_t blocks = (part.m_end - part.m_begin + block - 1) / block;
-    PanelSource<Lanes> panel(call, scratch, chunk);
+    PanelSource<Lanes> panel(call, scratch);
     for (std::size_t b = 0; b < blocks; ++b) {
         const std::size_t rows = part.m_end - part.m_begin;
         const std::size_t m_begin = part.m_begin + b * rows / blocks,

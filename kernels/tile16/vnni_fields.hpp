@@ -45,5 +45,24 @@ private:
     float unit_;
 };
 
+// What kernel files export: one of these for their Lanes.
+
+template <class Lanes>
+void integer_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    call.w.bits <= 4 ? int8_products<Lanes, NibbleField<Lanes>>(call, part, scratch)
+                     : int8_products<Lanes, ByteField<Lanes>>(call, part, scratch);
+}
+template <class Lanes>
+void table_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    int8_products<Lanes, TableField<Lanes>>(call, part, scratch);
+}
+
+template <class Lanes>
+constexpr KernelCode integer_kernel{integer_products<Lanes>, 0, Lanes::rows, tile_channels,
+                                    int8_scratch_bytes<Lanes>};
+template <class Lanes>
+constexpr KernelCode table_kernel{table_products<Lanes>, 0, Lanes::rows, tile_channels,
+                                  int8_scratch_bytes<Lanes>};
+
 }  // namespace
 }  // namespace fewbit::inline v0::kernels

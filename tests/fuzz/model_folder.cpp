@@ -13,14 +13,26 @@ using namespace fewbit;
 
 namespace {
 
-/// A folder of this process, whose config.json changes with every input.
-const std::filesystem::path& folder() {
-    static const std::filesystem::path made = [] {
+/// A folder of this process, whose config.json changes with every input; gone when the process ends.
+struct Folder {
+    std::filesystem::path path;
+
+    Folder() {
         std::string pattern = (std::filesystem::temp_directory_path() / "fewbit-fuzz-XXXXXX").string();
         if (mkdtemp(pattern.data()) == nullptr) __builtin_trap();
-        return std::filesystem::path(pattern);
-    }();
-    return made;
+        path = pattern;
+    }
+    ~Folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path, ignored);
+    }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+};
+
+const std::filesystem::path& folder() {
+    static const Folder made;
+    return made.path;
 }
 
 }  // namespace

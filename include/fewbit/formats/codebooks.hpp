@@ -7,7 +7,7 @@
 //   fp8_e5m2   8 bits  a float, largest 57344 (0x7C..0x7F, 0xFC..0xFF are infinity and NaN, never chosen)
 //
 // Products with integer activations read tables of 16 entries as integers of 8 bits: exact for e2m1 and iq4;
-// nf4 is within 0.0039 of its values, whose quantization error is 20 times as large.
+// nf4 is within 0.0039 of its values (RMS 0.0017).
 #pragma once
 
 #include <array>

@@ -29,7 +29,7 @@
 
 namespace fewbit::inline v0 {
 
-/// What one code stands for.
+/// What one code stands for. From nf4 on: codebooks.
 enum class Element : std::uint8_t { integer, f32, f16, bf16, block, nf4, e2m1, iq4, fp8_e4m3, fp8_e5m2 };
 /// How many weights share a scale.
 enum class Granularity : std::uint8_t { tensor, channel, group };
@@ -73,7 +73,7 @@ struct Format {
     /// The smallest and largest stored code.
     [[nodiscard]] int min_code() const noexcept { return narrow ? 1 : 0; }
     [[nodiscard]] int max_code() const noexcept { return (1 << bits) - 1; }
-    /// The stored code of 0.0 on a symmetric grid or in a codebook (iq4's smallest value, which has no 0).
+    /// The stored code of 0.0 on a symmetric grid or in a codebook; of iq4, which has no 0, that of 1.
     [[nodiscard]] int middle_code() const noexcept {
         if (is_block()) return ggml::traits(block).zero;
         if (is_codebook()) return element == Element::nf4 ? 7 : element == Element::iq4 ? 8 : 0;

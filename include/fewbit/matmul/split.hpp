@@ -46,7 +46,8 @@ struct Split {
                     buffer_alignment_bytes);
 }
 
-/// Runs a call, all extents of which are at least 1. `scratch` has `lanes` parts of lane_scratch_bytes() each. `finish(rectangle)` runs once for each part of y after the
+/// Runs a call, all extents of which are at least 1. `scratch` has `lanes` parts of lane_scratch_bytes() each.
+/// `finish(rectangle)` runs once for each part of y after the
 /// kernel has written it, on the same thread.
 template <class Finish>
 inline void run_split(const KernelCode& code, const KernelCall& call, std::byte* scratch,

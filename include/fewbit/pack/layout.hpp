@@ -59,11 +59,10 @@ inline constexpr std::size_t tile16_channels = 16;
     return twin;
 }
 
-/// The code of 0 in tile16 where no zero points are stored; 0 for codebooks.
+/// The code of 0 in tile16 where integers have no zero points stored. Precondition: tile16 holds integers.
 [[nodiscard]] inline int tile16_middle(const Format& format) noexcept {
     if (format.is_block() && format.codebook().empty()) return format.middle_code();
-    const Format twin = tile16_format(format);
-    return twin.is_codebook() ? 0 : twin.middle_code();
+    return tile16_format(format).middle_code();
 }
 
 /// Byte counts of tile16 for one format and K.
