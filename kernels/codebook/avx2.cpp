@@ -2,7 +2,8 @@
 // README.md of this folder has the arithmetic and what limits it.
 #include "kernels/tile16/avx2.hpp"
 #include "kernels/tile16/avx2_f32.hpp"
-#include "kernels/tile16/avx2_int8.hpp"
+#include "kernels/tile16/fields.hpp"
+#include "kernels/tile16/lanes_avx2.hpp"
 
 namespace fewbit::inline v0::kernels {
 
@@ -11,16 +12,13 @@ extern const KernelCode codebook_avx2_f32;
 
 namespace {
 
-/// Codes of 4 bits into a table of 16: two permutations of 8 floats, or one shuffle of bytes.
+/// Codes of 4 bits into a table of 16: two permutations of 8 floats.
 class Table {
 public:
     static constexpr std::size_t step_elements = 8;
 
     explicit Table(const WeightsView& w)
-        : low_(_mm256_loadu_ps(w.table)),
-          high_(_mm256_loadu_ps(w.table + 8)),
-          levels_(_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w.levels)))),
-          unit_(_mm256_set1_ps(w.unit)) {}
+        : low_(_mm256_loadu_ps(w.table)), high_(_mm256_loadu_ps(w.table + 8)) {}
 
     __m256 level(__m256i bytes, std::size_t i, __m256i) const {
         const int shift = static_cast<int>(8 * (i % 4) + 4 * (i / 4));
@@ -30,32 +28,9 @@ public:
         return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low_, place), _mm256_permutevar8x32_ps(high_, place),
                                 top);
     }
-    Group scaled(Group group) const {
-        for (__m256& scale : group.scale) scale = _mm256_mul_ps(scale, unit_);
-        return group;
-    }
-
-    template <int Rows>
-    void dot_steps(const std::uint8_t* codes, std::size_t steps, const std::int8_t* x, std::size_t stride,
-                   __m256i (&dot)[Rows][2]) const {
-        const __m256i mask = _mm256_set1_epi8(15);
-        for (std::size_t s = 0; s < steps; ++s) {
-            const __m256i w0 = load_codes(codes + s * vector_bytes),
-                          w1 = load_codes(codes + s * vector_bytes + 32);
-            add_signed<Rows>(look_up(_mm256_and_si256(w0, mask)), look_up(_mm256_and_si256(w1, mask)),
-                             x + 8 * s, stride, dot);
-            add_signed<Rows>(look_up(_mm256_and_si256(_mm256_srli_epi16(w0, 4), mask)),
-                             look_up(_mm256_and_si256(_mm256_srli_epi16(w1, 4), mask)), x + 8 * s + 4, stride,
-                             dot);
-        }
-    }
 
 private:
-    __m256i look_up(__m256i codes) const { return _mm256_shuffle_epi8(levels_, codes); }
-
     __m256 low_, high_;
-    __m256i levels_;
-    __m256 unit_;
 };
 
 /// fp8 with `Mantissa` bits below the point and the exponent's `Bias`. Magnitudes from `Special` on, in units of the
@@ -90,10 +65,6 @@ struct Float8 {
 using E4m3 = Float8<3, 7, 0x7F, false>;
 using E5m2 = Float8<2, 15, 0x7C, true>;
 
-void run_int8(const KernelCall& call, const Rectangle& part, void*) noexcept {
-    int8_rectangle<Table>(call, part);
-}
-
 void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     switch (call.w.kind) {
         case Codes::fp8_e4m3: return f32_products<E4m3>(call, part, scratch);
@@ -104,7 +75,7 @@ void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexc
 
 }  // namespace
 
-const KernelCode codebook_avx2_int8{run_int8, 0, 4, tile_channels};
+const KernelCode codebook_avx2_int8 = table_kernel<Avx2Bytes>;
 const KernelCode codebook_avx2_f32{run_f32, f32_scratch_bytes, 6, tile_channels};
 
 }  // namespace fewbit::inline v0::kernels

@@ -1,7 +1,7 @@
 // AVX-512 VNNI kernels for tables of 16 in Layout::tile16 with int8 activations. kernels/tile16/README.md has the arithmetic
 // and what limits it.
+#include "kernels/tile16/fields.hpp"
 #include "kernels/tile16/lanes_avx512.hpp"
-#include "kernels/tile16/vnni_fields.hpp"
 
 namespace fewbit::inline v0::kernels {
 

@@ -1,7 +1,7 @@
 // AVX-VNNI kernels for tables of 16 in Layout::tile16 with int8 activations:
-// registers of 256 bits, of which there are 16 registers: tiles of 3 rows. kernels/tile16/README.md has the arithmetic.
+// registers of 256 bits, of which there are 16. kernels/tile16/README.md has the arithmetic.
+#include "kernels/tile16/fields.hpp"
 #include "kernels/tile16/lanes_vnni256.hpp"
-#include "kernels/tile16/vnni_fields.hpp"
 
 namespace fewbit::inline v0::kernels {
 
@@ -12,7 +12,7 @@ namespace {
 struct Dot {
     static __m256i dot(__m256i sum, __m256i w, __m256i x) { return _mm256_dpbusd_avx_epi32(sum, w, x); }
 };
-using Lanes = Lanes256<Dot, 3>;
+using Lanes = LanesVnni256<Dot, 4, 1>;
 
 }  // namespace
 

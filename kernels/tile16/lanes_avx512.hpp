@@ -1,21 +1,26 @@
-// Registers of 512 bits for tile16 (vnni.hpp): one holds 16 channels, and a 64-byte vector of the layout is one load.
+// Registers of 512 bits for tile16 (int8.hpp): one holds 16 channels, and a 64-byte vector of the layout is one load.
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstring>
-
-#include "fewbit/matmul/contract.hpp"
+#include "kernels/tile16/lanes_x86.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
 
-struct Avx512 {
+struct Avx512 : LanesX86 {
     using Bytes = __m512i;
+    using Operand = __m512i;
     using Ints = __m512i;
+    using Narrow = __m512i;
     using Floats = __m512;
-    static constexpr int registers = 1, rows = 12;
-    static constexpr std::size_t channels = 16;
+    using Magnitudes = __m512i;
+    static constexpr int registers = 1;                  ///< for 16 channels
+    static constexpr std::size_t channels = 16;          ///< of a register
+    static constexpr int chains = 4;                     ///< independent sums that hide the latency of dot()
+    static constexpr int narrow_quads = 0;               ///< sums of 16 bits: none
+    static constexpr bool signed_weights = false;        ///< of dot()
+    static constexpr int few_rows = 12;                  ///< 12 sums and 12 totals of 32 registers
+    static constexpr int panel_tiles = 3;                ///< x 4 rows: the same
+    static constexpr std::size_t chunk_elements = 4096;  ///< of K in a panel: 192 KiB of L2
 
     static Bytes load_bytes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
     static void store_bytes(std::uint8_t* p, Bytes v) { _mm512_storeu_si512(p, v); }
@@ -39,7 +44,8 @@ struct Avx512 {
     static Ints set_int(std::int32_t v) { return _mm512_set1_epi32(v); }
     static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
     static Ints multiply_ints(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
-    static Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
+    static Operand operand(Bytes w) { return w; }
+    static Ints dot(Ints sum, Operand w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
     static Ints load_ints(const std::int32_t* p) { return _mm512_loadu_si512(p); }
     static void store_ints(std::int32_t* p, Ints v) { _mm512_storeu_si512(p, v); }
     static Ints bytes_to_ints(const std::uint8_t* p) {
@@ -82,15 +88,39 @@ struct Avx512 {
         if (type == Scalar::f16) return _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(bits)));
         return type == Scalar::e8m0 ? powers(all) : _mm512_castsi512_ps(all);
     }
-    /// The first `count` of 16 channels; zeros behind them.
-    static Floats load_part(const float* p, int, std::size_t count) {
+    /// The first `count` numbers, at most 16; zeros behind them.
+    static Floats load_part(const float* p, std::size_t count) {
         return _mm512_maskz_loadu_ps(mask(count), p);
     }
-    static void store_part(float* p, int, std::size_t count, Floats v) {
+    static void store_part(float* p, std::size_t count, Floats v) {
         _mm512_mask_storeu_ps(p, mask(count), v);
     }
 
+    // Of quantize.hpp.
+    static Magnitudes no_magnitudes() { return _mm512_setzero_si512(); }
+    static Magnitudes larger(Magnitudes most, const float* p) { return larger(most, _mm512_loadu_ps(p)); }
+    static Magnitudes larger(Magnitudes most, const float* p, std::size_t count) {
+        return larger(most, load_part(p, count));
+    }
+    static std::int32_t largest(Magnitudes v) {
+        const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+        __m128i quarter = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        quarter = _mm_max_epi32(quarter, _mm_shuffle_epi32(quarter, 0x4E));
+        return _mm_cvtsi128_si32(_mm_max_epi32(quarter, _mm_shuffle_epi32(quarter, 0xB1)));
+    }
+    /// Codes of the first `count` of 16 values; zeros behind them.
+    static __m128i codes(const float* p, std::size_t count, float scale, int largest_code) {
+        const __m512 v = count < 16 ? load_part(p, count) : load(p);
+        const __m512i rounded = _mm512_cvtps_epi32(_mm512_div_ps(v, set(scale)));
+        const __m512i most = set_int(largest_code), least = set_int(-largest_code);
+        return _mm512_cvtepi32_epi8(_mm512_max_epi32(_mm512_min_epi32(rounded, most), least));
+    }
+
 private:
+    static Magnitudes larger(Magnitudes most, __m512 v) {
+        return _mm512_max_epi32(most,
+                                _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7FFFFFFF)));
+    }
     static __mmask16 mask(std::size_t count) { return static_cast<__mmask16>((1u << count) - 1); }
     /// Powers of two from their exponents, 0 (the subnormal 2^-127) and 255 (NaN) included.
     static Floats powers(__m512i exponents) {

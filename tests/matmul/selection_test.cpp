@@ -157,7 +157,8 @@ TEST_CASE("matmul refuses what does not fit, with sentences that name the values
     // Activations packed for one grouping of sums do not serve another.
     const auto int8 = *select_kernel({format, int8_row_activations(), 2, 8, 64, Fallback::allow});
     const auto int8_packed = *pack(w, int8.layout());
-    const auto other = *pack_activations(x.view(), int8_row_activations(), 16);
+    const auto other =
+        *pack_activations(x.view(), int8_row_activations(), {16, int8.info().code->rows_together});
     const auto bad_sums = matmul(int8, other, int8_packed, y.view());
     REQUIRE(!bad_sums);
     CHECK(bad_sums.error().message.find("sums over 16") != std::string::npos);

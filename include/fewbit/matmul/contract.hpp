@@ -62,19 +62,45 @@ struct WeightsView {
     float unit = 0;
 };
 
-/// Activations as a kernel sees them. f32: values are the caller's floats, everything below is empty. int8:
-/// `values` holds codes, each row padded with at least 64 zeros beyond k.
+/// Rows of int8 activations that stand together for kernels that ask for it (KernelCode::rows_together).
+inline constexpr std::size_t activation_tile_rows = 4;
+
+/// Activations as a kernel sees them. f32: `values` are the caller's floats, row by row, and what follows the
+/// stride is empty. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows
+///   codes   [stride_elements / 4][r][4]   zeros beyond k, at least 64 for each row
+///   scales  [groups][r]
+///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K
+/// so that the tile of row m starts at m * stride_elements, m * groups and m * sum_groups. Tiles of one row are
+/// plain rows.
 struct ActivationsView {
     std::size_t m = 0;
     const void* values = nullptr;
     std::size_t stride_elements = 0;
-    const float* scales = nullptr;  ///< (m, groups)
+    std::size_t rows_together = 1;
+    const float* scales = nullptr;
     std::size_t group_elements = 0;
     std::size_t groups = 0;
-    const std::int32_t* sums =
-        nullptr;  ///< (m, sum_groups): sums of codes over runs of sum_group_elements along K
+    const std::int32_t* sums = nullptr;
     std::size_t sum_group_elements = 0;  ///< the smaller of the two group sizes
     std::size_t sum_groups = 0;
+};
+
+/// One tile of activations to quantize, symmetric and with the ranges of the values themselves: a scale for each
+/// group of each row, max|x| / largest_code; codes x / scale, rounded to the nearest integer, ties to even
+/// (pack/activation_codes.hpp has the rule in full). Behind scales and sums of fewer rows than activation_tile_rows
+/// there is room for three numbers more.
+struct ActivationTile {
+    const float* x = nullptr;
+    std::size_t x_stride_elements = 0;
+    std::size_t rows = 0;  ///< 1 to activation_tile_rows
+    std::size_t k = 0;
+    std::size_t group_elements = 0;      ///< a multiple of 4, or the row
+    std::size_t sum_group_elements = 0;  ///< divides group_elements; a multiple of 4, or the row
+    int largest_code = 127;
+    std::size_t stride_elements = 0;
+    std::int8_t* codes = nullptr;  ///< outputs as in ActivationsView
+    float* scales = nullptr;
+    std::int32_t* sums = nullptr;
 };
 
 struct OutputView {
@@ -104,7 +130,10 @@ struct KernelCode {
     std::size_t tile_m = 1;
     std::size_t tile_n = 1;
     std::size_t (*scratch_bytes_of)(const KernelCall&) noexcept =
-        nullptr;  ///< what this call needs; may be null
+        nullptr;                    ///< what this call needs; may be null
+    std::size_t rows_together = 1;  ///< how it reads int8 activations: 1 or activation_tile_rows
+    void (*quantize)(const ActivationTile&) noexcept =
+        nullptr;  ///< for rows_together; null: portable code does
 };
 
 }  // namespace fewbit::inline v0

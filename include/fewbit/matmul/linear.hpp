@@ -70,8 +70,9 @@ public:
     /// Whether both want x transformed and packed in the same way.
     [[nodiscard]] bool reads_like(const PackedLinear& other) const noexcept {
         return k() == other.k() && kernel().activations() == other.kernel().activations() &&
-               sum_group() == other.sum_group() && range_ == other.range_ &&
-               transform_.permutation == other.transform_.permutation &&
+               sum_group() == other.sum_group() &&
+               kernel().info().code->rows_together == other.kernel().info().code->rows_together &&
+               range_ == other.range_ && transform_.permutation == other.transform_.permutation &&
                transform_.channel_scales == other.transform_.channel_scales;
     }
 

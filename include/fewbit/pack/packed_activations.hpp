@@ -1,9 +1,10 @@
-// PackedActivations: x, quantized once, for all the products that share it (q, k, v; gate, up).
+// PackedActivations: x, quantized and arranged once, for all the products that share it (q, k, v; gate, up).
+// matmul/contract.hpp draws how kernels want its rows: one by one, or four together.
 //
-//   codes   int8 (M, stride), each row padded with zeros: at least 64 beyond K
-//   scales  f32 (M, groups)
-//   sums    int32 (M, sum_groups): sums of codes over runs of sum_group_elements, with which kernels subtract
-//           zero points: sum_k (u - z) a = sum_k u a - z * sum_k a
+//   codes   int8, rows padded with zeros: at least 64 beyond K
+//   scales  f32, one for each group of a row
+//   sums    int32: sums of codes over runs of sum_group_elements, with which kernels subtract zero points:
+//           sum_k (u - z) a = sum_k u a - z * sum_k a
 //   zeros   int32 (M), only of asymmetric formats: kernels multiply by codes as they are, matmul() subtracts
 //           scale * zero * sum_k w[n][k] afterwards
 // A grid that several rows share stands in each of them.
@@ -12,7 +13,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,6 +24,13 @@
 #include "fewbit/pack/activation_codes.hpp"
 
 namespace fewbit::inline v0 {
+
+/// What a kernel wants to read, beside the activation format.
+struct ActivationArrangement {
+    std::size_t sum_group_elements = 1;  ///< codes that each sum covers; divides the group, or covers the row
+    std::size_t rows_together = 1;       ///< KernelCode::rows_together
+    void (*quantize)(const ActivationTile&) noexcept = nullptr;  ///< KernelCode::quantize
+};
 
 class PackedActivations {
 public:
@@ -40,8 +47,22 @@ public:
     [[nodiscard]] std::span<const std::int32_t> zeros() const noexcept { return zeros_; }
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_; }
 
+    /// Single numbers of int8 activations, wherever they stand; k counts up to the padded end.
+    [[nodiscard]] int code(std::size_t m, std::size_t k) const noexcept {
+        const detail::TileRow row(m, view_.m, view_.rows_together);
+        return static_cast<const std::int8_t*>(view_.values)[row.first * view_.stride_elements + row.code(k)];
+    }
+    [[nodiscard]] float scale(std::size_t m, std::size_t group) const noexcept {
+        const detail::TileRow row(m, view_.m, view_.rows_together);
+        return view_.scales[row.first * view_.groups + row.number(group)];
+    }
+    [[nodiscard]] std::int32_t sum(std::size_t m, std::size_t run) const noexcept {
+        const detail::TileRow row(m, view_.m, view_.rows_together);
+        return view_.sums[row.first * view_.sum_groups + row.number(run)];
+    }
+
     friend Result<PackedActivations> pack_activations(MatrixView<const float>, const ActivationFormat&,
-                                                      std::size_t, ExecutionContext,
+                                                      const ActivationArrangement&, ExecutionContext,
                                                       const std::optional<StaticRange>&);
 
 private:
@@ -73,14 +94,45 @@ namespace detail {
     return grid_of(all, format);
 }
 
+/// Row `lane` of a tile, in portable code. `shared`: the grid where rows have none of their own. Returns the zero.
+inline int quantize_row(const ActivationTile& tile, std::size_t lane, const ActivationFormat& format,
+                        const ActivationGrid& shared) noexcept {
+    const TileRow row(lane, tile.rows, tile.rows);
+    const float* const x = tile.x + lane * tile.x_stride_elements;
+    int zero = 0;
+    for (std::size_t g = 0, begin = 0; begin < tile.k; ++g, begin += tile.group_elements) {
+        const std::size_t end = std::min(begin + tile.group_elements, tile.k);
+        ActivationGrid grid = shared;
+        if (format.granularity != Granularity::tensor)
+            grid = grid_of(extent_of(x + begin, end - begin, format), format);
+        else if (format.is_static && !magnitude_extent(x, tile.k).finite)
+            grid = grid_of({0, 0, false}, format);
+        std::int8_t codes[256];
+        for (std::size_t i = begin; i < end; i += sizeof codes) {
+            const std::size_t count = std::min(sizeof codes, end - i);
+            activation_codes(x + i, count, grid, format, codes);
+            for (std::size_t j = 0; j < count; ++j) tile.codes[row.code(i + j)] = codes[j];
+        }
+        tile.scales[row.number(g)] = grid.scale;
+        zero = grid.zero;
+    }
+    for (std::size_t i = tile.k; i < tile.stride_elements; ++i) tile.codes[row.code(i)] = 0;
+    for (std::size_t s = 0, begin = 0; begin < tile.k; ++s, begin += tile.sum_group_elements) {
+        std::int32_t sum = 0;
+        for (std::size_t i = begin; i < std::min(tile.k, begin + tile.sum_group_elements); ++i)
+            sum += tile.codes[row.code(i)];
+        tile.sums[row.number(s)] = sum;
+    }
+    return zero;
+}
+
 }  // namespace detail
 
-/// Quantizes x (M, K). `sum_group_elements`: how many codes each entry of sums covers; it must divide the
-/// activation group (or cover the row). `range`: of a static format, and only of it. The bytes do not depend
-/// on the number of threads. Error: bad format, a range that is missing, not wanted or not one, overflow, no
-/// memory.
+/// Quantizes x (M, K) and arranges it. `range`: of a static format, and only of it. The bytes do not depend
+/// on the number of threads, nor the codes on the arrangement. Error: bad format, a range that is missing, not
+/// wanted or not one, overflow, no memory.
 [[nodiscard]] inline Result<PackedActivations> pack_activations(
-    MatrixView<const float> x, const ActivationFormat& format, std::size_t sum_group_elements,
+    MatrixView<const float> x, const ActivationFormat& format, const ActivationArrangement& wanted = {},
     ExecutionContext context = {}, const std::optional<StaticRange>& range = {}) {
     if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
     const bool integer = format.element == ActivationElement::int8;
@@ -91,25 +143,31 @@ namespace detail {
     PackedActivations packed;
     packed.format_ = format;
     packed.k_ = x.cols;
-    packed.view_.m = x.rows;
+    ActivationsView& view = packed.view_;
+    view.m = x.rows;
     if (!integer) {
-        packed.view_.values = x.data;
-        packed.view_.stride_elements = x.stride_elements;
+        view.values = x.data;
+        view.stride_elements = x.stride_elements;
         packed.bytes_ = x.rows * x.cols * sizeof(float);
         return packed;
     }
     const std::size_t k = x.cols;
-    const std::size_t group = format.group_elements(k), groups = format.groups_per_row(k);
-    const std::size_t sum_group = std::clamp<std::size_t>(sum_group_elements, 1, std::max<std::size_t>(k, 1));
-    const std::size_t sum_groups = ceil_div(k, sum_group);
-    const std::size_t stride = round_up(k, 64) + 64;
-    const auto code_bytes = checked_product({x.rows, stride});
-    const auto scale_bytes = checked_product({x.rows, round_up(groups, 16), sizeof(float)});
-    const auto sum_bytes = checked_product({x.rows, round_up(sum_groups, 16), sizeof(std::int32_t)});
+    view.stride_elements = round_up(k, 64) + 64;
+    view.rows_together = wanted.rows_together;
+    view.group_elements = format.group_elements(k);
+    view.groups = format.groups_per_row(k);
+    view.sum_group_elements =
+        std::clamp<std::size_t>(wanted.sum_group_elements, 1, std::max<std::size_t>(k, 1));
+    view.sum_groups = ceil_div(k, view.sum_group_elements);
+
+    constexpr std::size_t room = 16;  // numbers behind those of the last tile
+    const auto code_bytes = checked_product({x.rows, view.stride_elements});
+    const auto scale_bytes = checked_product({x.rows, round_up(view.groups, 16), sizeof(float)});
+    const auto sum_bytes = checked_product({x.rows, round_up(view.sum_groups, 16), sizeof(std::int32_t)});
     const std::size_t zero_bytes = format.asymmetric ? x.rows * sizeof(std::int32_t) : 0;  // < sum_bytes
     auto total = code_bytes && scale_bytes && sum_bytes ? checked_add(*code_bytes + *scale_bytes, *sum_bytes)
                                                         : std::nullopt;
-    if (total) total = checked_add(*total, zero_bytes);
+    if (total) total = checked_add(*total, zero_bytes + 2 * room * sizeof(float));
     packed.memory_ = total ? allocate_host(*total) : nullptr;
     if (!packed.memory_)
         return fail(ErrorKind::out_of_memory, "no memory to quantize activations of ", x.rows, " x ", k);
@@ -119,48 +177,54 @@ namespace detail {
         shared = range ? static_grid(*range, format) : detail::tensor_grid(x, format, context);
     if (!shared) return Unexpected{std::move(shared).error()};
 
-    auto* const codes = reinterpret_cast<std::int8_t*>(packed.memory_.get());
-    auto* const scales = reinterpret_cast<float*>(packed.memory_.get() + *code_bytes);
-    auto* const sums = reinterpret_cast<std::int32_t*>(packed.memory_.get() + *code_bytes + *scale_bytes);
-    auto* const zeros = reinterpret_cast<std::int32_t*>(packed.memory_.get() + *total - zero_bytes);
-    const auto quantize_row = [&](std::size_t m, std::size_t) {
-        const float* row = x.data + m * x.stride_elements;
-        std::int8_t* out = codes + m * stride;
-        for (std::size_t g = 0; g < groups; ++g) {
-            const std::size_t begin = g * group, count = std::min(group, k - begin);
-            ActivationGrid grid = *shared;
-            if (format.granularity != Granularity::tensor)
-                grid = detail::grid_of(detail::extent_of(row + begin, count, format), format);
-            else if (range && !detail::magnitude_extent(row, k).finite)
-                grid = detail::grid_of({0, 0, false}, format);
-            detail::activation_codes(row + begin, count, grid, format, out + begin);
-            scales[m * groups + g] = grid.scale;
-            if (format.asymmetric) zeros[m] = grid.zero;
-        }
-        if (format.asymmetric && groups == 0) zeros[m] = 0;
-        std::memset(out + k, 0, stride - k);
-        for (std::size_t s = 0; s < sum_groups; ++s) {
-            std::int32_t sum = 0;
-            for (std::size_t i = s * sum_group; i < std::min(k, (s + 1) * sum_group); ++i) sum += out[i];
-            sums[m * sum_groups + s] = sum;
+    std::byte* at = packed.memory_.get();
+    auto* const codes = reinterpret_cast<std::int8_t*>(at);
+    auto* const scales = reinterpret_cast<float*>(at += *code_bytes);
+    auto* const sums = reinterpret_cast<std::int32_t*>(at += *scale_bytes + room * sizeof(float));
+    auto* const zeros = reinterpret_cast<std::int32_t*>(at += *sum_bytes + room * sizeof(float));
+    const auto in_quads = [k](std::size_t group) { return group >= k || group % 4 == 0; };
+    const bool tuned = wanted.quantize != nullptr && !format.asymmetric && k > 0 &&
+                       format.granularity != Granularity::tensor && in_quads(view.group_elements) &&
+                       in_quads(view.sum_group_elements);
+    const auto quantize_tile = [&](std::size_t index, std::size_t) {
+        const std::size_t first = index * view.rows_together;
+        const ActivationTile tile{.x = x.data + first * x.stride_elements,
+                                  .x_stride_elements = x.stride_elements,
+                                  .rows = std::min(view.rows_together, x.rows - first),
+                                  .k = k,
+                                  .group_elements = view.group_elements,
+                                  .sum_group_elements = view.sum_group_elements,
+                                  .largest_code = format.max_code(),
+                                  .stride_elements = view.stride_elements,
+                                  .codes = codes + first * view.stride_elements,
+                                  .scales = scales + first * view.groups,
+                                  .sums = sums + first * view.sum_groups};
+        if (tuned) return wanted.quantize(tile);
+        for (std::size_t lane = 0; lane < tile.rows; ++lane) {
+            const int zero = detail::quantize_row(tile, lane, format, *shared);
+            if (format.asymmetric) zeros[first + lane] = zero;
         }
     };
-    if (x.rows == 1)
-        quantize_row(0, 0);
+    const std::size_t tiles = ceil_div(x.rows, view.rows_together);
+    if (tiles == 1)
+        quantize_tile(0, 0);
     else
-        context.parallel_for(x.rows, quantize_row);
+        context.parallel_for(tiles, quantize_tile);
 
-    packed.view_.values = codes;
-    packed.view_.stride_elements = stride;
-    packed.view_.scales = scales;
-    packed.view_.group_elements = group;
-    packed.view_.groups = groups;
-    packed.view_.sums = sums;
-    packed.view_.sum_group_elements = sum_group;
-    packed.view_.sum_groups = sum_groups;
+    view.values = codes;
+    view.scales = scales;
+    view.sums = sums;
     if (format.asymmetric) packed.zeros_ = {zeros, x.rows};
     packed.bytes_ = *total;
     return packed;
+}
+
+/// The same, row by row, with sums over `sum_group_elements`.
+[[nodiscard]] inline Result<PackedActivations> pack_activations(
+    MatrixView<const float> x, const ActivationFormat& format, std::size_t sum_group_elements,
+    ExecutionContext context = {}, const std::optional<StaticRange>& range = {}) {
+    return pack_activations(x, format, ActivationArrangement{.sum_group_elements = sum_group_elements},
+                            context, range);
 }
 
 }  // namespace fewbit::inline v0

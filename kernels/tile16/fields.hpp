@@ -1,0 +1,81 @@
+// How codes lie in the vectors of tile16, for int8.hpp: `quads` runs of four along K per vector, each as bytes, unsigned or
+// signed as Lanes wants them, whose 0 is the format's zero plus `bias`.
+#pragma once
+
+#include "kernels/tile16/int8.hpp"
+#include "kernels/tile16/quantize.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+template <class Lanes>
+struct NibbleField {
+    static constexpr std::size_t step_elements = 8;
+    static constexpr int quads = 2, bias = 0;
+    explicit NibbleField(const WeightsView&) {}
+    [[nodiscard]] float unit() const { return 1.0f; }
+    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
+        return which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector);
+    }
+};
+
+template <class Lanes>
+struct ByteField {
+    static constexpr std::size_t step_elements = 4;
+    static constexpr int quads = 1, bias = Lanes::signed_weights ? -128 : 0;
+    explicit ByteField(const WeightsView&) {}
+    [[nodiscard]] float unit() const { return 1.0f; }
+    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int) const {
+        return Lanes::signed_weights ? Lanes::flip_signs(vector) : vector;
+    }
+};
+
+/// Places in a table of 16 signed levels.
+template <class Lanes>
+class TableField {
+public:
+    static constexpr std::size_t step_elements = 8;
+    static constexpr int quads = 2, bias = Lanes::signed_weights ? 0 : 128;
+    explicit TableField(const WeightsView& w)
+        : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),
+          unit_(w.unit) {}
+    [[nodiscard]] float unit() const { return unit_; }
+    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
+        return Lanes::look_up(levels_, which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector));
+    }
+
+private:
+    typename Lanes::Bytes levels_;
+    float unit_;
+};
+
+// What kernel files export: one of these for their Lanes.
+
+template <class Lanes, template <class> class Field>
+void products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    int8_products<Lanes, Field<Lanes>>(call, part, static_cast<std::byte*>(scratch));
+}
+template <class Nibbles, class Bytes>
+void integer_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    call.w.bits <= 4 ? products<Nibbles, NibbleField>(call, part, scratch)
+                     : products<Bytes, ByteField>(call, part, scratch);
+}
+
+template <class Lanes>
+constexpr KernelCode int8_kernel(void (*run)(const KernelCall&, const Rectangle&, void*) noexcept) {
+    return {run,
+            0,
+            activation_tile_rows,
+            tile_channels,
+            int8_scratch_bytes<Lanes>,
+            activation_tile_rows,
+            quantize_tile<Lanes>};
+}
+/// Lanes for codes of up to 4 bits, and of 8.
+template <class Nibbles, class Bytes = Nibbles>
+constexpr KernelCode integer_kernel = int8_kernel<Nibbles>(integer_products<Nibbles, Bytes>);
+template <class Lanes>
+constexpr KernelCode table_kernel = int8_kernel<Lanes>(products<Lanes, TableField>);
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels

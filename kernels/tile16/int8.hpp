@@ -1,0 +1,396 @@
+// int8 activations times tile16: templates over the registers of an instruction set (Lanes) and over how codes lie in
+// the stream (Field); README.md of this folder has the arithmetic and the bounds.
+//
+//   few rows    a tile of all rows x 16 channels straight from the stream: every weight is unpacked once
+//   more        codes of some tiles of channels are unpacked into a panel, over which four rows at a time run
+//
+// sum_k (u - z) a = sum_k u a - z sum_k a: sums start at -z times the sum of the activations, so that zero points cost
+// nothing. Products between two scales ("a piece") are exact; pieces are added in ascending order in f32, whatever the
+// tile, so that no cut of the work changes a bit.
+//
+// All of it has internal linkage, because Lanes and Field lie in the unnamed namespace of a kernel file.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/tile16/rows.hpp"
+#include "kernels/tile16/stream.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+/// Register c of a row of `count` numbers.
+template <class Lanes>
+typename Lanes::Floats load_some(const float* p, int c, std::size_t count) {
+    const std::size_t first = static_cast<std::size_t>(c) * Lanes::channels;
+    if (count >= first + Lanes::channels) return Lanes::load(p + first);
+    return count > first ? Lanes::load_part(p + first, count - first) : Lanes::zero();
+}
+template <class Lanes>
+void store_some(float* p, int c, std::size_t count, typename Lanes::Floats v) {
+    const std::size_t first = static_cast<std::size_t>(c) * Lanes::channels;
+    if (count >= first + Lanes::channels) return Lanes::store(p + first, v);
+    if (count > first) Lanes::store_part(p + first, count - first, v);
+}
+
+/// Int32 sums of a tile, perhaps in several parts: [part][row][register].
+template <class Lanes, int Parts, int Count, int Registers>
+using Sums = typename Lanes::Ints[Parts][Count][Registers];
+
+/// `Steps` vectors of codes of each tile of channels times the activations of each row, from k on: quads of K go to
+/// parts 0, 1, ... in turn.
+template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
+[[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
+                                             const Rows<Count>& x, std::size_t k,
+                                             Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
+    constexpr int C = Tiles * Lanes::registers;
+    [[maybe_unused]] typename Lanes::Narrow narrow[Count][C];
+#pragma GCC unroll 8
+    for (int s = 0; s < Steps; ++s) {
+        typename Lanes::Bytes vector[C];
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c)
+            vector[c] = Lanes::load_bytes(codes + static_cast<std::size_t>(s * C + c) * 4 * Lanes::channels);
+#pragma GCC unroll 2
+        for (int q = 0; q < Codes::quads; ++q) {
+            const int quad = s * Codes::quads + q;
+            typename Lanes::Operand w[C];
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) w[c] = Lanes::operand(field.quad(vector[c], q));
+#pragma GCC unroll 16
+            for (int r = 0; r < Count; ++r) {
+                const auto a = Lanes::quad(x.codes(r, k + static_cast<std::size_t>(4 * quad)));
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c) {
+                    if constexpr (Lanes::narrow_quads == 0) {
+                        auto& sum = sums[quad % Parts][r][c];
+                        sum = Lanes::dot(sum, w[c], a);
+                    } else {
+                        static_assert(Steps * Codes::quads <= Lanes::narrow_quads);
+                        const auto products = Lanes::products(w[c], a);
+                        narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
+                    }
+                }
+            }
+        }
+    }
+    if constexpr (Lanes::narrow_quads != 0)
+#pragma GCC unroll 16
+        for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c]));
+}
+
+/// Weights that are read next, to be fetched while there is nothing but arithmetic: `lines` with every fetch_elements of
+/// K. (Left to the first reads of the next panel, memory would be waited for.)
+struct Ahead {
+    const std::uint8_t* next = nullptr;
+    const std::uint8_t* end = nullptr;
+    std::size_t lines = 0;
+};
+constexpr std::size_t fetch_elements = 32;
+
+/// Adds the products of [k, end) at `codes` with the rows of x to the sums. `even`: a multiple of 32 of them.
+template <class Lanes, class Codes, int Tiles, int Count, class Even>
+[[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
+                                                const Rows<Count>& x, std::size_t k, std::size_t end,
+                                                Even even, Ahead& ahead,
+                                                Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
+    // Too few sums do not hide the latency of their instruction: each gets several parts.
+    constexpr int C = Tiles * Lanes::registers, chains = Count * C;
+    constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
+    constexpr int unrolled = 8 / Codes::quads;
+    constexpr std::size_t step = Codes::step_elements, step_bytes = Tiles * vector_bytes;
+    Sums<Lanes, parts, Count, C> part;
+#pragma GCC unroll 16
+    for (int p = 0; p < parts; ++p)
+#pragma GCC unroll 16
+        for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) part[p][r][c] = p == 0 ? sums[0][r][c] : Lanes::zero_ints();
+    if (even) {
+        static_assert(unrolled * step == fetch_elements);
+        do {
+            for (std::size_t i = 0; i < ahead.lines && ahead.next < ahead.end;
+                 ++i, ahead.next += vector_bytes)
+                Lanes::fetch_ahead(ahead.next);
+            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
+            k += unrolled * step;
+            codes += unrolled * step_bytes;
+        } while (k != end);
+    } else {
+        for (; k + unrolled * step <= end; k += unrolled * step, codes += unrolled * step_bytes)
+            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
+        for (; k < end; k += step, codes += step_bytes)
+            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, x, k, part);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c) {
+            sums[0][r][c] = part[0][r][c];
+            for (int p = 1; p < parts; ++p) sums[0][r][c] = Lanes::add(sums[0][r][c], part[p][r][c]);
+        }
+}
+
+/// What sums are multiplied by: the scale of the weights' group, that of the activations, or both. The one that is the
+/// same for all of K is left to the end.
+enum class Scaling { weights, activations, both };
+
+/// A value that is known when a tile is compiled, because branches on it would cost registers.
+template <auto Value>
+struct Constant {
+    constexpr operator decltype(Value)() const { return Value; }
+};
+
+/// The part of K that is multiplied at a time.
+struct Chunk {
+    const Piece* pieces;
+    std::size_t count;
+    Corrections corrections;  ///< of the rows at hand
+    bool first, last;
+    bool even;      ///< pieces of multiples of 32
+    Ahead ahead{};  ///< for the tile at hand
+};
+
+/// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
+/// the end of K the last scale and the bias. `How`: Scaling, `Even`: bool, or Constants of them.
+template <class Lanes, class Source, int Count, class How, class Even>
+void multiply_tile_as(const KernelCall& call, const Source& source, How how, Even even, const Chunk& chunk,
+                      std::size_t m, std::size_t n) {
+    constexpr int C = Source::tiles * Lanes::registers;
+    const WeightsView& w = call.w;
+    const Rows<Count> x(call.x, m);
+    float* const y = call.y.values + m * call.y.stride_elements + n;
+    const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
+    const auto row_of_y = [&](int r) { return y + static_cast<std::size_t>(r) * call.y.stride_elements; };
+    const bool has_zeros = !even && w.has_zeros, has_offsets = !even && w.has_offsets;
+
+    Ahead ahead = chunk.ahead;
+    typename Lanes::Floats total[Count][C];
+#pragma GCC unroll 16
+    for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c)
+            total[r][c] = chunk.first ? Lanes::zero() : load_some<Lanes>(row_of_y(r), c, count);
+    for (std::size_t p = 0; p < chunk.count; ++p) {
+        const Piece& piece = chunk.pieces[p];
+        Sums<Lanes, 1, Count, C> sums;
+#pragma GCC unroll 16
+        for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c)
+                sums[0][r][c] =
+                    Lanes::set_int(chunk.corrections.starts[p * Count + static_cast<std::size_t>(r)]);
+        if (has_zeros)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) {
+                const auto zero = source.zero(piece.group, c);
+#pragma GCC unroll 16
+                for (int r = 0; r < Count; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
+            }
+        add_products<Lanes, typename Source::Codes, Source::tiles, Count>(
+            source.field(), source.codes(piece.group, piece.begin), x, piece.begin, piece.end, even, ahead,
+            sums);
+
+        const auto add_scaled = [&](auto factor) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+            for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c)
+                    total[r][c] =
+                        Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(r, c), total[r][c]);
+        };
+        const auto x_scale = [&](int r) __attribute__((always_inline)) {
+            return Lanes::set(x.scale(r, piece.x_group));
+        };
+        if (how == Scaling::activations) {
+            add_scaled([&](int r, int) { return x_scale(r); });
+        } else {
+            typename Lanes::Floats scale[C];
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.group, c);
+            if (how == Scaling::weights)
+                add_scaled([&](int, int c) { return scale[c]; });
+            else
+                add_scaled([&](int r, int c) { return Lanes::multiply(scale[c], x_scale(r)); });
+        }
+        if (has_offsets)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) {
+                const auto offset = source.offset(piece.group, c);
+#pragma GCC unroll 16
+                for (int r = 0; r < Count; ++r)
+                    total[r][c] = Lanes::multiply_add(
+                        Lanes::set(chunk.corrections.sums[p * Count + static_cast<std::size_t>(r)]), offset,
+                        total[r][c]);
+            }
+    }
+    const bool last = chunk.last;
+#pragma GCC unroll 16
+    for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c) {
+            if (last && how == Scaling::weights)
+                total[r][c] = Lanes::multiply(total[r][c], Lanes::set(x.scale(r, 0)));
+            if (last && how == Scaling::activations)
+                total[r][c] = Lanes::multiply(total[r][c], source.scale(0, c));
+            if (last && call.y.bias != nullptr)
+                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
+            store_some<Lanes>(row_of_y(r), c, count, total[r][c]);
+        }
+}
+
+template <class Lanes, class Source, int Count>
+void multiply_tile(const KernelCall& call, const Source& source, Scaling how, const Chunk& chunk,
+                   std::size_t m, std::size_t n) {
+    const auto run = [&](auto as, auto even) {
+        multiply_tile_as<Lanes, Source, Count>(call, source, as, even, chunk, m, n);
+    };
+    constexpr bool most_work_is_here = Source::tiles == Lanes::panel_tiles && Source::is_panel &&
+                                       Count == static_cast<int>(activation_tile_rows);
+    using Even = Constant<true>;
+    if constexpr (!most_work_is_here)
+        run(how, Constant<false>{});
+    else if (!chunk.even || call.w.has_zeros || call.w.has_offsets)
+        run(how, Constant<false>{});
+    else if (how == Scaling::weights)
+        run(Constant<Scaling::weights>{}, Even{});
+    else if (how == Scaling::activations)
+        run(Constant<Scaling::activations>{}, Even{});
+    else
+        run(Constant<Scaling::both>{}, Even{});
+}
+
+/// multiply_tile for a number of rows that is known when it runs: 1 to Most.
+template <class Lanes, int Most, class Source>
+void multiply_rows(std::size_t rows, const KernelCall& call, const Source& source, Scaling how,
+                   const Chunk& chunk, std::size_t m, std::size_t n) {
+    if constexpr (Most > 1) {
+        if (rows != Most) return multiply_rows<Lanes, Most - 1>(rows, call, source, how, chunk, m, n);
+    }
+    multiply_tile<Lanes, Source, Most>(call, source, how, chunk, m, n);
+}
+
+/// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements.
+template <class Lanes>
+std::size_t chunk_of(std::size_t k) {
+    constexpr std::size_t most = Lanes::chunk_elements, unit = 256;
+    static_assert(most % unit == 0);
+    const std::size_t chunks = (k + most - 1) / most;
+    return smaller(most, ((k + chunks - 1) / chunks + unit - 1) / unit * unit);
+}
+
+/// Scratch memory of a call: pieces, their corrections for the rows of a tile, then a panel.
+template <class Lanes>
+class Scratch {
+public:
+    Scratch(const KernelCall& call, std::byte* memory) : memory_(memory) {
+        const bool few = is_few(call);
+        elements = few ? call.w.k : chunk_of<Lanes>(call.w.k);
+        most_ = most_pieces(call, elements);
+        rows_ = few ? static_cast<std::size_t>(Lanes::few_rows) : activation_tile_rows;
+        panel_at_ = padded(most_ * sizeof(Piece)) + 2 * padded(most_ * rows_ * sizeof(float));
+        bytes = panel_at_ + (few ? 0 : PanelSource<Lanes, Lanes::panel_tiles>::bytes(call.w, elements));
+    }
+    /// Whether all rows of the call (not of a part of it) fit a tile.
+    static bool is_few(const KernelCall& call) {
+        return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
+    }
+
+    [[nodiscard]] Chunk chunk(const KernelCall& call, std::size_t k, std::size_t end) const {
+        auto* const pieces = reinterpret_cast<Piece*>(memory_);
+        std::byte* const starts = memory_ + padded(most_ * sizeof(Piece));
+        Chunk out{pieces,
+                  find_pieces(call, k, end, pieces),
+                  {reinterpret_cast<std::int32_t*>(starts),
+                   reinterpret_cast<float*>(starts + padded(most_ * rows_ * sizeof(float)))},
+                  k == 0,
+                  end == call.w.k,
+                  true};
+        for (std::size_t p = 0; p < out.count; ++p)
+            out.even = out.even && (pieces[p].end - pieces[p].begin) % 32 == 0;
+        return out;
+    }
+    [[nodiscard]] void* panel() const { return memory_ + panel_at_; }
+
+    std::size_t elements;  ///< of K in a chunk
+    std::size_t bytes;
+
+private:
+    static std::size_t padded(std::size_t size) { return (size + 63) / 64 * 64; }
+
+    std::byte* memory_;
+    std::size_t most_, rows_, panel_at_;
+};
+
+/// All rows of `part` times `Tiles` x 16 channels from n on.
+template <class Lanes, int Tiles, class Field>
+void multiply_panel(const KernelCall& call, const Field& field, Scaling how, const Rectangle& part,
+                    std::size_t n, const Scratch<Lanes>& scratch) {
+    PanelSource<Lanes, Tiles> panel(call, scratch.elements, scratch.panel());
+    // The next panel's weights are fetched meanwhile, a part by each tile.
+    const std::size_t next = n + Tiles * tile_channels;
+    const std::size_t tiles = (part.m_end - part.m_begin + activation_tile_rows - 1) / activation_tile_rows *
+                              ((call.w.k + scratch.elements - 1) / scratch.elements);
+    const std::size_t lines =
+        next < part.n_end ? (Tiles * call.w.codes_stride_bytes / vector_bytes + tiles - 1) / tiles : 0;
+    Ahead ahead;
+    ahead.end = call.w.codes + next / tile_channels * call.w.codes_stride_bytes;
+    for (std::size_t k = 0; k < call.w.k; k += scratch.elements) {
+        const std::size_t k_end = smaller(call.w.k, k + scratch.elements);
+        Chunk chunk = scratch.chunk(call, k, k_end);
+        ahead.lines = (lines * fetch_elements + (k_end - k) - 1) / (k_end - k);
+        panel.fill(call, field, n, k, k_end);
+        for (std::size_t m = part.m_begin; m < part.m_end; m += activation_tile_rows) {
+            const std::size_t rows = smaller(activation_tile_rows, part.m_end - m);
+            correct(call, chunk.pieces, chunk.count, m, rows, panel.middle(), how != Scaling::weights,
+                    chunk.corrections);
+            ahead.next = ahead.end;
+            ahead.end += lines * vector_bytes;
+            chunk.ahead = ahead;
+            multiply_rows<Lanes, static_cast<int>(activation_tile_rows)>(rows, call, panel, how, chunk, m, n);
+        }
+    }
+}
+
+/// The same for as many tiles as there are, up to Most; returns how many.
+template <class Lanes, int Most, class Field>
+std::size_t multiply_panels(const KernelCall& call, const Field& field, Scaling how, const Rectangle& part,
+                            std::size_t n, const Scratch<Lanes>& scratch) {
+    if constexpr (Most > 1) {
+        if (part.n_end - n <= (Most - 1) * tile_channels)
+            return multiply_panels<Lanes, Most - 1>(call, field, how, part, n, scratch);
+    }
+    multiply_panel<Lanes, Most>(call, field, how, part, n, scratch);
+    return Most;
+}
+
+template <class Lanes, class Field>
+void int8_products(const KernelCall& call, const Rectangle& part, std::byte* memory) {
+    const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
+    const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
+    const Field field(call.w);
+    const Scratch<Lanes> scratch(call, memory);
+    if (Scratch<Lanes>::is_few(call)) {
+        const Chunk chunk = scratch.chunk(call, 0, call.w.k);
+        const std::size_t rows = part.m_end - part.m_begin;
+        correct(call, chunk.pieces, chunk.count, part.m_begin, rows,
+                StreamSource<Lanes, Field>(call, field, part.n_begin).middle(), how != Scaling::weights,
+                chunk.corrections);
+        for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
+            multiply_rows<Lanes, Lanes::few_rows>(rows, call, StreamSource<Lanes, Field>(call, field, n), how,
+                                                  chunk, part.m_begin, n);
+        return;
+    }
+    for (std::size_t n = part.n_begin; n < part.n_end;)
+        n += tile_channels * multiply_panels<Lanes, Lanes::panel_tiles>(call, field, how, part, n, scratch);
+}
+
+template <class Lanes>
+std::size_t int8_scratch_bytes(const KernelCall& call) noexcept {
+    return Scratch<Lanes>(call, nullptr).bytes;
+}
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels

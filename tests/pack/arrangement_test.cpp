@@ -1,0 +1,121 @@
+// Laws of how activations are arranged for kernels: no arrangement and no instruction set changes a number.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "contract/cases.hpp"
+#include "fewbit/core/thread_pool.hpp"
+#include "fewbit/matmul/matmul.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+using namespace fewbit;
+using fewbit::testing::Draw;
+
+namespace {
+
+/// Where two packings of the same x differ; empty when nowhere.
+std::string difference(const PackedActivations& a, const PackedActivations& b) {
+    const auto same = [](float x, float y) {
+        return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+    };
+    for (std::size_t m = 0; m < a.m(); ++m) {
+        for (std::size_t k = 0; k < a.view().stride_elements; ++k)
+            if (a.code(m, k) != b.code(m, k))
+                return text("code ", m, ", ", k, ": ", a.code(m, k), " and ", b.code(m, k));
+        for (std::size_t g = 0; g < a.view().groups; ++g)
+            if (!same(a.scale(m, g), b.scale(m, g)) &&
+                !(std::isnan(a.scale(m, g)) && std::isnan(b.scale(m, g))))
+                return text("scale ", m, ", ", g, ": ", a.scale(m, g), " and ", b.scale(m, g));
+        for (std::size_t s = 0; s < a.view().sum_groups; ++s)
+            if (a.sum(m, s) != b.sum(m, s))
+                return text("sum ", m, ", ", s, ": ", a.sum(m, s), " and ", b.sum(m, s));
+        if (!a.zeros().empty() && a.zeros()[m] != b.zeros()[m]) return text("zero ", m);
+    }
+    return {};
+}
+
+Matrix draw_x(std::size_t rows, std::size_t cols, Draw& draw) {
+    Matrix x(rows, cols);
+    testing::draw_activations(x.view(), draw);
+    for (std::size_t i = 0; i < 3 && rows * cols > 0; ++i) {  // what grids stumble over
+        constexpr float odd[] = {std::numeric_limits<float>::quiet_NaN(),
+                                 std::numeric_limits<float>::infinity(),
+                                 -std::numeric_limits<float>::infinity(),
+                                 1e-45f,
+                                 -3e-44f,
+                                 3.4e38f,
+                                 -1e-38f,
+                                 -0.0f};
+        if (draw.below(3) == 0) x(draw.below(rows), draw.below(cols)) = odd[draw.below(8)];
+    }
+    if (draw.below(8) == 0)
+        for (float& value : x.values()) value *= 1e-42f;  // scales that underflow or are coarse
+    return x;
+}
+
+}  // namespace
+
+TEST_CASE("rows together hold the numbers of rows alone") {
+    Draw draw(21);
+    for (int i = 0; i < 600; ++i) {
+        ActivationFormat format = testing::draw_activation_format(draw);
+        const std::size_t rows = draw.below(10), cols = draw.below(140);
+        const Matrix x = draw_x(rows, cols, draw);
+        std::optional<StaticRange> range;
+        if (format.is_static) range = StaticRange{-2, 3};
+        const std::size_t sums = draw.below(2) == 0 ? 8 : cols;
+        const auto alone = pack_activations(x.view(), format, {sums, 1}, {}, range),
+                   together = pack_activations(x.view(), format, {sums, activation_tile_rows}, {}, range);
+        REQUIRE(alone);
+        REQUIRE(together);
+        INFO(name(format) << ", " << rows << " x " << cols);
+        CHECK(difference(*alone, *together) == "");
+    }
+}
+
+TEST_CASE("every kernel's own quantization is the portable one, bit for bit") {
+    for (const KernelInfo& info : kernel_catalog()) {
+        if (info.code == nullptr || info.code->quantize == nullptr || !cpu_supports(info.isa)) continue;
+        Draw draw(4);
+        for (int i = 0; i < 600; ++i) {
+            ActivationFormat format = int8_row_activations();
+            format.bits = draw.below(2) == 0 ? 8 : 2 + static_cast<int>(draw.below(7));
+            static const std::vector<std::size_t> groups{8, 16, 24, 32, 40, 128};
+            if (draw.below(3) != 0) {
+                format.granularity = Granularity::group;
+                format.group = draw.pick(groups);
+            }
+            const std::size_t rows = 1 + draw.below(9), cols = 1 + draw.below(300);
+            const Matrix wide = draw_x(rows, cols + 3, draw);
+            MatrixView<const float> x = wide.view();  // rows further apart than they are long
+            x.cols = cols;
+            const std::size_t group = format.group_elements(cols);
+            const std::size_t sums = draw.below(2) == 0 || group % 8 != 0 ? group : 8;
+            const std::size_t together = info.code->rows_together;
+            const auto portable = pack_activations(x, format, {sums, together}),
+                       tuned = pack_activations(x, format, {sums, together, info.code->quantize});
+            REQUIRE(portable);
+            REQUIRE(tuned);
+            INFO(info.name << ", " << name(format) << ", " << rows << " x " << cols << ", sums over "
+                           << sums);
+            CHECK(difference(*portable, *tuned) == "");
+        }
+    }
+}
+
+TEST_CASE("a kernel refuses rows that stand otherwise") {
+    const Format format = *parse_format("int4-g32");
+    const ActivationFormat activations = int8_group_activations(32);
+    const auto kernel = select_kernel({format, activations, 5, 16, 64, Fallback::allow});
+    REQUIRE(kernel);
+    const auto w = QuantizedMatrix::allocate(format, 16, 64);
+    const auto packed = pack(*w, kernel->layout());
+    Matrix x(5, 64), y(5, 16);
+    const std::size_t together = kernel->info().code->rows_together;
+    const auto other =
+        pack_activations(x.view(), activations, {32, together == 1 ? activation_tile_rows : 1});
+    const auto refused = matmul(*kernel, *other, *packed, y.view());
+    REQUIRE(!refused);
+    CHECK(refused.error().message.find("rows of x together") != std::string::npos);
+}
