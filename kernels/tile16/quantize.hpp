@@ -2,8 +2,6 @@
 // fewbit/pack/activation_codes.hpp does, 16 values of each row at a time.
 #pragma once
 
-#include <limits>
-
 #include "kernels/tile16/lanes_x86.hpp"
 
 namespace fewbit::inline v0::kernels {
@@ -21,8 +19,8 @@ void tile_scales(const ActivationTile& tile, std::size_t begin, std::size_t end,
         const std::int32_t bits = Lanes::largest(most);  // magnitudes compare as integers, NaN on top
         float high;
         std::memcpy(&high, &bits, sizeof high);
-        scales[r] = bits >= 0x7F800000 ? std::numeric_limits<float>::quiet_NaN()
-                                       : high / static_cast<float>(tile.largest_code);
+        constexpr std::int32_t infinity = 0x7F800000;
+        scales[r] = bits >= infinity ? __builtin_nanf("") : high / static_cast<float>(tile.largest_code);
     }
 }
 
