@@ -1,5 +1,5 @@
-// How codes lie in the vectors of tile16, for int8.hpp: `quads` runs of four along K per vector, each as bytes, unsigned or
-// signed as Lanes wants them, whose 0 is the format's zero plus `bias`.
+// How codes lie in the vectors of tile16, for int8.hpp: `quads` runs of four along K per vector, each as unsigned bytes
+// whose 0 is the format's zero plus `bias`.
 #pragma once
 
 #include "kernels/tile16/int8.hpp"
@@ -22,12 +22,10 @@ struct NibbleField {
 template <class Lanes>
 struct ByteField {
     static constexpr std::size_t step_elements = 4;
-    static constexpr int quads = 1, bias = Lanes::signed_weights ? -128 : 0;
+    static constexpr int quads = 1, bias = 0;
     explicit ByteField(const WeightsView&) {}
     [[nodiscard]] float unit() const { return 1.0f; }
-    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int) const {
-        return Lanes::signed_weights ? Lanes::flip_signs(vector) : vector;
-    }
+    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int) const { return vector; }
 };
 
 /// Places in a table of 16 signed levels.
@@ -35,10 +33,9 @@ template <class Lanes>
 class TableField {
 public:
     static constexpr std::size_t step_elements = 8;
-    static constexpr int quads = 2, bias = Lanes::signed_weights ? 0 : 128;
+    static constexpr int quads = 2, bias = 128;
     explicit TableField(const WeightsView& w)
-        : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),
-          unit_(w.unit) {}
+        : levels_(Lanes::flip_signs(Lanes::table(w.levels))), unit_(w.unit) {}
     [[nodiscard]] float unit() const { return unit_; }
     [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
         return Lanes::look_up(levels_, which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector));
@@ -61,21 +58,29 @@ void integer_products(const KernelCall& call, const Rectangle& part, void* scrat
                      : products<Bytes, ByteField>(call, part, scratch);
 }
 
+template <class Nibbles, class Bytes>
+std::size_t integer_scratch_bytes(const KernelCall& call) noexcept {
+    return call.w.bits <= 4 ? int8_scratch_bytes<Nibbles>(call) : int8_scratch_bytes<Bytes>(call);
+}
+
 template <class Lanes>
-constexpr KernelCode int8_kernel(void (*run)(const KernelCall&, const Rectangle&, void*) noexcept) {
+constexpr KernelCode int8_kernel(decltype(KernelCode::run) run,
+                                 decltype(KernelCode::scratch_bytes_of) scratch_bytes) {
     return {run,
             0,
             activation_tile_rows,
             tile_channels,
-            int8_scratch_bytes<Lanes>,
+            scratch_bytes,
             activation_tile_rows,
             quantize_tile<Lanes>};
 }
 /// Lanes for codes of up to 4 bits, and of 8.
 template <class Nibbles, class Bytes = Nibbles>
-constexpr KernelCode integer_kernel = int8_kernel<Nibbles>(integer_products<Nibbles, Bytes>);
+constexpr KernelCode integer_kernel = int8_kernel<Nibbles>(integer_products<Nibbles, Bytes>,
+                                                           integer_scratch_bytes<Nibbles, Bytes>);
 template <class Lanes>
-constexpr KernelCode table_kernel = int8_kernel<Lanes>(products<Lanes, TableField>);
+constexpr KernelCode table_kernel = int8_kernel<Lanes>(products<Lanes, TableField>,
+                                                       int8_scratch_bytes<Lanes>);
 
 }  // namespace
 }  // namespace fewbit::inline v0::kernels

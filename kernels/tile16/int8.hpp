@@ -37,6 +37,16 @@ void store_some(float* p, int c, std::size_t count, typename Lanes::Floats v) {
 template <class Lanes, int Parts, int Count, int Registers>
 using Sums = typename Lanes::Ints[Parts][Count][Registers];
 
+/// Whether codes are unpacked and halved, as those of panels are.
+template <class Codes>
+constexpr bool is_unpacked = false;
+template <>
+constexpr bool is_unpacked<PanelField> = true;
+
+/// Vectors of a step and tile.
+template <class Lanes, class Codes>
+constexpr int vectors_of_step = is_unpacked<Codes> ? Lanes::halves : 1;
+
 /// `Steps` vectors of codes of each tile of channels times the activations of each row, from k on: quads of K go to
 /// parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
@@ -44,41 +54,55 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
                                              const Rows<Count>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
     constexpr int C = Tiles * Lanes::registers;
-    [[maybe_unused]] typename Lanes::Narrow narrow[Count][C];
-#pragma GCC unroll 8
-    for (int s = 0; s < Steps; ++s) {
-        typename Lanes::Bytes vector[C];
-#pragma GCC unroll 16
-        for (int c = 0; c < C; ++c)
-            vector[c] = Lanes::load_bytes(codes + static_cast<std::size_t>(s * C + c) * 4 * Lanes::channels);
+    constexpr int stored = vectors_of_step<Lanes, Codes>;
 #pragma GCC unroll 2
-        for (int q = 0; q < Codes::quads; ++q) {
-            const int quad = s * Codes::quads + q;
-            typename Lanes::Operand w[C];
+    for (int half = 0; half < Lanes::halves; ++half) {
+        if (half != 0)
+            __asm__("" : "+r"(k));  // or activations would be kept from the first half, in too few registers
+        [[maybe_unused]] typename Lanes::Narrow narrow[Count][C];
+#pragma GCC unroll 8
+        for (int s = 0; s < Steps; ++s) {
+            const std::uint8_t* const from =
+                codes + (s * stored + half % stored) * Tiles * static_cast<int>(vector_bytes);
+            typename Lanes::Bytes vector[C];
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) w[c] = Lanes::operand(field.quad(vector[c], q));
-#pragma GCC unroll 16
-            for (int r = 0; r < Count; ++r) {
-                const auto a = Lanes::quad(x.codes(r, k + static_cast<std::size_t>(4 * quad)));
+            for (int c = 0; c < C; ++c)
+                vector[c] = Lanes::load_bytes(from + static_cast<std::size_t>(c) * 4 * Lanes::channels);
+#pragma GCC unroll 2
+            for (int q = 0; q < Codes::quads; ++q) {
+                const int quad = s * Codes::quads + q;
+                typename Lanes::Bytes w[C];
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) {
-                    if constexpr (Lanes::narrow_quads == 0) {
-                        auto& sum = sums[quad % Parts][r][c];
-                        sum = Lanes::dot(sum, w[c], a);
-                    } else {
-                        static_assert(Steps * Codes::quads <= Lanes::narrow_quads);
-                        const auto products = Lanes::products(w[c], a);
-                        narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
+                    if constexpr (is_unpacked<Codes>)
+                        w[c] = vector[c];
+                    else
+                        w[c] = Lanes::half(field.quad(vector[c], q), half);
+                }
+#pragma GCC unroll 16
+                for (int r = 0; r < Count; ++r) {
+                    const auto a = Lanes::quad(x.codes(r, k + static_cast<std::size_t>(4 * quad)));
+#pragma GCC unroll 16
+                    for (int c = 0; c < C; ++c) {
+                        if constexpr (Lanes::narrow_quads == 0) {
+                            auto& sum = sums[quad % Parts][r][c];
+                            sum = Lanes::dot(sum, w[c], a);
+                        } else {
+                            static_assert(Steps * Codes::quads <= Lanes::narrow_quads);
+                            const auto products = Lanes::products(w[c], a);
+                            narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
+                        }
                     }
                 }
             }
         }
+        if constexpr (Lanes::narrow_quads != 0)
+#pragma GCC unroll 16
+            for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c)
+                    sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c], half));
     }
-    if constexpr (Lanes::narrow_quads != 0)
-#pragma GCC unroll 16
-        for (int r = 0; r < Count; ++r)
-#pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c]));
 }
 
 /// Weights that are read next, to be fetched while there is nothing but arithmetic: `lines` with every fetch_elements of
@@ -100,7 +124,8 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
     constexpr int C = Tiles * Lanes::registers, chains = Count * C;
     constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
     constexpr int unrolled = 8 / Codes::quads;
-    constexpr std::size_t step = Codes::step_elements, step_bytes = Tiles * vector_bytes;
+    constexpr std::size_t step = Codes::step_elements;
+    constexpr std::size_t step_bytes = vectors_of_step<Lanes, Codes> * Tiles * vector_bytes;
     Sums<Lanes, parts, Count, C> part;
 #pragma GCC unroll 16
     for (int p = 0; p < parts; ++p)

@@ -8,7 +8,6 @@ namespace {
 
 struct Avx512 : LanesX86 {
     using Bytes = __m512i;
-    using Operand = __m512i;
     using Ints = __m512i;
     using Narrow = __m512i;
     using Floats = __m512;
@@ -17,7 +16,7 @@ struct Avx512 : LanesX86 {
     static constexpr std::size_t channels = 16;          ///< of a register
     static constexpr int chains = 4;                     ///< independent sums that hide the latency of dot()
     static constexpr int narrow_quads = 0;               ///< sums of 16 bits: none
-    static constexpr bool signed_weights = false;        ///< of dot()
+    static constexpr int halves = 1;                     ///< of a code, multiplied one after the other
     static constexpr int few_rows = 12;                  ///< 12 sums and 12 totals of 32 registers
     static constexpr int panel_tiles = 3;                ///< x 4 rows: the same
     static constexpr std::size_t chunk_elements = 4096;  ///< of K in a panel: 192 KiB of L2
@@ -44,8 +43,8 @@ struct Avx512 : LanesX86 {
     static Ints set_int(std::int32_t v) { return _mm512_set1_epi32(v); }
     static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
     static Ints multiply_ints(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
-    static Operand operand(Bytes w) { return w; }
-    static Ints dot(Ints sum, Operand w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
+    static Bytes half(Bytes w, int) { return w; }
+    static Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
     static Ints load_ints(const std::int32_t* p) { return _mm512_loadu_si512(p); }
     static void store_ints(std::int32_t* p, Ints v) { _mm512_storeu_si512(p, v); }
     static Ints bytes_to_ints(const std::uint8_t* p) {

@@ -1,8 +1,8 @@
 // Weights in Layout::tile16 as tiles of kernels read them: straight from the stream of one tile of channels, or from a
 // panel, a chunk of K of several tiles side by side, unpacked once for many rows of x.
 //
-//   panel   codes       [k / 4][tile][64]     unsigned bytes, four of K for each channel
-//           scales      [group][tile][16]     f32; offsets and zeros (int32) likewise
+//   panel   codes       [k / 4][half][tile][64]   unsigned bytes, four of K for each channel (halves: Lanes::halves)
+//           scales      [group][tile][16]         f32; offsets and zeros (int32) likewise
 #pragma once
 
 #include "kernels/tile16/constants.hpp"
@@ -73,14 +73,10 @@ private:
     const std::uint8_t* tile_;
 };
 
-/// Codes of a panel.
+/// Codes of a panel, unpacked and halved.
 struct PanelField {
     static constexpr std::size_t step_elements = 4;
     static constexpr int quads = 1;
-    template <class Bytes>
-    Bytes quad(Bytes vector, int) const {
-        return vector;
-    }
 };
 
 /// `Tiles` x 16 channels x a chunk of K.
@@ -90,17 +86,18 @@ public:
     static constexpr int tiles = Tiles;
     static constexpr bool is_panel = true;
     static constexpr std::size_t channels = Tiles * tile_channels;
+    static constexpr std::size_t code_bytes = Lanes::halves * channels;  ///< for each of K
     using Codes = PanelField;
 
     /// Bytes of the memory that it needs, aligned to 64, for chunks of `chunk` elements of K.
     static constexpr std::size_t bytes(const WeightsView& w, std::size_t chunk) {
-        return (chunk + 8) * channels + 3 * groups(w, chunk) * channels * sizeof(float);
+        return (chunk + 8) * code_bytes + 3 * groups(w, chunk) * channels * sizeof(float);
     }
 
     PanelSource(const KernelCall& call, std::size_t chunk, void* memory)
         : w_(call.w),
           codes_(static_cast<std::uint8_t*>(memory)),
-          scales_(reinterpret_cast<float*>(codes_ + (chunk + 8) * channels)),
+          scales_(reinterpret_cast<float*>(codes_ + (chunk + 8) * code_bytes)),
           offsets_(scales_ + groups(call.w, chunk) * channels),
           zeros_(reinterpret_cast<std::int32_t*>(offsets_ + groups(call.w, chunk) * channels)) {}
 
@@ -127,7 +124,7 @@ public:
     }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t, std::size_t k) const {
-        return codes_ + (k - first_k_) * channels;
+        return codes_ + (k - first_k_) * code_bytes;
     }
     [[nodiscard]] PanelField field() const { return {}; }
 
@@ -153,15 +150,17 @@ private:
                 if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(group, c));
             }
             const std::uint8_t* from = source.codes(group, k);
-            std::uint8_t* to = codes_ + (k - first_k_) * channels + tile * vector_bytes;
-            for (; k < end; k += Field::step_elements, from += vector_bytes) {
-                for (int q = 0; q < Field::quads; ++q) Lanes::fetch(to + (8 + q) * Tiles * vector_bytes);
-                for (int q = 0; q < Field::quads; ++q, to += Tiles * vector_bytes)
+            std::uint8_t* to = codes_ + (k - first_k_) * code_bytes + tile * vector_bytes;
+            for (; k < end; k += Field::step_elements, from += vector_bytes)
+                for (int part = 0; part < Field::quads * Lanes::halves; ++part, to += Tiles * vector_bytes) {
+                    Lanes::fetch(to + 16 * Tiles * vector_bytes);
                     for (int c = 0; c < Lanes::registers; ++c) {
                         const std::size_t at = static_cast<std::size_t>(c) * 4 * Lanes::channels;
-                        Lanes::store_bytes(to + at, source.field().quad(Lanes::load_bytes(from + at), q));
+                        const auto quad =
+                            source.field().quad(Lanes::load_bytes(from + at), part / Lanes::halves);
+                        Lanes::store_bytes(to + at, Lanes::half(quad, part % Lanes::halves));
                     }
-            }
+                }
             k = end;
         }
     }
