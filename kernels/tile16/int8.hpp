@@ -67,7 +67,9 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
             typename Lanes::Bytes vector[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
-                vector[c] = Lanes::load_bytes(from + static_cast<std::size_t>(c) * 4 * Lanes::channels);
+                vector[c] = is_unpacked<Codes>
+                                ? Lanes::load_bytes(from + c * static_cast<int>(4 * Lanes::channels))
+                                : Lanes::load_in_order(from + c * static_cast<int>(4 * Lanes::channels));
 #pragma GCC unroll 2
             for (int q = 0; q < Codes::quads; ++q) {
                 const int quad = s * Codes::quads + q;
@@ -210,13 +212,12 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
         if (has_zeros)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) {
-                const auto zero = source.zero(piece.group, c);
+                const auto zero = source.zero(piece.parameters, c);
 #pragma GCC unroll 16
                 for (int r = 0; r < Count; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
             }
         add_products<Lanes, typename Source::Codes, Source::tiles, Count>(
-            source.field(), source.codes(piece.group, piece.begin), x, piece.begin, piece.end, even, ahead,
-            sums);
+            source.field(), source.codes(piece.codes), x, piece.begin, piece.end, even, ahead, sums);
 
         const auto add_scaled = [&](auto factor) __attribute__((always_inline)) {
 #pragma GCC unroll 16
@@ -234,7 +235,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
         } else {
             typename Lanes::Floats scale[C];
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.group, c);
+            for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.parameters, c);
             if (how == Scaling::weights)
                 add_scaled([&](int, int c) { return scale[c]; });
             else
@@ -243,7 +244,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
         if (has_offsets)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) {
-                const auto offset = source.offset(piece.group, c);
+                const auto offset = source.offset(piece.parameters, c);
 #pragma GCC unroll 16
                 for (int r = 0; r < Count; ++r)
                     total[r][c] = Lanes::multiply_add(
@@ -272,19 +273,17 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
     const auto run = [&](auto as, auto even) {
         multiply_tile_as<Lanes, Source, Count>(call, source, as, even, chunk, m, n);
     };
-    constexpr bool most_work_is_here = Source::tiles == Lanes::panel_tiles && Source::is_panel &&
+    constexpr bool most_work_is_here = Source::is_panel && Source::tiles == Lanes::panel_tiles &&
                                        Count == static_cast<int>(activation_tile_rows);
-    using Even = Constant<true>;
+    using Plain = Constant<true>;
     if constexpr (!most_work_is_here)
         run(how, Constant<false>{});
-    else if (!chunk.even || call.w.has_zeros || call.w.has_offsets)
+    else if (!chunk.even || call.w.has_zeros || call.w.has_offsets || how == Scaling::activations)
         run(how, Constant<false>{});
     else if (how == Scaling::weights)
-        run(Constant<Scaling::weights>{}, Even{});
-    else if (how == Scaling::activations)
-        run(Constant<Scaling::activations>{}, Even{});
+        run(Constant<Scaling::weights>{}, Plain{});
     else
-        run(Constant<Scaling::both>{}, Even{});
+        run(Constant<Scaling::both>{}, Plain{});
 }
 
 /// multiply_tile for a number of rows that is known when it runs: 1 to Most.
@@ -323,11 +322,13 @@ public:
         return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
     }
 
-    [[nodiscard]] Chunk chunk(const KernelCall& call, std::size_t k, std::size_t end) const {
+    template <class Places>
+    [[nodiscard]] Chunk chunk(const KernelCall& call, const Places& places, std::size_t k,
+                              std::size_t end) const {
         auto* const pieces = reinterpret_cast<Piece*>(memory_);
         std::byte* const starts = memory_ + padded(most_ * sizeof(Piece));
         Chunk out{pieces,
-                  find_pieces(call, k, end, pieces),
+                  find_pieces(call, places, k, end, pieces),
                   {reinterpret_cast<std::int32_t*>(starts),
                    reinterpret_cast<float*>(starts + padded(most_ * rows_ * sizeof(float)))},
                   k == 0,
@@ -364,7 +365,7 @@ void multiply_panel(const KernelCall& call, const Field& field, Scaling how, con
     ahead.end = call.w.codes + next / tile_channels * call.w.codes_stride_bytes;
     for (std::size_t k = 0; k < call.w.k; k += scratch.elements) {
         const std::size_t k_end = smaller(call.w.k, k + scratch.elements);
-        Chunk chunk = scratch.chunk(call, k, k_end);
+        Chunk chunk = scratch.chunk(call, panel.places(call.w, k), k, k_end);
         ahead.lines = (lines * fetch_elements + (k_end - k) - 1) / (k_end - k);
         panel.fill(call, field, n, k, k_end);
         for (std::size_t m = part.m_begin; m < part.m_end; m += activation_tile_rows) {
@@ -398,10 +399,10 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
     const Field field(call.w);
     const Scratch<Lanes> scratch(call, memory);
     if (Scratch<Lanes>::is_few(call)) {
-        const Chunk chunk = scratch.chunk(call, 0, call.w.k);
+        const StreamSource<Lanes, Field> any(call, field, part.n_begin);
+        const Chunk chunk = scratch.chunk(call, any.places(), 0, call.w.k);
         const std::size_t rows = part.m_end - part.m_begin;
-        correct(call, chunk.pieces, chunk.count, part.m_begin, rows,
-                StreamSource<Lanes, Field>(call, field, part.n_begin).middle(), how != Scaling::weights,
+        correct(call, chunk.pieces, chunk.count, part.m_begin, rows, any.middle(), how != Scaling::weights,
                 chunk.corrections);
         for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
             multiply_rows<Lanes, Lanes::few_rows>(rows, call, StreamSource<Lanes, Field>(call, field, n), how,

@@ -22,6 +22,12 @@ struct Avx512 : LanesX86 {
     static constexpr std::size_t chunk_elements = 4096;  ///< of K in a panel: 192 KiB of L2
 
     static Bytes load_bytes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+    /// Loads that stay in their order: otherwise the CPU does not see a stream and fetches nothing ahead.
+    static Bytes load_in_order(const std::uint8_t* p) {
+        Bytes v;
+        __asm__ volatile("vmovdqu64 %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512i_u*>(p)));
+        return v;
+    }
     static void store_bytes(std::uint8_t* p, Bytes v) { _mm512_storeu_si512(p, v); }
     static Bytes low_nibbles(Bytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
     static Bytes high_nibbles(Bytes v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }

@@ -41,7 +41,9 @@ private:
 /// A run of K that crosses neither a group of weights nor one of activations: its products are added as integers.
 struct Piece {
     std::uint32_t begin, end;  ///< of K
-    std::uint32_t group, x_group;
+    std::uint32_t codes;       ///< where a source of weights has its codes, in bytes
+    std::uint32_t parameters;  ///< and those of its group, as the source counts
+    std::uint32_t x_group;
     std::uint32_t sum;    ///< which of the sums of activations
     std::uint32_t whole;  ///< 0: begins before `begin`, where its sum was counted
 };
@@ -50,16 +52,23 @@ constexpr std::size_t most_pieces(const KernelCall& call, std::size_t elements) 
     return elements / call.x.sum_group_elements + 2;  // both ends may cut one
 }
 
-/// The pieces of [k, limit); returns how many.
-inline std::size_t find_pieces(const KernelCall& call, std::size_t k, std::size_t limit, Piece* pieces) {
-    const std::size_t w_group = call.w.group_elements, x_group = call.x.group_elements,
-                      run = call.x.sum_group_elements;
+/// The pieces of [k, limit); returns how many. `places`: of the source, codes(group, k) and parameters(group).
+template <class Places>
+std::size_t find_pieces(const KernelCall& call, const Places& places, std::size_t k, std::size_t limit,
+                        Piece* pieces) {
+    const std::size_t run = call.x.sum_group_elements;
     std::size_t count = 0;
     while (k < limit) {
-        const std::size_t sum = k / run, end = smaller(limit, (sum + 1) * run);
+        const std::size_t sum = k / run, end = smaller(limit, (sum + 1) * run),
+                          group = k / call.w.group_elements;
         const auto narrow = [](std::size_t v) { return static_cast<std::uint32_t>(v); };
-        pieces[count++] = {narrow(k),           narrow(end), narrow(k / w_group),
-                           narrow(k / x_group), narrow(sum), k == sum * run ? 1u : 0u};
+        pieces[count++] = {narrow(k),
+                           narrow(end),
+                           narrow(places.codes(group, k)),
+                           narrow(places.parameters(group)),
+                           narrow(k / call.x.group_elements),
+                           narrow(sum),
+                           k == sum * run ? 1u : 0u};
         k = end;
     }
     return count;

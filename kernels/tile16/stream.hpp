@@ -10,18 +10,30 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Where things stand in the stream of one tile (drawn in fewbit/pack/layout.hpp).
-struct Stream {
-    std::size_t scales, zeros, parameters, group, step_elements;
-
-    Stream(const WeightsView& w, std::size_t elements_of_step)
+/// Where things stand in the stream of one tile (drawn in fewbit/pack/layout.hpp), in bytes.
+class StreamPlaces {
+public:
+    StreamPlaces(const WeightsView& w, std::size_t step_elements)
         : scales(w.per_tensor ? 0 : tile_channels * scalar_bytes(w.scale)),
           zeros(!w.has_zeros || w.per_tensor ? 0
-                : elements_of_step == 8      ? tile_channels / 2
+                : step_elements == 8         ? tile_channels / 2
                                              : tile_channels),
-          parameters(scales + zeros + (w.has_offsets ? scales : 0)),
-          group(parameters + (w.group_elements + elements_of_step - 1) / elements_of_step * vector_bytes),
-          step_elements(elements_of_step) {}
+          group_elements_(w.group_elements),
+          step_elements_(step_elements),
+          before_codes_(scales + zeros + (w.has_offsets ? scales : 0)),
+          group_bytes_(before_codes_ +
+                       (w.group_elements + step_elements - 1) / step_elements * vector_bytes) {}
+
+    [[nodiscard]] std::size_t parameters(std::size_t group) const { return group * group_bytes_; }
+    [[nodiscard]] std::size_t codes(std::size_t group, std::size_t k) const {
+        return parameters(group) + before_codes_ +
+               (k - group * group_elements_) / step_elements_ * vector_bytes;
+    }
+
+    std::size_t scales, zeros;  ///< bytes of a group's
+
+private:
+    std::size_t group_elements_, step_elements_, before_codes_, group_bytes_;
 };
 
 /// Codes where the packed matrix has them: the tile of channel n.
@@ -35,21 +47,22 @@ public:
     StreamSource(const KernelCall& call, const Field& field, std::size_t n)
         : w_(call.w),
           field_(field),
-          stream_(call.w, Field::step_elements),
+          places_(call.w, Field::step_elements),
           tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes) {}
 
-    // Of a group, for register c of its channels.
-    [[nodiscard]] typename Lanes::Floats scale(std::size_t group, int c) const {
+    [[nodiscard]] const StreamPlaces& places() const { return places_; }
+    // Of a group, for register c of its channels; `at`: where its parameters are.
+    [[nodiscard]] typename Lanes::Floats scale(std::size_t at, int c) const {
         const auto scale = w_.per_tensor ? Lanes::broadcast(w_.scales, w_.scale)
-                                         : Lanes::load(at(group), w_.scale, channel(c));
+                                         : Lanes::load(tile_ + at, w_.scale, channel(c));
         return field_.unit() == 1.0f ? scale : Lanes::multiply(scale, Lanes::set(field_.unit()));
     }
-    [[nodiscard]] typename Lanes::Floats offset(std::size_t group, int c) const {
+    [[nodiscard]] typename Lanes::Floats offset(std::size_t at, int c) const {
         return w_.per_tensor ? Lanes::broadcast(w_.offsets, w_.scale)
-                             : Lanes::load(at(group) + stream_.scales + stream_.zeros, w_.scale, channel(c));
+                             : Lanes::load(tile_ + at + places_.scales + places_.zeros, w_.scale, channel(c));
     }
-    [[nodiscard]] typename Lanes::Ints zero(std::size_t group, int c) const {
-        const std::uint8_t* const p = at(group) + stream_.scales;
+    [[nodiscard]] typename Lanes::Ints zero(std::size_t at, int c) const {
+        const std::uint8_t* const p = tile_ + at + places_.scales;
         const auto zero = w_.per_tensor               ? Lanes::set_int(w_.zeros[0] & ((1 << w_.bits) - 1))
                           : Field::step_elements == 8 ? Lanes::nibbles_to_ints(p, channel(c))
                                                       : Lanes::bytes_to_ints(p + channel(c));
@@ -57,19 +70,15 @@ public:
     }
     /// The code of 0 where groups have none of their own.
     [[nodiscard]] std::int32_t middle() const { return Field::bias + (w_.has_offsets ? 0 : w_.middle_code); }
-    [[nodiscard]] const std::uint8_t* codes(std::size_t group, std::size_t k) const {
-        return at(group) + stream_.parameters +
-               (k - group * w_.group_elements) / Field::step_elements * vector_bytes;
-    }
+    [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return tile_ + at; }
     [[nodiscard]] const Field& field() const { return field_; }
 
 private:
-    [[nodiscard]] const std::uint8_t* at(std::size_t group) const { return tile_ + group * stream_.group; }
     static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
 
     const WeightsView& w_;
     const Field& field_;
-    Stream stream_;
+    StreamPlaces places_;
     const std::uint8_t* tile_;
 };
 
@@ -104,53 +113,61 @@ public:
     /// Unpacks [k, k_end) of channels [n, n + 16 * Tiles); k is a multiple of 8.
     template <class Field>
     void fill(const KernelCall& call, const Field& field, std::size_t n, std::size_t k, std::size_t k_end) {
-        first_k_ = k;
-        first_group_ = k / w_.group_elements;
+        const Places to = places(w_, k);
         for (int tile = 0; tile < Tiles; ++tile)
             fill_tile(
                 StreamSource<Lanes, Field>(call, field, n + static_cast<std::size_t>(tile) * tile_channels),
-                static_cast<std::size_t>(tile), k, k_end);
+                to, static_cast<std::size_t>(tile), k, k_end);
     }
 
-    // Of a group, for register c of its channels.
-    [[nodiscard]] typename Lanes::Floats scale(std::size_t group, int c) const {
-        return Lanes::load(scales_ + place(group, c));
+    /// Where things stand in a panel from k on: codes in bytes, parameters in numbers.
+    struct Places {
+        std::size_t first_k, first_group;
+
+        [[nodiscard]] std::size_t parameters(std::size_t group) const {
+            return (group - first_group) * channels;
+        }
+        [[nodiscard]] std::size_t codes(std::size_t, std::size_t k) const {
+            return (k - first_k) * code_bytes;
+        }
+    };
+    static Places places(const WeightsView& w, std::size_t k) { return {k, k / w.group_elements}; }
+
+    // Of a group, for register c of its channels; `at`: where its parameters are.
+    [[nodiscard]] typename Lanes::Floats scale(std::size_t at, int c) const {
+        return Lanes::load(scales_ + at + channel(c));
     }
-    [[nodiscard]] typename Lanes::Floats offset(std::size_t group, int c) const {
-        return Lanes::load(offsets_ + place(group, c));
+    [[nodiscard]] typename Lanes::Floats offset(std::size_t at, int c) const {
+        return Lanes::load(offsets_ + at + channel(c));
     }
-    [[nodiscard]] typename Lanes::Ints zero(std::size_t group, int c) const {
-        return Lanes::load_ints(zeros_ + place(group, c));
+    [[nodiscard]] typename Lanes::Ints zero(std::size_t at, int c) const {
+        return Lanes::load_ints(zeros_ + at + channel(c));
     }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
-    [[nodiscard]] const std::uint8_t* codes(std::size_t, std::size_t k) const {
-        return codes_ + (k - first_k_) * code_bytes;
-    }
+    [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
     [[nodiscard]] PanelField field() const { return {}; }
 
 private:
     static constexpr std::size_t groups(const WeightsView& w, std::size_t chunk) {
         return chunk / w.group_elements + 2;  // both ends of a chunk may cut one
     }
-    [[nodiscard]] std::size_t place(std::size_t group, int c) const {
-        return (group - first_group_) * channels + static_cast<std::size_t>(c) * Lanes::channels;
-    }
+    static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
 
     template <class Field>
-    void fill_tile(const StreamSource<Lanes, Field>& source, std::size_t tile, std::size_t k,
-                   std::size_t k_end) {
+    void fill_tile(const StreamSource<Lanes, Field>& source, const Places& places, std::size_t tile,
+                   std::size_t k, std::size_t k_end) {
         middle_ = source.middle();
         while (k < k_end) {
-            const std::size_t group = k / w_.group_elements;
+            const std::size_t group = k / w_.group_elements, parameters = source.places().parameters(group);
             const std::size_t end = smaller(k_end, (group + 1) * w_.group_elements);
             for (int c = 0; c < Lanes::registers; ++c) {
-                const std::size_t at = place(group, c) + tile * tile_channels;
-                Lanes::store(scales_ + at, source.scale(group, c));
-                if (w_.has_offsets) Lanes::store(offsets_ + at, source.offset(group, c));
-                if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(group, c));
+                const std::size_t at = places.parameters(group) + tile * tile_channels + channel(c);
+                Lanes::store(scales_ + at, source.scale(parameters, c));
+                if (w_.has_offsets) Lanes::store(offsets_ + at, source.offset(parameters, c));
+                if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(parameters, c));
             }
-            const std::uint8_t* from = source.codes(group, k);
-            std::uint8_t* to = codes_ + (k - first_k_) * code_bytes + tile * vector_bytes;
+            const std::uint8_t* from = source.codes(source.places().codes(group, k));
+            std::uint8_t* to = codes_ + places.codes(group, k) + tile * vector_bytes;
             for (; k < end; k += Field::step_elements, from += vector_bytes)
                 for (int part = 0; part < Field::quads * Lanes::halves; ++part, to += Tiles * vector_bytes) {
                     Lanes::fetch(to + 16 * Tiles * vector_bytes);
@@ -169,7 +186,6 @@ private:
     std::uint8_t* codes_;
     float *scales_, *offsets_;
     std::int32_t* zeros_;
-    std::size_t first_k_ = 0, first_group_ = 0;
     std::int32_t middle_ = 0;
 };
 

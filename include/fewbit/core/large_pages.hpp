@@ -13,7 +13,9 @@ namespace fewbit::inline v0 {
 /// As allocate_host(). From a few large pages on the system is asked for them; it may say no, and then this is ordinary
 /// memory. (fewbit::headers does not ask.)
 #if defined(FEWBIT_HEADER_ONLY)
-[[nodiscard]] inline std::shared_ptr<std::byte> allocate_large(std::size_t bytes) { return allocate_host(bytes); }
+[[nodiscard]] inline std::shared_ptr<std::byte> allocate_large(std::size_t bytes) {
+    return allocate_host(bytes);
+}
 #else
 [[nodiscard]] FEWBIT_API std::shared_ptr<std::byte> allocate_large(std::size_t bytes);
 #endif

@@ -292,8 +292,8 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
     const auto size = checked_product({tiles, shape.tile_bytes});
     auto memory = size ? allocate_large(*size) : nullptr;
     if (!memory)
-        return fail(ErrorKind::out_of_memory, "no memory to pack a ", matrix.n(), " x ", matrix.k(), " matrix of ",
-                    name(matrix.format()));
+        return fail(ErrorKind::out_of_memory, "no memory to pack a ", matrix.n(), " x ", matrix.k(),
+                    " matrix of ", name(matrix.format()));
     auto* const bytes = reinterpret_cast<std::uint8_t*>(memory.get());
     context.parallel_for(tiles, [&](std::size_t tile, std::size_t) {
         detail::pack_tile16(matrix, shape, tile, bytes + tile * shape.tile_bytes);
