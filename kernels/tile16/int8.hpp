@@ -182,16 +182,16 @@ struct Chunk {
 
 /// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
 /// the end of K the last scale and the bias. `How`: Scaling, `Even`: bool, or Constants of them.
-template <class Lanes, class Source, int Count, class How, class Even>
-void multiply_tile_as(const KernelCall& call, const Source& source, How how, Even even, const Chunk& chunk,
-                      std::size_t m, std::size_t n) {
+template <class Lanes, class Source, int Count, class How, class Even, class Plain>
+void multiply_tile_as(const KernelCall& call, const Source& source, How how, Even even, Plain plain,
+                      const Chunk& chunk, std::size_t m, std::size_t n) {
     constexpr int C = Source::tiles * Lanes::registers;
     const WeightsView& w = call.w;
     const Rows<Count> x(call.x, m);
     float* const y = call.y.values + m * call.y.stride_elements + n;
     const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
     const auto row_of_y = [&](int r) { return y + static_cast<std::size_t>(r) * call.y.stride_elements; };
-    const bool has_zeros = !even && w.has_zeros, has_offsets = !even && w.has_offsets;
+    const bool has_zeros = !plain && w.has_zeros, has_offsets = !plain && w.has_offsets;
 
     Ahead ahead = chunk.ahead;
     typename Lanes::Floats total[Count][C];
@@ -270,20 +270,21 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
 template <class Lanes, class Source, int Count>
 void multiply_tile(const KernelCall& call, const Source& source, Scaling how, const Chunk& chunk,
                    std::size_t m, std::size_t n) {
-    const auto run = [&](auto as, auto even) {
-        multiply_tile_as<Lanes, Source, Count>(call, source, as, even, chunk, m, n);
+    const auto run = [&](auto as, auto even, auto plain) {
+        multiply_tile_as<Lanes, Source, Count>(call, source, as, even, plain, chunk, m, n);
     };
-    constexpr bool most_work_is_here = Source::is_panel && Source::tiles == Lanes::panel_tiles &&
-                                       Count == static_cast<int>(activation_tile_rows);
-    using Plain = Constant<true>;
+    const bool plain = !call.w.has_zeros && !call.w.has_offsets;
+    constexpr Constant<true> yes;
+    constexpr Constant<false> no;
+    constexpr bool most_work_is_here = Source::is_panel && Source::tiles == Lanes::panel_tiles;
     if constexpr (!most_work_is_here)
-        run(how, Constant<false>{});
-    else if (!chunk.even || call.w.has_zeros || call.w.has_offsets || how == Scaling::activations)
-        run(how, Constant<false>{});
+        run(how, no, no);
+    else if (!chunk.even || how == Scaling::activations)
+        run(how, no, no);
     else if (how == Scaling::weights)
-        run(Constant<Scaling::weights>{}, Plain{});
+        plain ? run(Constant<Scaling::weights>{}, yes, yes) : run(Constant<Scaling::weights>{}, yes, no);
     else
-        run(Constant<Scaling::both>{}, Plain{});
+        plain ? run(Constant<Scaling::both>{}, yes, yes) : run(Constant<Scaling::both>{}, yes, no);
 }
 
 /// multiply_tile for a number of rows that is known when it runs: 1 to Most.
