@@ -64,6 +64,8 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
         for (int s = 0; s < Steps; ++s) {
             const std::uint8_t* const from =
                 codes + (s * stored + half % stored) * Tiles * static_cast<int>(vector_bytes);
+            // With one to four rows the CPU fetches ahead best by itself; with more it falls behind.
+            if constexpr (!is_unpacked<Codes> && Count >= 4 + Codes::quads) Lanes::fetch_ahead(from + 8192);
             typename Lanes::Bytes vector[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
@@ -217,7 +219,8 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
                 for (int r = 0; r < Count; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
             }
         add_products<Lanes, typename Source::Codes, Source::tiles, Count>(
-            source.field(), source.codes(piece.codes), x, piece.begin, piece.end, even, ahead, sums);
+            source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, even, ahead,
+            sums);
 
         const auto add_scaled = [&](auto factor) __attribute__((always_inline)) {
 #pragma GCC unroll 16
@@ -228,7 +231,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
                         Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(r, c), total[r][c]);
         };
         const auto x_scale = [&](int r) __attribute__((always_inline)) {
-            return Lanes::set(x.scale(r, piece.x_group));
+            return Lanes::set(chunk.corrections.scales[p * Count + static_cast<std::size_t>(r)]);
         };
         if (how == Scaling::activations) {
             add_scaled([&](int r, int) { return x_scale(r); });
@@ -276,7 +279,8 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
     const bool plain = !call.w.has_zeros && !call.w.has_offsets;
     constexpr Constant<true> yes;
     constexpr Constant<false> no;
-    constexpr bool most_work_is_here = Source::is_panel && Source::tiles == Lanes::panel_tiles;
+    constexpr bool most_work_is_here =
+        Count == 1 || (Source::is_panel && Source::tiles == Lanes::panel_tiles);
     if constexpr (!most_work_is_here)
         run(how, no, no);
     else if (!chunk.even || how == Scaling::activations)
@@ -315,7 +319,7 @@ public:
         elements = few ? call.w.k : chunk_of<Lanes>(call.w.k);
         most_ = most_pieces(call, elements);
         rows_ = few ? static_cast<std::size_t>(Lanes::few_rows) : activation_tile_rows;
-        panel_at_ = padded(most_ * sizeof(Piece)) + 2 * padded(most_ * rows_ * sizeof(float));
+        panel_at_ = padded(most_ * sizeof(Piece)) + padded(3 * most_ * rows_ * sizeof(float));
         bytes = panel_at_ + (few ? 0 : PanelSource<Lanes, Lanes::panel_tiles>::bytes(call.w, elements));
     }
     /// Whether all rows of the call (not of a part of it) fit a tile.
@@ -327,16 +331,16 @@ public:
     [[nodiscard]] Chunk chunk(const KernelCall& call, const Places& places, std::size_t k,
                               std::size_t end) const {
         auto* const pieces = reinterpret_cast<Piece*>(memory_);
-        std::byte* const starts = memory_ + padded(most_ * sizeof(Piece));
+        auto* const numbers = reinterpret_cast<float*>(memory_ + padded(most_ * sizeof(Piece)));
+        const std::size_t step = most_ * rows_;
         Chunk out{pieces,
                   find_pieces(call, places, k, end, pieces),
-                  {reinterpret_cast<std::int32_t*>(starts),
-                   reinterpret_cast<float*>(starts + padded(most_ * rows_ * sizeof(float)))},
+                  {reinterpret_cast<std::int32_t*>(numbers), numbers + step, numbers + 2 * step},
                   k == 0,
                   end == call.w.k,
                   true};
         for (std::size_t p = 0; p < out.count; ++p)
-            out.even = out.even && (pieces[p].end - pieces[p].begin) % 32 == 0;
+            out.even = out.even && (pieces[p + 1].begin - pieces[p].begin) % 32 == 0;
         return out;
     }
     [[nodiscard]] void* panel() const { return memory_ + panel_at_; }
