@@ -181,11 +181,10 @@ Status run(Options options, Program& program) {
     if (options.generate == 0) options.generate = options.quick ? 8 : 128;
     io::ModelShape& s = options.shape;
     if (s.dim % s.heads != 0 || s.dim / s.heads % 2 != 0 || s.heads % s.kv_heads != 0)
-        throw CLI::ValidationError(
-            "--heads",
-            fmt::format("{} heads must cut dim {} into even parts, and {} key-value heads must divide "
-                        "them",
-                        s.heads, s.dim, s.kv_heads));
+        throw Failure(fmt::format(
+            "{} heads cannot share dim {} in equal parts of even length, or {} key-value heads do "
+            "not divide them",
+            s.heads, s.dim, s.kv_heads));
     s.head_dim = s.dim / s.heads;
     s.context = options.prompt + options.generate;
 
