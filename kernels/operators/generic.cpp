@@ -40,8 +40,16 @@ struct Four {
     }
     /// Columns of four rows.
     static void load4(const float* p, std::size_t stride, Four* out) {
-        for (std::size_t j = 0; j < 4; ++j)
-            out[j] = Floats{p[j], p[stride + j], p[2 * stride + j], p[3 * stride + j]};
+        const Floats a = load(p).v, b = load(p + stride).v, c = load(p + 2 * stride).v,
+                     d = load(p + 3 * stride).v;
+        const Floats ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+                     ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7),
+                     cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+                     cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+        out[0] = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+        out[1] = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+        out[2] = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+        out[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
     }
     void store(float* p) const { store_part(p, lanes); }
     void store_part(float* p, std::size_t count) const { std::memcpy(p, &v, count * sizeof(float)); }
@@ -65,9 +73,10 @@ struct Four {
         return Floats((Ints(shifted.v) << 23) + Ints{one, one, one, one});
     }
     friend Four rotate(Four x, Four turns) {
-        const Floats a = x.v, t = turns.v;
-        const Floats cosines = {t[0], t[0], t[2], t[2]}, sines = {-t[1], t[1], -t[3], t[3]};
-        return a * cosines + Floats{a[1], a[0], a[3], a[2]} * sines;
+        const Floats cosines = __builtin_shufflevector(turns.v, turns.v, 0, 0, 2, 2),
+                     sines = __builtin_shufflevector(turns.v, turns.v, 1, 1, 3, 3),
+                     swapped = __builtin_shufflevector(x.v, x.v, 1, 0, 3, 2);
+        return x.v * cosines + swapped * sines * Floats{-1, 1, -1, 1};
     }
 
     /// The sum of squares in double, in which the squares are exact.
