@@ -112,24 +112,29 @@ namespace detail {
     return spread(x & 0xFFFFu) | spread(x >> 16) << 4;
 }
 
-/// The fields of `count` codes of a row from k on, as one step of tile16 holds them: 8 of 4 bits or 4 of 8.
-[[nodiscard]] inline std::uint32_t tile16_word(const BitMatrix& codes, std::size_t row, std::size_t k,
-                                               std::size_t count) noexcept {
-    std::uint32_t word = 0;
-    if (codes.bits() == 4) {
-        std::memcpy(&word, codes.row(row) + k / 2, (count + 1) / 2);
-        return interleave_nibbles(word);
+/// `count` codes of one channel from a step on into its four bytes of each step: 8 codes of up to 4 bits, or 4. `codes`
+/// has room for 8 more, which are read where a step is not full and must be 0.
+inline void write_tile16_codes(const std::uint8_t* codes, std::size_t count, int field_bits, std::uint8_t* out) noexcept {
+    if (field_bits == 4) {
+        for (std::size_t i = 0; i < count; i += 8, out += 64) {
+            std::uint64_t eight = 0;
+            std::memcpy(&eight, codes + i, 8);
+            const auto word = static_cast<std::uint32_t>(eight) | static_cast<std::uint32_t>(eight >> 32) << 4;
+            std::memcpy(out, &word, 4);
+        }
+        return;
     }
-    std::uint8_t fields[8] = {};
-    codes.unpack(row, k, {fields, count});
-    if (codes.bits() < 4) {
-        for (std::size_t j = 0; j < 4; ++j)
-            fields[j] = static_cast<std::uint8_t>(fields[j] | fields[4 + j] << 4);
-        std::memcpy(&word, fields, 4);
-        return word;
+    for (std::size_t i = 0; i < count; i += 4, out += 64) std::memcpy(out, codes + i, 4);
+}
+
+/// The same for a row that holds nibbles as packed, from an even k on: whole steps.
+inline void write_tile16_nibbles(const std::uint8_t* packed, std::size_t steps, std::uint8_t* out) noexcept {
+    for (std::size_t s = 0; s < steps; ++s, packed += 4, out += 64) {
+        std::uint32_t word = 0;
+        std::memcpy(&word, packed, 4);
+        word = interleave_nibbles(word);
+        std::memcpy(out, &word, 4);
     }
-    std::memcpy(&word, fields, 4);
-    return word;
 }
 
 /// Writes one channel of a tile of a matrix of blocks; missing channels are cleared beforehand. Groups divide
@@ -138,28 +143,34 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
                                 std::size_t c, std::uint8_t* out) {
     const Format twin = tile16_format(source.format());
     const ggml::BlockTraits& t = ggml::traits(source.format().block);
-    const std::size_t scale_bytes = size_bytes(twin.scale),
-                      steps = shape.group_elements / shape.step_elements;
+    const std::size_t scale_bytes = size_bytes(twin.scale);
     const bool signs = t.type == ggml::BlockType::q1_0;  // codes 0 and 1: -1 and 1, which are 1 and 3 of int2
     // mxfp4 and nvfp4 have scales of half the size for tables of twice.
     const float ratio = twin.is_codebook() ? source.format().codebook()[7] / twin.codebook()[7] : 1.0f;
-    std::uint8_t codes[ggml::max_block_elements];
-    for (std::size_t k = 0; k < source.k(); k += t.elements) {
-        source.unpack(row, k, {codes, t.elements});
+    const std::size_t groups = t.elements / t.group;
+    const ggml::HalfPlaces halves = ggml::half_places(t.type);
+    const bool stored_halves = twin.scale == Scalar::f16 && ratio == 1.0f;  // as they are in the block
+    const auto* block =
+        reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data()) + row * ggml::row_bytes(t.type, source.k());
+    std::uint8_t codes[ggml::max_block_elements + 8] = {};
+    for (std::size_t b = 0; b < source.k() / t.elements; ++b, block += t.bytes) {
+        ggml::unpack_codes(t.type, block, codes);
         if (signs)
             for (std::uint8_t& code : std::span(codes, t.elements))
                 code = static_cast<std::uint8_t>(2 * code + 1);
-        for (std::size_t g = k / t.group; g < (k + t.elements) / t.group; ++g) {
-            auto* const group = reinterpret_cast<std::byte*>(out + g * shape.group_bytes);
-            store_float(twin.scale, ratio * source.scale(row, g), group + c * scale_bytes);
-            if (twin.offset == Offset::real)
-                store_float(twin.scale, source.offset(row, g), group + (tile16_channels + c) * scale_bytes);
-            const std::uint8_t* from = codes + (g * t.group - k);
-            std::uint8_t* to = out + g * shape.group_bytes + shape.parameter_bytes + 4 * c;
-            for (std::size_t s = 0; s < steps; ++s, from += shape.step_elements, to += 64)
-                for (std::size_t j = 0; j < 4; ++j)
-                    to[j] = static_cast<std::uint8_t>(shape.field_bits == 4 ? from[j] | from[4 + j] << 4
-                                                                            : from[j]);
+        for (std::size_t g = 0; g < groups; ++g, out += shape.group_bytes) {
+            auto* const scale = reinterpret_cast<std::byte*>(out + c * scale_bytes);
+            auto* const offset = reinterpret_cast<std::byte*>(out + (tile16_channels + c) * scale_bytes);
+            if (stored_halves) {
+                std::memcpy(scale, block + *halves.scale, scale_bytes);
+                if (twin.offset == Offset::real) std::memcpy(offset, block + *halves.minimum, scale_bytes);
+            } else {
+                const auto parameters = ggml::group_parameters(t.type, block, g);
+                store_float(twin.scale, ratio * parameters.scale, scale);
+                if (twin.offset == Offset::real) store_float(twin.scale, parameters.offset, offset);
+            }
+            write_tile16_codes(codes + g * t.group, t.group, shape.field_bits,
+                               out + shape.parameter_bytes + 4 * c);
         }
     }
 }
@@ -206,17 +217,23 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
         const std::size_t k_begin = g * shape.group_elements;
         const std::size_t count = std::min(shape.group_elements, source.k() - k_begin);
         const std::size_t steps = ceil_div(count, shape.step_elements);
-        for (std::size_t c = 0; c < tile16_channels; ++c) {
-            std::uint8_t* channel_out = out + 4 * c;
-            if (c >= channels) {
-                for (std::size_t s = 0; s < steps; ++s) std::memset(channel_out + 64 * s, 0, 4);
-                continue;
-            }
-            for (std::size_t s = 0; s < steps; ++s) {
-                const std::size_t done = s * shape.step_elements;
-                const std::uint32_t word = tile16_word(source.codes, first + c, k_begin + done,
-                                                       std::min(shape.step_elements, count - done));
-                std::memcpy(channel_out + 64 * s, &word, 4);
+        // Some steps at a time, all channels: what is written stays in the nearest cache.
+        constexpr std::size_t block = 256;
+        if (channels < tile16_channels) std::memset(out, 0, steps * 64);
+        for (std::size_t done = 0; done < count; done += block) {
+            const std::size_t part = std::min(block, count - done);
+            for (std::size_t c = 0; c < channels; ++c) {
+                std::uint8_t* const to = out + done / shape.step_elements * 64 + 4 * c;
+                std::size_t written = 0;
+                if (format.bits == 4 && (k_begin + done) % 2 == 0) {
+                    written = part / 8 * 8;
+                    write_tile16_nibbles(source.codes.row(first + c) + (k_begin + done) / 2, part / 8, to);
+                }
+                if (written == part) continue;
+                std::uint8_t codes[block + 8];
+                source.codes.unpack(first + c, k_begin + done + written, {codes, part - written});
+                std::memset(codes + (part - written), 0, 8);
+                write_tile16_codes(codes, part - written, shape.field_bits, to + written / shape.step_elements * 64);
             }
         }
         out += steps * 64;
