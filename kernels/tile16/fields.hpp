@@ -53,7 +53,7 @@ private:
 
 template <class Lanes, template <class> class Field>
 void products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    int8_products<Lanes, Field<Lanes>>(call, part, static_cast<std::byte*>(scratch));
+    int8_products<Lanes, Field>(call, part, static_cast<std::byte*>(scratch));
 }
 template <class Nibbles, class Bytes>
 void integer_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
@@ -69,7 +69,8 @@ constexpr KernelCode int8_kernel(void (*run)(const KernelCall&, const Rectangle&
             tile_channels,
             int8_scratch_bytes<Lanes>,
             activation_tile_rows,
-            quantize_tile<Lanes>};
+            quantize_tile<Lanes>,
+            Lanes::run};
 }
 /// Lanes for codes of up to 4 bits, and of 8.
 template <class Nibbles, class Bytes = Nibbles>

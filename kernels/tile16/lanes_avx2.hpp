@@ -15,6 +15,7 @@ struct Avx2Few : Lanes256 {
 };
 
 struct Avx2Nibbles : Avx2Few {
+    using Few = Avx2Nibbles;
     using Operand = __m256i;
     static constexpr int narrow_quads = 8;
     static constexpr bool signed_weights = false;
@@ -27,6 +28,7 @@ struct Avx2Nibbles : Avx2Few {
 };
 
 struct Avx2Bytes : Avx2Few {
+    using Few = Avx2Bytes;
     struct Operand {
         __m256i w, magnitude;
     };

@@ -10,6 +10,7 @@ namespace {
 template <class Dot, int Few, int Tiles>
 struct LanesVnni256 : Lanes256 {
     using Operand = __m256i;
+    using Few = LanesVnni256;
     static constexpr int chains = 8, narrow_quads = 0, few_rows = Few, panel_tiles = Tiles;
     static constexpr bool signed_weights = false;
     static constexpr std::size_t chunk_elements = 4096;

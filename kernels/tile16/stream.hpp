@@ -1,8 +1,9 @@
 // Weights in Layout::tile16 as tiles of kernels read them: straight from the stream of one tile of channels, or from a
 // panel, a chunk of K of several tiles side by side, unpacked once for many rows of x.
 //
-//   panel   codes       [k / 4][tile][64]     unsigned bytes, four of K for each channel
-//           scales      [group][tile][16]     f32; offsets and zeros (int32) likewise
+//   panel   codes       [k / e][tile][16 e]   bytes, e of K for each channel: 4, or what a product of matrices takes, 8
+//           scales      [group][tile][16]     f32; offsets and zeros (int32) likewise; where registers hold several rows
+//                                             of x, as many times
 #pragma once
 
 #include "kernels/tile16/constants.hpp"
@@ -74,8 +75,9 @@ private:
 };
 
 /// Codes of a panel.
+template <class Lanes>
 struct PanelField {
-    static constexpr std::size_t step_elements = 4;
+    static constexpr std::size_t step_elements = Lanes::run;
     static constexpr int quads = 1;
     template <class Bytes>
     Bytes quad(Bytes vector, int) const {
@@ -90,19 +92,20 @@ public:
     static constexpr int tiles = Tiles;
     static constexpr bool is_panel = true;
     static constexpr std::size_t channels = Tiles * tile_channels;
-    using Codes = PanelField;
+    static constexpr std::size_t numbers = channels * Lanes::rows;  ///< scales of a group
+    using Codes = PanelField<Lanes>;
 
     /// Bytes of the memory that it needs, aligned to 64, for chunks of `chunk` elements of K.
     static constexpr std::size_t bytes(const WeightsView& w, std::size_t chunk) {
-        return (chunk + 8) * channels + 3 * groups(w, chunk) * channels * sizeof(float);
+        return (chunk + 8) * channels + 3 * groups(w, chunk) * numbers * sizeof(float);
     }
 
     PanelSource(const KernelCall& call, std::size_t chunk, void* memory)
         : w_(call.w),
           codes_(static_cast<std::uint8_t*>(memory)),
           scales_(reinterpret_cast<float*>(codes_ + (chunk + 8) * channels)),
-          offsets_(scales_ + groups(call.w, chunk) * channels),
-          zeros_(reinterpret_cast<std::int32_t*>(offsets_ + groups(call.w, chunk) * channels)) {}
+          offsets_(scales_ + groups(call.w, chunk) * numbers),
+          zeros_(reinterpret_cast<std::int32_t*>(offsets_ + groups(call.w, chunk) * numbers)) {}
 
     /// Unpacks [k, k_end) of channels [n, n + 16 * Tiles); k is a multiple of 8.
     template <class Field>
@@ -129,14 +132,14 @@ public:
     [[nodiscard]] const std::uint8_t* codes(std::size_t, std::size_t k) const {
         return codes_ + (k - first_k_) * channels;
     }
-    [[nodiscard]] PanelField field() const { return {}; }
+    [[nodiscard]] PanelField<Lanes> field() const { return {}; }
 
 private:
     static constexpr std::size_t groups(const WeightsView& w, std::size_t chunk) {
         return chunk / w.group_elements + 2;  // both ends of a chunk may cut one
     }
     [[nodiscard]] std::size_t place(std::size_t group, int c) const {
-        return (group - first_group_) * channels + static_cast<std::size_t>(c) * Lanes::channels;
+        return (group - first_group_) * numbers + static_cast<std::size_t>(c) * Lanes::channels * Lanes::rows;
     }
 
     template <class Field>
@@ -147,13 +150,18 @@ private:
             const std::size_t group = k / w_.group_elements;
             const std::size_t end = smaller(k_end, (group + 1) * w_.group_elements);
             for (int c = 0; c < Lanes::registers; ++c) {
-                const std::size_t at = place(group, c) + tile * tile_channels;
+                const std::size_t at = place(group, c) + tile * tile_channels * Lanes::rows;
                 Lanes::store(scales_ + at, source.scale(group, c));
                 if (w_.has_offsets) Lanes::store(offsets_ + at, source.offset(group, c));
                 if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(group, c));
             }
             const std::uint8_t* from = source.codes(group, k);
-            std::uint8_t* to = codes_ + (k - first_k_) * channels + tile * vector_bytes;
+            std::uint8_t* to = codes_ + (k - first_k_) * channels + tile * Lanes::run / 4 * vector_bytes;
+            if constexpr (Lanes::run == 8) {
+                fill_runs<Field>(source.field(), from, to, k, end);
+                k = end;
+                continue;
+            }
             for (; k < end; k += Field::step_elements, from += vector_bytes) {
                 for (int q = 0; q < Field::quads; ++q) Lanes::fetch(to + (8 + q) * Tiles * vector_bytes);
                 for (int q = 0; q < Field::quads; ++q, to += Tiles * vector_bytes)
@@ -163,6 +171,21 @@ private:
                     }
             }
             k = end;
+        }
+    }
+
+    /// Runs of eight from fours of K, which stand in one vector or in two. (Four that W lacks at the end of a row are
+    /// others: they meet zeros of x.)
+    template <class Field>
+    static void fill_runs(const Field& field, const std::uint8_t* from, std::uint8_t* to, std::size_t k,
+                          std::size_t end) {
+        constexpr bool two_vectors = Field::quads == 1;
+        for (; k < end;
+             k += 8, from += (two_vectors ? 2 : 1) * vector_bytes, to += 2 * Tiles * vector_bytes) {
+            const std::uint8_t* const second = two_vectors && k + 4 < end ? from + vector_bytes : from;
+            for (std::size_t at = 0; at < vector_bytes; at += Lanes::register_bytes)
+                Lanes::store_runs(to + 2 * at, field.quad(Lanes::load_bytes(from + at), 0),
+                                  field.quad(Lanes::load_bytes(second + at), Field::quads - 1));
         }
     }
 
