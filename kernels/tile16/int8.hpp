@@ -149,9 +149,10 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
     const WeightsView& w = call.w;
     const Rows<Count, Lanes::run> x(call.x, m);
     float* const y = call.y.values + m * call.y.stride_elements + n;
-    const std::size_t stride = call.y.stride_elements;
     const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
-    const auto rows_of_y = [&](int r) { return y + static_cast<std::size_t>(r * Lanes::rows) * stride; };
+    const auto rows_of_y = [&](int r) {
+        return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements;
+    };
     const auto rows_in = [](int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; };
     const auto of_rows = [](auto* numbers, std::size_t p, int r) {
         return numbers + p * Count + static_cast<std::size_t>(r * Lanes::rows);
@@ -164,8 +165,9 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c)
-            total[r][c] =
-                chunk.first ? Lanes::zero() : load_rows<Lanes>(rows_of_y(r), stride, rows_in(r), c, count);
+            total[r][c] = chunk.first
+                              ? Lanes::zero()
+                              : load_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count);
     for (std::size_t p = 0; p < chunk.count; ++p) {
         const Piece& piece = chunk.pieces[p];
         Sums<Lanes, 1, Count, C> sums;
@@ -234,7 +236,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
                 total[r][c] = Lanes::multiply(total[r][c], source.scale(0, c));
             if (last && call.y.bias != nullptr)
                 total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
-            store_rows<Lanes>(rows_of_y(r), stride, rows_in(r), c, count, total[r][c]);
+            store_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count, total[r][c]);
         }
 }
 

@@ -27,14 +27,16 @@ void store_some(float* p, int c, std::size_t count, typename Lanes::Floats v) {
 
 /// Register c of `rows` rows (at most Lanes::rows) of y.
 template <class Lanes>
-typename Lanes::Floats load_rows(const float* y, std::size_t stride, int rows, int c, std::size_t count) {
+[[gnu::always_inline]] inline typename Lanes::Floats load_rows(const float* y, std::size_t stride, int rows,
+                                                               int c, std::size_t count) {
     const auto first = load_some<Lanes>(y, c, count);
     if constexpr (Lanes::rows == 2)
         if (rows == 2) return Lanes::join(first, load_some<Lanes>(y + stride, c, count));
     return first;
 }
 template <class Lanes>
-void store_rows(float* y, std::size_t stride, int rows, int c, std::size_t count, typename Lanes::Floats v) {
+[[gnu::always_inline]] inline void store_rows(float* y, std::size_t stride, int rows, int c,
+                                              std::size_t count, typename Lanes::Floats v) {
     store_some<Lanes>(y, c, count, v);
     if constexpr (Lanes::rows == 2)
         if (rows == 2) store_some<Lanes>(y + stride, c, count, Lanes::second_row(v));
