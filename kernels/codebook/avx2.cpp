@@ -75,7 +75,7 @@ void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexc
 
 }  // namespace
 
-const KernelCode codebook_avx2_int8 = table_kernel<Avx2Bytes>;
+const KernelCode codebook_avx2_int8 = table_kernel<LanesAvx2<2>>;
 const KernelCode codebook_avx2_f32{run_f32, f32_scratch_bytes, 6, tile_channels};
 
 }  // namespace fewbit::inline v0::kernels

@@ -44,7 +44,7 @@ void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexc
 
 }  // namespace
 
-const KernelCode int_grouped_avx2_int8 = integer_kernel<Avx2Nibbles, Avx2Bytes>;
+const KernelCode int_grouped_avx2_int8 = integer_kernel<LanesAvx2<1>, LanesAvx2<2>>;
 const KernelCode int_grouped_avx2_f32{run_f32, f32_scratch_bytes, 6, tile_channels};
 
 }  // namespace fewbit::inline v0::kernels

@@ -1,5 +1,5 @@
 // How codes lie in the vectors of tile16, for int8.hpp: `quads` runs of four along K per vector, each as bytes, unsigned or
-// signed as Lanes wants them, whose 0 is the format's zero plus `bias`.
+// signed as Lanes multiplies them, whose 0 is the format's zero plus `bias`.
 #pragma once
 
 #include "kernels/tile16/int8.hpp"
@@ -61,22 +61,30 @@ void integer_products(const KernelCall& call, const Rectangle& part, void* scrat
                      : products<Bytes, ByteField>(call, part, scratch);
 }
 
+template <class Nibbles, class Bytes>
+std::size_t integer_scratch_bytes(const KernelCall& call) noexcept {
+    return call.w.bits <= 4 ? int8_scratch_bytes<Nibbles>(call) : int8_scratch_bytes<Bytes>(call);
+}
+
 template <class Lanes>
-constexpr KernelCode int8_kernel(void (*run)(const KernelCall&, const Rectangle&, void*) noexcept) {
+constexpr KernelCode int8_kernel(decltype(KernelCode::run) run,
+                                 decltype(KernelCode::scratch_bytes_of) scratch_bytes) {
     return {run,
             0,
             activation_tile_rows,
             tile_channels,
-            int8_scratch_bytes<Lanes>,
+            scratch_bytes,
             activation_tile_rows,
             quantize_tile<Lanes>,
             Lanes::run};
 }
 /// Lanes for codes of up to 4 bits, and of 8.
 template <class Nibbles, class Bytes = Nibbles>
-constexpr KernelCode integer_kernel = int8_kernel<Nibbles>(integer_products<Nibbles, Bytes>);
+constexpr KernelCode integer_kernel = int8_kernel<Nibbles>(integer_products<Nibbles, Bytes>,
+                                                           integer_scratch_bytes<Nibbles, Bytes>);
 template <class Lanes>
-constexpr KernelCode table_kernel = int8_kernel<Lanes>(products<Lanes, TableField>);
+constexpr KernelCode table_kernel = int8_kernel<Lanes>(products<Lanes, TableField>,
+                                                       int8_scratch_bytes<Lanes>);
 
 }  // namespace
 }  // namespace fewbit::inline v0::kernels

@@ -20,49 +20,74 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// `Steps` vectors of codes of each tile of channels times the activations of each row, from k on: quads of K (of what a
-/// product takes) go to parts 0, 1, ... in turn.
+/// Whether codes are unpacked and halved, as those of panels are.
+template <class Codes>
+constexpr bool is_unpacked = false;
+template <class Lanes>
+constexpr bool is_unpacked<PanelField<Lanes>> = true;
+
+/// Vectors of a step and tile.
+template <class Lanes, class Codes>
+constexpr int vectors_of_step = is_unpacked<Codes> ? Lanes::halves : 1;
+
+/// `Steps` vectors of codes of each tile of channels times the activations of each row, from k on: quads of K (or
+/// what a product takes) go to parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 [[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
                                              const Rows<Count, Lanes::run>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
-    [[maybe_unused]] typename Lanes::Narrow narrow[R][C];
-#pragma GCC unroll 8
-    for (int s = 0; s < Steps; ++s) {
-        typename Lanes::Bytes vector[C];
-#pragma GCC unroll 16
-        for (int c = 0; c < C; ++c)
-            vector[c] =
-                Lanes::load_bytes(codes + static_cast<std::size_t>(s * C + c) * Lanes::register_bytes);
+    constexpr int stored = vectors_of_step<Lanes, Codes>, bytes = static_cast<int>(Lanes::register_bytes);
 #pragma GCC unroll 2
-        for (int q = 0; q < Codes::quads; ++q) {
-            const int quad = s * Codes::quads + q;
-            typename Lanes::Operand w[C];
+    for (int half = 0; half < Lanes::halves; ++half) {
+        if (half != 0)
+            __asm__("" : "+r"(k));  // or activations would be kept from the first half, in too few registers
+        [[maybe_unused]] typename Lanes::Narrow narrow[R][C];
+#pragma GCC unroll 8
+        for (int s = 0; s < Steps; ++s) {
+            const std::uint8_t* const from = codes + (s * stored + half % stored) * C * bytes;
+            // With one to four rows the CPU fetches ahead best by itself; with more it falls behind.
+            if constexpr (!is_unpacked<Codes> && Count >= 4 + Codes::quads) Lanes::fetch_ahead(from + 8192);
+            typename Lanes::Bytes vector[C];
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) w[c] = Lanes::operand(field.quad(vector[c], q));
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) {
-                const auto a = operand_of_x<Lanes>(x, r, k, quad);
+            for (int c = 0; c < C; ++c)
+                vector[c] = is_unpacked<Codes> ? Lanes::load_bytes(from + c * bytes)
+                                               : Lanes::load_in_order(from + c * bytes);
+#pragma GCC unroll 2
+            for (int q = 0; q < Codes::quads; ++q) {
+                const int quad = s * Codes::quads + q;
+                typename Lanes::Bytes w[C];
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) {
-                    if constexpr (Lanes::narrow_quads == 0) {
-                        auto& sum = sums[quad % Parts][r][c];
-                        sum = Lanes::dot(sum, w[c], a);
-                    } else {
-                        static_assert(Steps * Codes::quads <= Lanes::narrow_quads);
-                        const auto products = Lanes::products(w[c], a);
-                        narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
+                    if constexpr (is_unpacked<Codes>)
+                        w[c] = vector[c];
+                    else
+                        w[c] = Lanes::half(field.quad(vector[c], q), half);
+                }
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r) {
+                    const auto a = operand_of_x<Lanes>(x, r, k, quad);
+#pragma GCC unroll 16
+                    for (int c = 0; c < C; ++c) {
+                        if constexpr (Lanes::narrow_quads == 0) {
+                            auto& sum = sums[quad % Parts][r][c];
+                            sum = Lanes::dot(sum, w[c], a);
+                        } else {
+                            static_assert(Steps * Codes::quads <= Lanes::narrow_quads);
+                            const auto products = Lanes::products(w[c], a);
+                            narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
+                        }
                     }
                 }
             }
         }
+        if constexpr (Lanes::narrow_quads != 0)
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c)
+                    sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c], half));
     }
-    if constexpr (Lanes::narrow_quads != 0)
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c]));
 }
 
 /// Weights that are read next, to be fetched while there is nothing but arithmetic: `lines` with every fetch_elements of
@@ -83,7 +108,8 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
     // Too few sums do not hide the latency of their instruction: each gets several parts.
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
     constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
-    constexpr std::size_t step = Codes::step_elements, step_bytes = C * Lanes::register_bytes;
+    constexpr std::size_t step = Codes::step_elements;
+    constexpr std::size_t step_bytes = vectors_of_step<Lanes, Codes> * C * Lanes::register_bytes;
     constexpr int unrolled = fetch_elements / step;
     constexpr int run = Lanes::run > step ? Lanes::run / step : 1;  // steps that begin where runs of x do
     Sums<Lanes, parts, Count, C> part;
@@ -142,9 +168,9 @@ struct Chunk {
 
 /// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
 /// the end of K the last scale and the bias. `How`: Scaling, `Even`: bool, or Constants of them.
-template <class Lanes, class Source, int Count, class How, class Even>
-void multiply_tile_as(const KernelCall& call, const Source& source, How how, Even even, const Chunk& chunk,
-                      std::size_t m, std::size_t n) {
+template <class Lanes, class Source, int Count, class How, class Even, class Plain>
+void multiply_tile_as(const KernelCall& call, const Source& source, How how, Even even, Plain plain,
+                      const Chunk& chunk, std::size_t m, std::size_t n) {
     constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     const WeightsView& w = call.w;
     const Rows<Count, Lanes::run> x(call.x, m);
@@ -154,10 +180,10 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
         return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements;
     };
     const auto rows_in = [](int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; };
-    const auto of_rows = [](auto* numbers, std::size_t p, int r) {
+    const auto of_rows = [](auto* numbers, std::size_t p, int r) __attribute__((always_inline)) {
         return numbers + p * Count + static_cast<std::size_t>(r * Lanes::rows);
     };
-    const bool has_zeros = !even && w.has_zeros, has_offsets = !even && w.has_offsets;
+    const bool has_zeros = !plain && w.has_zeros, has_offsets = !plain && w.has_offsets;
 
     Ahead ahead = chunk.ahead;
     typename Lanes::Floats total[R][C];
@@ -179,7 +205,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
         if (has_zeros)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) {
-                const auto zero = source.zero(piece.group, c);
+                const auto zero = source.zero(piece.parameters, c);
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
             }
@@ -189,7 +215,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
         add_products<Lanes, typename Source::Codes, Source::tiles, Count>(
-            source.field(), source.codes(piece.group, piece.begin), x, piece.begin, piece.end, even, ahead,
+            source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, even, ahead,
             sums);
 
         const auto add_scaled = [&](auto factor) __attribute__((always_inline)) {
@@ -201,14 +227,14 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
                         Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(r, c), total[r][c]);
         };
         const auto x_scale = [&](int r) __attribute__((always_inline)) {
-            return floats_of_rows<Lanes>(x.scales(r * Lanes::rows, piece.x_group));
+            return floats_of_rows<Lanes>(of_rows(chunk.corrections.scales, p, r));
         };
         if (how == Scaling::activations) {
             add_scaled([&](int r, int) { return x_scale(r); });
         } else {
             typename Lanes::Floats scale[C];
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.group, c);
+            for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.parameters, c);
             if (how == Scaling::weights)
                 add_scaled([&](int, int c) { return scale[c]; });
             else
@@ -217,7 +243,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
         if (has_offsets)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) {
-                const auto offset = source.offset(piece.group, c);
+                const auto offset = source.offset(piece.parameters, c);
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r)
                     total[r][c] = Lanes::multiply_add(
@@ -243,22 +269,22 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
 template <class Lanes, class Source, int Count>
 void multiply_tile(const KernelCall& call, const Source& source, Scaling how, const Chunk& chunk,
                    std::size_t m, std::size_t n) {
-    const auto run = [&](auto as, auto even) {
-        multiply_tile_as<Lanes, Source, Count>(call, source, as, even, chunk, m, n);
+    const auto run = [&](auto as, auto even, auto plain) {
+        multiply_tile_as<Lanes, Source, Count>(call, source, as, even, plain, chunk, m, n);
     };
-    constexpr bool most_work_is_here = Source::tiles == Lanes::panel_tiles && Source::is_panel &&
-                                       Count == static_cast<int>(activation_tile_rows);
-    using Even = Constant<true>;
+    const bool plain = !call.w.has_zeros && !call.w.has_offsets;
+    constexpr Constant<true> yes;
+    constexpr Constant<false> no;
+    constexpr bool most_work_is_here =
+        Count == 1 || (Source::is_panel && Source::tiles == Lanes::panel_tiles);
     if constexpr (!most_work_is_here)
-        run(how, Constant<false>{});
-    else if (!chunk.even || call.w.has_zeros || call.w.has_offsets)
-        run(how, Constant<false>{});
+        run(how, no, no);
+    else if (!chunk.even || how == Scaling::activations)
+        run(how, no, no);
     else if (how == Scaling::weights)
-        run(Constant<Scaling::weights>{}, Even{});
-    else if (how == Scaling::activations)
-        run(Constant<Scaling::activations>{}, Even{});
+        plain ? run(Constant<Scaling::weights>{}, yes, yes) : run(Constant<Scaling::weights>{}, yes, no);
     else
-        run(Constant<Scaling::both>{}, Even{});
+        plain ? run(Constant<Scaling::both>{}, yes, yes) : run(Constant<Scaling::both>{}, yes, no);
 }
 
 /// multiply_tile for a number of rows that is known when it runs: 1 to Most.
@@ -289,7 +315,7 @@ public:
         elements = few ? call.w.k : chunk_of<Lanes>(call.w.k);
         most_ = most_pieces(call, elements);
         rows_ = few ? static_cast<std::size_t>(Lanes::few_rows) : activation_tile_rows;
-        panel_at_ = padded(most_ * sizeof(Piece)) + 2 * padded(most_ * rows_ * sizeof(float));
+        panel_at_ = padded(most_ * sizeof(Piece)) + padded(3 * most_ * rows_ * sizeof(float));
         bytes = panel_at_ + (few ? 0 : PanelSource<Lanes, Lanes::panel_tiles>::bytes(call.w, elements));
     }
     /// Whether all rows of the call (not of a part of it) fit a tile.
@@ -297,18 +323,20 @@ public:
         return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
     }
 
-    [[nodiscard]] Chunk chunk(const KernelCall& call, std::size_t k, std::size_t end) const {
+    template <class Places>
+    [[nodiscard]] Chunk chunk(const KernelCall& call, const Places& places, std::size_t k,
+                              std::size_t end) const {
         auto* const pieces = reinterpret_cast<Piece*>(memory_);
-        std::byte* const starts = memory_ + padded(most_ * sizeof(Piece));
+        auto* const numbers = reinterpret_cast<float*>(memory_ + padded(most_ * sizeof(Piece)));
+        const std::size_t step = most_ * rows_;
         Chunk out{pieces,
-                  find_pieces(call, k, end, pieces),
-                  {reinterpret_cast<std::int32_t*>(starts),
-                   reinterpret_cast<float*>(starts + padded(most_ * rows_ * sizeof(float)))},
+                  find_pieces(call, places, k, end, pieces),
+                  {reinterpret_cast<std::int32_t*>(numbers), numbers + step, numbers + 2 * step},
                   k == 0,
                   end == call.w.k,
                   true};
         for (std::size_t p = 0; p < out.count; ++p)
-            out.even = out.even && (pieces[p].end - pieces[p].begin) % 32 == 0;
+            out.even = out.even && (pieces[p + 1].begin - pieces[p].begin) % 32 == 0;
         return out;
     }
     [[nodiscard]] void* panel() const { return memory_ + panel_at_; }
@@ -338,7 +366,7 @@ void multiply_panel(const KernelCall& call, const Field& field, Scaling how, con
     ahead.end = call.w.codes + next / tile_channels * call.w.codes_stride_bytes;
     for (std::size_t k = 0; k < call.w.k; k += scratch.elements) {
         const std::size_t k_end = smaller(call.w.k, k + scratch.elements);
-        Chunk chunk = scratch.chunk(call, k, k_end);
+        Chunk chunk = scratch.chunk(call, panel.places(call.w, k), k, k_end);
         ahead.lines = (lines * fetch_elements + (k_end - k) - 1) / (k_end - k);
         panel.fill(call, field, n, k, k_end);
         for (std::size_t m = part.m_begin; m < part.m_end; m += activation_tile_rows) {
@@ -374,10 +402,11 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
     if (Scratch<Lanes>::is_few(call)) {
         using Source = StreamSource<Few, FieldOf<Few>>;
         const FieldOf<Few> field(call.w);
-        const Chunk chunk = scratch.chunk(call, 0, call.w.k);
+        const Source any(call, field, part.n_begin);
+        const Chunk chunk = scratch.chunk(call, any.places(), 0, call.w.k);
         const std::size_t rows = part.m_end - part.m_begin;
-        correct(call, chunk.pieces, chunk.count, part.m_begin, rows,
-                Source(call, field, part.n_begin).middle(), how != Scaling::weights, chunk.corrections);
+        correct(call, chunk.pieces, chunk.count, part.m_begin, rows, any.middle(), how != Scaling::weights,
+                chunk.corrections);
         for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
             multiply_rows<Few, Few::few_rows>(rows, call, Source(call, field, n), how, chunk, part.m_begin,
                                               n);

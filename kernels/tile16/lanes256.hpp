@@ -18,6 +18,12 @@ struct Lanes256 : LanesX86 {
     static constexpr std::size_t register_bytes = 32;
 
     static Bytes load_bytes(const std::uint8_t* p) { return load_codes(p); }
+    /// Loads that stay in their order: otherwise the CPU does not see a stream and fetches nothing ahead.
+    static Bytes load_in_order(const std::uint8_t* p) {
+        Bytes v;
+        __asm__ volatile("vmovdqu %1, %0" : "=x"(v) : "m"(*reinterpret_cast<const __m256i_u*>(p)));
+        return v;
+    }
     static void store_bytes(std::uint8_t* p, Bytes v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
     }

@@ -8,7 +8,6 @@ namespace {
 
 struct Avx512 : LanesX86 {
     using Bytes = __m512i;
-    using Operand = __m512i;
     using Ints = __m512i;
     using Narrow = __m512i;
     using Floats = __m512;
@@ -19,12 +18,18 @@ struct Avx512 : LanesX86 {
     static constexpr std::size_t register_bytes = 64;
     static constexpr int chains = 4;                     ///< independent sums that hide the latency of dot()
     static constexpr int narrow_quads = 0;               ///< sums of 16 bits: none
-    static constexpr bool signed_weights = false;        ///< of dot()
+    static constexpr int halves = 1;                     ///< of a code, multiplied one after the other
     static constexpr int few_rows = 12;                  ///< 12 sums and 12 totals of 32 registers
     static constexpr int panel_tiles = 3;                ///< x 4 rows: the same
     static constexpr std::size_t chunk_elements = 4096;  ///< of K in a panel: 192 KiB of L2
 
     static Bytes load_bytes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+    /// Loads that stay in their order: otherwise the CPU does not see a stream and fetches nothing ahead.
+    static Bytes load_in_order(const std::uint8_t* p) {
+        Bytes v;
+        __asm__ volatile("vmovdqu64 %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512i_u*>(p)));
+        return v;
+    }
     static void store_bytes(std::uint8_t* p, Bytes v) { _mm512_storeu_si512(p, v); }
     static Bytes low_nibbles(Bytes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
     static Bytes high_nibbles(Bytes v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
@@ -46,8 +51,8 @@ struct Avx512 : LanesX86 {
     static Ints set_int(std::int32_t v) { return _mm512_set1_epi32(v); }
     static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
     static Ints multiply_ints(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
-    static Operand operand(Bytes w) { return w; }
-    static Ints dot(Ints sum, Operand w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
+    static Bytes half(Bytes w, int) { return w; }
+    static Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
     static Ints load_ints(const std::int32_t* p) { return _mm512_loadu_si512(p); }
     static void store_ints(std::int32_t* p, Ints v) { _mm512_storeu_si512(p, v); }
     static Ints bytes_to_ints(const std::uint8_t* p) {

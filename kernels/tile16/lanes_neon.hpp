@@ -14,7 +14,6 @@ namespace {
 /// What does not depend on how products are made.
 struct LanesNeon {
     using Bytes = int8x16_t;
-    using Operand = int8x16_t;
     using Ints = int32x4_t;
     using Narrow = int16x8_t;
     using Floats = float32x4_t;
@@ -28,6 +27,7 @@ struct LanesNeon {
     static constexpr int x_quads = 1;             ///< fours of x that quad() loads
     static constexpr int chains = 8;              ///< two a cycle of four cycles, with or without forwarding
     static constexpr int narrow_quads = 0;        ///< sums of 16 bits: none
+    static constexpr int halves = 1;              ///< of a code, multiplied one after the other
     static constexpr bool signed_weights = true;  ///< of dot()
     static constexpr int few_rows = 4, panel_tiles = 1;
     /// Sixteen sums leave too few of 32 registers for sixteen totals: told so, compilers move nothing about in the loop.
@@ -38,13 +38,14 @@ struct LanesNeon {
     static void fetch_ahead(const void* p) { __asm__ volatile("prfm pldl2keep, [%0]" : : "r"(p)); }
 
     static Bytes load_bytes(const std::uint8_t* p) { return vreinterpretq_s8_u8(vld1q_u8(p)); }
+    static Bytes load_in_order(const std::uint8_t* p) { return load_bytes(p); }
     static void store_bytes(std::uint8_t* p, Bytes v) { vst1q_u8(p, vreinterpretq_u8_s8(v)); }
     static Bytes low_nibbles(Bytes v) { return vandq_s8(v, vdupq_n_s8(15)); }
     static Bytes high_nibbles(Bytes v) { return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(v), 4)); }
     static Bytes table(const std::int8_t* levels) { return vld1q_s8(levels); }
     static Bytes look_up(Bytes table, Bytes places) { return vqtbl1q_s8(table, vreinterpretq_u8_s8(places)); }
     static Bytes flip_signs(Bytes v) { return veorq_s8(v, vdupq_n_s8(-128)); }
-    static Operand operand(Bytes w) { return w; }
+    static Bytes half(Bytes w, int) { return w; }
 
     static Ints zero_ints() { return vdupq_n_s32(0); }
     static Ints set_int(std::int32_t v) { return vdupq_n_s32(v); }
@@ -196,7 +197,7 @@ struct Neon : LanesNeon {
         return vreinterpretq_s8_u32(
             vdupq_n_u32(static_cast<std::uint32_t>(word(reinterpret_cast<const std::uint8_t*>(x), 4))));
     }
-    static Ints dot(Ints sum, Operand w, Bytes x) {
+    static Ints dot(Ints sum, Bytes w, Bytes x) {
         const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x)), high = vmull_high_s8(w, x);
         return vpadalq_s16(sum, vpaddq_s16(low, high));
     }

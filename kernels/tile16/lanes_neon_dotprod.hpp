@@ -20,7 +20,7 @@ struct NeonDotprod : LanesNeon {
     };
     /// Fours of x at p, of which dot() takes the one at `place`.
     static Quad quad(const std::int8_t* p, int place) { return {vld1q_s8(p), place}; }
-    static Ints dot(Ints sum, Operand w, Quad x) {
+    static Ints dot(Ints sum, Bytes w, Quad x) {
         switch (x.place) {  // known once loops are unrolled
             case 0: return vdotq_laneq_s32(sum, w, x.four, 0);
             case 1: return vdotq_laneq_s32(sum, w, x.four, 1);

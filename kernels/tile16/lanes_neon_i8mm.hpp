@@ -20,7 +20,7 @@ struct NeonI8mm : LanesNeon {
     static constexpr std::size_t chunk_elements = 2048;
 
     static Bytes quad(const std::int8_t* x) { return vld1q_s8(x); }
-    static Ints dot(Ints sum, Operand w, Bytes x) { return vmmlaq_s32(sum, x, w); }
+    static Ints dot(Ints sum, Bytes w, Bytes x) { return vmmlaq_s32(sum, x, w); }
     /// Runs of eight of four channels from their fours a and b.
     static void store_runs(std::uint8_t* p, Bytes a, Bytes b) {
         const int32x4_t first = vreinterpretq_s32_s8(a), second = vreinterpretq_s32_s8(b);

@@ -9,14 +9,12 @@ namespace {
 /// Dot::dot(sum, w, x) is the instruction; MostFew rows in a tile straight from the stream, Tiles of channels in a panel.
 template <class Dot, int MostFew, int Tiles>
 struct LanesVnni256 : Lanes256 {
-    using Operand = __m256i;
     using Few = LanesVnni256;
-    static constexpr int chains = 8, narrow_quads = 0, few_rows = MostFew, panel_tiles = Tiles;
-    static constexpr bool signed_weights = false;
+    static constexpr int chains = 8, narrow_quads = 0, halves = 1, few_rows = MostFew, panel_tiles = Tiles;
     static constexpr std::size_t chunk_elements = 4096;
 
-    static Operand operand(Bytes w) { return w; }
-    static Ints dot(Ints sum, Operand w, Bytes x) { return Dot::dot(sum, w, x); }
+    static Bytes half(Bytes w, int) { return w; }
+    static Ints dot(Ints sum, Bytes w, Bytes x) { return Dot::dot(sum, w, x); }
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ struct LanesX86 {
     static constexpr int run = 4;               ///< of a row that stand together in x
     static constexpr int x_quads = 1;           ///< fours of x that quad() loads
     static constexpr bool holds_totals = true;  ///< in registers beside the sums
+    static constexpr bool signed_weights = false;
 
     /// Into L1, soon to be written. (Stores to lines of L2 wait for them one after another.)
     static void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

@@ -1,6 +1,8 @@
 // Rows of int8 activations as tiles of kernels read them, and the pieces of K between two scales.
 #pragma once
 
+#include <cstring>
+
 #include "kernels/tile16/constants.hpp"
 
 namespace fewbit::inline v0::kernels {
@@ -45,49 +47,53 @@ private:
     std::size_t code_step_, scale_step_;
 };
 
-/// A run of K that crosses neither a group of weights nor one of activations: its products are added as integers.
+/// A run of K that crosses neither a group of weights nor one of activations: its products are added as integers. It
+/// ends where the next one begins.
 struct Piece {
-    std::uint32_t begin, end;  ///< of K
-    std::uint32_t group, x_group;
-    std::uint32_t sum;    ///< which of the sums of activations
-    std::uint32_t whole;  ///< 0: begins before `begin`, where its sum was counted
+    std::uint32_t begin;       ///< of K
+    std::uint32_t codes;       ///< where a source of weights has its codes, in bytes
+    std::uint32_t parameters;  ///< and those of its group, as the source counts
+    std::uint32_t x_group;
 };
 
 constexpr std::size_t most_pieces(const KernelCall& call, std::size_t elements) {
-    return elements / call.x.sum_group_elements + 2;  // both ends may cut one
+    return elements / call.x.sum_group_elements + 3;  // both ends may cut one, and one marks the end
 }
 
-/// The pieces of [k, limit); returns how many.
-inline std::size_t find_pieces(const KernelCall& call, std::size_t k, std::size_t limit, Piece* pieces) {
-    const std::size_t w_group = call.w.group_elements, x_group = call.x.group_elements,
-                      run = call.x.sum_group_elements;
+/// The pieces of [k, limit), and one behind them that begins at limit; returns how many without it. `places`: of the
+/// source, codes(group, k) and parameters(group).
+template <class Places>
+std::size_t find_pieces(const KernelCall& call, const Places& places, std::size_t k, std::size_t limit,
+                        Piece* pieces) {
+    const std::size_t run = call.x.sum_group_elements;
+    const auto narrow = [](std::size_t v) { return static_cast<std::uint32_t>(v); };
     std::size_t count = 0;
-    while (k < limit) {
-        const std::size_t sum = k / run, end = smaller(limit, (sum + 1) * run);
-        const auto narrow = [](std::size_t v) { return static_cast<std::uint32_t>(v); };
-        pieces[count++] = {narrow(k),           narrow(end), narrow(k / w_group),
-                           narrow(k / x_group), narrow(sum), k == sum * run ? 1u : 0u};
-        k = end;
+    for (; k < limit; k = smaller(limit, (k / run + 1) * run)) {
+        const std::size_t group = k / call.w.group_elements;
+        pieces[count++] = {narrow(k), narrow(places.codes(group, k)), narrow(places.parameters(group)),
+                           narrow(k / call.x.group_elements)};
     }
+    pieces[count] = {narrow(limit), 0, 0, 0};
     return count;
 }
 
 /// What a tile of rows needs for each piece, prepared beside the products: numbers of all rows side by side, which are
-/// broadcast from memory.
+/// broadcast from memory, [piece][row].
 struct Corrections {
-    std::int32_t*
-        starts;  ///< [piece][row] -zero * sum of the activations; without the zero where groups have their own
-    float* sums;  ///< [piece][row] scale of the activations (where not left to the end) * sum, with offsets
+    std::int32_t* starts;  ///< -zero * sum of the activations; without the zero where groups have their own
+    float* scales;         ///< of the activations, where they are not left to the end
+    float* sums;  ///< with offsets: sum of the activations, with their scale where it is not left to the end
 };
 
-/// Those of rows [m, m + rows). `zero`: of the weights' codes. `scaled`: sums with the scales of the activations.
+/// Those of rows [m, m + rows). `zero`: of the weights' codes. `scaled`: scales are not left to the end.
 inline void correct(const KernelCall& call, const Piece* pieces, std::size_t count, std::size_t m,
                     std::size_t rows, std::int32_t zero, bool scaled, const Corrections& out) {
     const ActivationsView& x = call.x;
+    const std::size_t first_sum = pieces[0].begin / x.sum_group_elements;
     const std::int32_t factor = call.w.has_zeros ? -1 : -zero;
     for (std::size_t first = 0; first < rows; first += activation_tile_rows) {
         const std::size_t size = smaller(activation_tile_rows, rows - first);
-        const std::int32_t* const sums = x.sums + (m + first) * x.sum_groups + pieces[0].sum * size;
+        const std::int32_t* const sums = x.sums + (m + first) * x.sum_groups + first_sum * size;
         const float* const scales = x.scales + (m + first) * x.groups;
         if (rows == size) {  // one run of numbers, as it is for panels
             for (std::size_t i = 0; i < count * size; ++i) out.starts[i] = factor * sums[i];
@@ -96,13 +102,21 @@ inline void correct(const KernelCall& call, const Piece* pieces, std::size_t cou
                 for (std::size_t r = 0; r < size; ++r)
                     out.starts[p * rows + first + r] = factor * sums[p * size + r];
         }
-        if (call.w.has_offsets)
+        if (scaled && rows == size && x.group_elements == x.sum_group_elements) {
+            std::memcpy(out.scales, scales + first_sum * size, count * size * sizeof(float));
+        } else if (scaled) {
             for (std::size_t p = 0; p < count; ++p)
                 for (std::size_t r = 0; r < size; ++r)
-                    out.sums[p * rows + first + r] = static_cast<float>(sums[p * size + r]) *
-                                                     (scaled ? scales[pieces[p].x_group * size + r] : 1.0f);
+                    out.scales[p * rows + first + r] = scales[pieces[p].x_group * size + r];
+        }
+        if (!call.w.has_offsets) continue;
+        for (std::size_t p = 0; p < count; ++p)
+            for (std::size_t r = 0; r < size; ++r) {
+                const std::size_t at = p * rows + first + r;
+                out.sums[at] = static_cast<float>(sums[p * size + r]) * (scaled ? out.scales[at] : 1.0f);
+            }
     }
-    if (pieces[0].whole != 0) return;
+    if (pieces[0].begin % x.sum_group_elements == 0) return;  // else it began, and was counted, before
     for (std::size_t r = 0; r < rows; ++r) out.starts[r] = 0;
     if (call.w.has_offsets)
         for (std::size_t r = 0; r < rows; ++r) out.sums[r] = 0;

@@ -13,6 +13,7 @@ void add_bench(CLI::App& app, Program& program) {
     CLI::App* bench = app.add_subcommand("bench", "Time kernels against each other and against the machine");
     bench->require_subcommand(1);
     add_bench_matmul(*bench, program);
+    add_bench_model(*bench, program);
     add_bench_encode(*bench, program);
     add_bench_limits(*bench, program);
 }

@@ -6,6 +6,7 @@
 namespace fewbit::cli {
 
 void add_bench_matmul(CLI::App& bench, Program& program);
+void add_bench_model(CLI::App& bench, Program& program);
 void add_bench_encode(CLI::App& bench, Program& program);
 void add_bench_limits(CLI::App& bench, Program& program);
 

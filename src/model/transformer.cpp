@@ -76,11 +76,10 @@ Result<void> Transformer::forward(std::span<const int> tokens, KvCache& cache, M
     if (auto valid = check(tokens, cache, logits); !valid) return valid;
     const std::size_t start = cache.length();
     const std::size_t chunk = std::min(tokens.size(), std::max<std::size_t>(1, options_.chunk_positions));
-    const std::size_t last_start = start + tokens.size() - chunk;
-    auto workspace = Workspace::create(
-        shape_, chunk, attention_scratch_elements(cache, chunk, last_start, context.workers()));
+    auto workspace = Workspace::create(shape_, chunk, attention_scratch_elements(cache, context.workers()));
     if (!workspace) return Unexpected{std::move(workspace).error()};
 
+    const KeepAwake awake(context);
     for (std::size_t done = 0; done < tokens.size();) {
         const std::size_t count = std::min(chunk, tokens.size() - done);
         const bool is_last = done + count == tokens.size();

@@ -177,6 +177,44 @@ TEST_CASE("docs/json.md: the benchmarks") {
         CHECK(row["median_seconds"] > 0.0);
         CHECK((row["encoder"] != "scalar" || row["ratio_to_scalar"] == 1.0));
     }
+    check_done(run({"bench",
+                    "model",
+                    "--quick",
+                    "--threads",
+                    "2",
+                    "--formats",
+                    "int4-g32,q4_0,int8-channel,bf16",
+                    "--activations",
+                    "int8-g32,f32",
+                    "--fallback",
+                    "allow",
+                    "--dim",
+                    "64",
+                    "--hidden",
+                    "96",
+                    "--layers",
+                    "2",
+                    "--heads",
+                    "4",
+                    "--kv-heads",
+                    "2",
+                    "--vocabulary",
+                    "67",
+                    "--prompt",
+                    "9",
+                    "--generate",
+                    "3",
+                    "--json",
+                    json}));
+    check_json(json, "fewbit.bench-model/1");
+    const Json model = read_json(json);
+    CHECK(model["results"].size() == 7 * 2 * 2);  // formats and activations, threads, prompt and answer
+    CHECK(model["layer_elements"] == 2.0 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 96 * 64));
+    for (const Json& row : model["results"]) {
+        INFO(row.dump());
+        CHECK(row["tokens_per_second"] > 0.0);
+        CHECK(row["limit_share"] > 0.0);
+    }
     check_done(run({"bench", "limits", "--quick", "--threads", "1", "--json", json}));
     check_json(json, "fewbit.bench-limits/1");
 }

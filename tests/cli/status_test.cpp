@@ -7,8 +7,8 @@ using namespace fewbit;
 using namespace fewbit::testing;
 
 TEST_CASE("help and version are no errors") {
-    for (const std::string command :
-         {"--help", "kernels --help", "quantize --help", "evaluate --help", "bench matmul --help"}) {
+    for (const std::string command : {"--help", "kernels --help", "quantize --help", "evaluate --help",
+                                      "bench matmul --help", "bench model --help"}) {
         const Outcome outcome = run_shell("\"$FEWBIT\" " + command);
         INFO(command << '\n' << outcome.out << outcome.err);
         CHECK(outcome.status == 0);
@@ -40,6 +40,8 @@ TEST_CASE("a command line that makes no sense") {
     check_failure(run({"bench", "matmul", "--shapes", "64"}), {"'64'"});
     check_failure(run({"bench", "matmul", "--shapes", "99999999999x99999999999"}), {"too large"});
     check_failure(run({"bench", "encode", "--types", "q4_z"}), {"'q4_z'", "q4_k"});
+    check_failure(run({"bench", "model", "--heads", "5"}), {"5 heads", "2048"});
+    check_failure(run({"bench", "model", "--prompt", "0"}), {"--prompt", "'0'"});
     check_failure(run({"bench", "matmul", "--m", "0"}), {"--m", "'0'"});
 }
 

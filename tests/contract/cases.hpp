@@ -102,22 +102,34 @@ inline Shape draw_shape(Draw& draw) {
     return {draw.pick(ms), draw.pick(ns), draw.pick(ks)};
 }
 
-/// Any bytes of a row of blocks whose scales are finite numbers of about the size of those below.
-inline void draw_blocks(ggml::BlockType type, std::size_t k, std::uint8_t* out, Draw& draw) {
+/// Writes a row of blocks: bytes that byte() draws, scales of about size(), which draws an f32.
+template <class Byte, class Size>
+inline void fill_blocks(ggml::BlockType type, std::size_t k, std::uint8_t* out, Draw& draw, Byte&& byte,
+                        Size&& size) {
     const ggml::BlockTraits& t = ggml::traits(type);
     const ggml::HalfPlaces places = ggml::half_places(type);
     for (std::size_t b = 0; b < k / t.elements; ++b, out += t.bytes) {
-        for (std::size_t i = 0; i < t.bytes; ++i) out[i] = static_cast<std::uint8_t>(draw.below(256));
-        const float size =
-            (draw.below(8) == 0 ? 0.0f : std::ldexp(1.0f, static_cast<int>(draw.below(9)) - 4)) *
-            draw.uniform();
-        if (places.scale) store_float(Scalar::f16, size, reinterpret_cast<std::byte*>(out + *places.scale));
+        for (std::size_t i = 0; i < t.bytes; ++i) out[i] = byte();
+        const float scale = size();
+        if (places.scale) store_float(Scalar::f16, scale, reinterpret_cast<std::byte*>(out + *places.scale));
         if (places.minimum)
-            store_float(Scalar::f16, size * 8.0f * draw.uniform(),
+            store_float(Scalar::f16, scale * 8.0f * draw.uniform(),
                         reinterpret_cast<std::byte*>(out + *places.minimum));
-        if (type == ggml::BlockType::q8_k) store_float(Scalar::f32, size, reinterpret_cast<std::byte*>(out));
-        if (type == ggml::BlockType::mxfp4) out[0] = static_cast<std::uint8_t>(120 + draw.below(16));
+        if (type == ggml::BlockType::q8_k) store_float(Scalar::f32, scale, reinterpret_cast<std::byte*>(out));
+        if (type == ggml::BlockType::mxfp4)
+            store_float(Scalar::e8m0, scale == 0 ? 1.0f : scale,  // rounded down to a power of two
+                        reinterpret_cast<std::byte*>(out));
     }
+}
+
+/// Any bytes of a row of blocks whose scales are finite numbers of about the size of those below.
+inline void draw_blocks(ggml::BlockType type, std::size_t k, std::uint8_t* out, Draw& draw) {
+    fill_blocks(
+        type, k, out, draw, [&] { return static_cast<std::uint8_t>(draw.below(256)); },
+        [&] {
+            return (draw.below(8) == 0 ? 0.0f : std::ldexp(1.0f, static_cast<int>(draw.below(9)) - 4)) *
+                   draw.uniform();
+        });
 }
 
 /// A matrix of the format whose parts lie between guard pages. `spread` makes scales differ by powers of two.

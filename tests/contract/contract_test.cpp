@@ -1,13 +1,6 @@
 // The contract: every kernel of the catalogue computes y = x * W^T + bias for every format and every shape
 // that it accepts, to within rounding, touches nothing else, and gives the same bits for any number of
 // threads.
-//
-// Tolerances. u = 2^-24. Kernels sum T rounded terms whose magnitudes add up to at most S = sum |x||w| +
-// |bias| (reference::matmul returns it); any order of summation errs by at most (T + c) u S / (1 - (T + c)
-// u). f32 activations: T = K, c = 4 (dequantization rounds up to three times, the bias once). int8: the
-// integer sums are exact; T = pieces between two scales, c = 6, doubled for a real offset, which adds a term
-// per piece. Asymmetric int8: S counts |code| + |zero|; the correction adds one rounding to f32, and those of
-// its doubles, groups * 2^-53, are less than another: c = 8.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +10,7 @@
 #include <string>
 
 #include "contract/cases.hpp"
+#include "contract/tolerance.hpp"
 #include "fewbit/core/thread_pool.hpp"
 #include "fewbit/matmul/matmul.hpp"
 #include "fewbit/matmul/reference.hpp"
@@ -26,17 +20,6 @@ using namespace fewbit;
 using namespace fewbit::testing;
 
 namespace {
-
-double tolerance(const Format& format, const ActivationFormat& activations, std::size_t k, double magnitude) {
-    double terms = static_cast<double>(k) + 4;
-    if (activations.element == ActivationElement::int8) {
-        const double pieces =
-            static_cast<double>(format.groups_per_row(k) + activations.groups_per_row(k) + k / 1024);
-        terms = (format.offset == Offset::real ? 2 : 1) * pieces + (activations.asymmetric ? 8 : 6);
-    }
-    const double error = terms * 0x1p-24;
-    return error / (1 - error) * magnitude + static_cast<double>(k + 1) * 0x1p-149;
-}
 
 /// Runs one case; an empty string when everything held.
 std::string run_case(const KernelInfo& info, const Format& format, const ActivationFormat& activations,

@@ -2,6 +2,8 @@
 #include "fewbit/core/executor.hpp"
 
 #include <atomic>
+#include <chrono>
+#include <ctime>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -65,6 +67,63 @@ TEST_CASE("executor: a pool serves many short regions", "[core][executor]") {
     for (int region = 0; region < 2000; ++region)
         pool.parallel_for(3, [&](std::size_t task, std::size_t) { sum += task; });
     CHECK(sum == 6000);
+}
+
+TEST_CASE("executor: a pool that is kept awake does the same work, also with more threads than processors") {
+    for (const std::size_t lanes : {1, 2, 7, 40}) {
+        ThreadPool pool(lanes);
+        for (int round = 0; round < 3; ++round) {
+            const KeepAwake awake(pool);
+            const KeepAwake twice(pool);
+            for (const std::size_t tasks : {0, 1, 2, 6, 7, 8, 200}) check_law(pool, tasks);
+            std::atomic<std::size_t> sum{0};
+            for (int region = 0; region < 200; ++region)
+                pool.parallel_for(3, [&](std::size_t task, std::size_t) { sum += task; });
+            CHECK(sum == 600);
+        }
+        check_law(pool, 8);
+    }
+}
+
+TEST_CASE("executor: several threads call one pool that is kept awake and put to rest in between") {
+    ThreadPool pool(3);
+    std::atomic<int> ran{0};
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 4; ++caller)
+        callers.emplace_back([&, caller] {
+            for (int region = 0; region < 100; ++region) {
+                const KeepAwake awake(pool);
+                pool.parallel_for(4, [&](std::size_t, std::size_t) { ++ran; });
+                if (region % 16 == caller) std::this_thread::sleep_for(std::chrono::microseconds(300));
+            }
+        });
+    for (std::thread& caller : callers) caller.join();
+    CHECK(ran == 1600);
+}
+
+TEST_CASE("executor: threads that are kept awake sleep when nothing comes, and when they are let go") {
+    // Processor time of this process, all threads together, over a tenth of a second in which nobody works. Six threads
+    // that look for work all the time would use at least as much on one processor.
+    const auto idle_seconds = [] {
+        const std::clock_t start = std::clock();
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    };
+    ThreadPool pool(7);
+    {
+        const KeepAwake awake(pool);
+        check_law(pool, 100);
+        CHECK(idle_seconds() < 0.05);
+        check_law(pool, 100);
+    }
+    check_law(pool, 100);
+    CHECK(idle_seconds() < 0.05);
+}
+
+TEST_CASE("executor: staying awake is a hint that other executors need not take") {
+    InlineExecutor executor;
+    const KeepAwake awake(executor), nobody{ExecutionContext()};
+    check_law(executor, 5);
 }
 
 TEST_CASE("executor: nested regions run on their own lane", "[core][executor]") {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "fewbit/core/thread_pool.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -83,12 +84,18 @@ TEST_CASE("a layer applies its transform, float columns and bias") {
     }
 }
 
-TEST_CASE("layers that read the same x give the same bits together and alone") {
-    const Matrix x = testing::gaussian_matrix(4, 64, 7);
-    std::vector<Linear> linears{full_linear(16, 64, 1), full_linear(24, 64, 1), full_linear(8, 64, 3)};
-    linears[1].transform = linears[0].transform;  // the first two share, the third has a transform of its own
+TEST_CASE("layers that read the same x give the same bits together and alone, on any number of threads") {
+    std::vector<Linear> linears{full_linear(16, 64, 1), full_linear(240, 64, 1), full_linear(8, 64, 3),
+                                full_linear(1, 64, 4), full_linear(33, 64, 5)};
+    linears[1].transform =
+        linears[0].transform;  // the first two share, the others have transforms of their own
+    linears[3].columns = {};
+    ActivationFormat asymmetric = int8_row_activations();
+    asymmetric.asymmetric = true;
+    ThreadPool two(2), seven(7);
     for (const ActivationFormat& activations :
-         {exact_activations(), int8_group_activations(16), int8_row_activations()}) {
+         {exact_activations(), int8_group_activations(16), int8_row_activations(), asymmetric}) {
+        INFO(name(activations));
         std::vector<PackedLinear> packed;
         for (const Linear& linear : linears) {
             auto one = PackedLinear::create(linear, activations, Fallback::allow);
@@ -97,17 +104,49 @@ TEST_CASE("layers that read the same x give the same bits together and alone") {
         }
         CHECK(packed[0].reads_like(packed[1]));
         CHECK(!packed[1].reads_like(packed[2]));
-        Matrix together[3] = {Matrix(4, 16), Matrix(4, 24), Matrix(4, 8)};
-        const LinearCall calls[] = {
-            {&packed[0], together[0]}, {&packed[1], together[1]}, {&packed[2], together[2]}};
-        REQUIRE(apply_together(x.view(), calls));
-        for (std::size_t i = 0; i < 3; ++i) {
-            Matrix alone(4, packed[i].n());
-            REQUIRE(packed[i].apply(x.view(), alone));
-            CHECK(std::memcmp(alone.values().data(), together[i].values().data(),
-                              alone.values().size_bytes()) == 0);
+        for (const std::size_t rows : {0, 1, 4, 37}) {
+            const Matrix x = testing::gaussian_matrix(rows, 64, 7);
+            for (const ExecutionContext& context :
+                 {ExecutionContext(), ExecutionContext(two), ExecutionContext(seven)}) {
+                INFO(rows << " rows, " << context.workers() << " threads");
+                std::vector<Matrix> together;
+                std::vector<LinearCall> calls;
+                for (const PackedLinear& layer : packed) together.emplace_back(rows, layer.n());
+                for (std::size_t i = 0; i < packed.size(); ++i) calls.push_back({&packed[i], together[i]});
+                REQUIRE(apply_together(x.view(), calls, context));
+                for (std::size_t i = 0; i < packed.size(); ++i) {
+                    Matrix alone(rows, packed[i].n());
+                    REQUIRE(packed[i].apply(x.view(), alone));
+                    CHECK(std::memcmp(alone.values().data(), together[i].values().data(),
+                                      alone.values().size_bytes()) == 0);
+                }
+            }
         }
     }
+}
+
+TEST_CASE("layers run together in one parallel region") {
+    class Counting final : public Executor {
+    public:
+        std::size_t regions = 0;
+        [[nodiscard]] std::size_t workers() const noexcept override { return 2; }
+        void parallel_for(std::size_t tasks, Body body) override {
+            ++regions;
+            for (std::size_t task = 0; task < tasks; ++task) body(task, task % 2);
+        }
+    } counting;
+    std::vector<PackedLinear> packed;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        Linear linear = full_linear(48, 64, i);
+        linear.columns = {};
+        linear.transform = {};
+        packed.push_back(*PackedLinear::create(linear, int8_row_activations(), Fallback::allow));
+    }
+    const Matrix x = testing::gaussian_matrix(1, 64, 7);
+    Matrix y[3] = {Matrix(1, 48), Matrix(1, 48), Matrix(1, 48)};
+    const LinearCall calls[] = {{&packed[0], y[0]}, {&packed[1], y[1]}, {&packed[2], y[2]}};
+    REQUIRE(apply_together(x.view(), calls, counting));
+    CHECK(counting.regions == 1);
 }
 
 TEST_CASE("layers whose weights are grouped differently do not share sums") {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <span>
 
 namespace fewbit::testing {
 
@@ -22,11 +23,14 @@ public:
         auto* base = static_cast<std::byte*>(map);
         mprotect(base + page, inner, PROT_READ | PROT_WRITE);
         owner_ = std::shared_ptr<std::byte>(base, [total](std::byte* p) { munmap(p, total); });
+        between_ = {base + page, inner};
         data_ = at_start ? base + page : base + page + inner - bytes;
     }
 
     [[nodiscard]] std::byte* data() const { return data_; }
     [[nodiscard]] std::size_t size() const { return bytes_; }
+    /// All that lies between the two pages.
+    [[nodiscard]] std::span<std::byte> between() const { return between_; }
     [[nodiscard]] const std::shared_ptr<std::byte>& owner() const { return owner_; }
     template <class T>
     [[nodiscard]] T* as() const {
@@ -37,6 +41,7 @@ private:
     std::size_t bytes_;
     std::shared_ptr<std::byte> owner_;
     std::byte* data_ = nullptr;
+    std::span<std::byte> between_;
 };
 
 }  // namespace fewbit::testing

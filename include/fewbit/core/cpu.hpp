@@ -94,4 +94,13 @@ inline bool arm_has(const char* feature) noexcept {
 #endif
 }
 
+/// Tells the CPU that this thread waits for another by looking again and again.
+inline void cpu_pause() noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+    __asm__ volatile("yield");
+#endif
+}
+
 }  // namespace fewbit::inline v0

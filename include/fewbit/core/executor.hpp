@@ -47,6 +47,11 @@ public:
     /// done. worker < workers() names the lane: two calls that run at the same time have different lanes, so
     /// a lane can index scratch memory. Bodies do not throw.
     virtual void parallel_for(std::size_t tasks, Body body) = 0;
+
+    /// A hint: until as many calls of rest(), regions follow one another within microseconds, and an executor may
+    /// keep its threads awake in between. Nothing depends on it but speed. KeepAwake calls both.
+    virtual void keep_awake() noexcept {}
+    virtual void rest() noexcept {}
 };
 
 /// Runs everything on the calling thread.
@@ -72,7 +77,24 @@ public:
     }
 
 private:
+    friend class KeepAwake;
     Executor* executor_ = nullptr;
+};
+
+/// While it lives, regions follow closely (Executor::keep_awake).
+class KeepAwake {
+public:
+    explicit KeepAwake(ExecutionContext context) noexcept : executor_(context.executor_) {
+        if (executor_ != nullptr) executor_->keep_awake();
+    }
+    ~KeepAwake() {
+        if (executor_ != nullptr) executor_->rest();
+    }
+    KeepAwake(const KeepAwake&) = delete;
+    KeepAwake& operator=(const KeepAwake&) = delete;
+
+private:
+    Executor* executor_;
 };
 
 }  // namespace fewbit::inline v0

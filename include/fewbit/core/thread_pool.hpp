@@ -1,14 +1,17 @@
 // ThreadPool: an Executor on std::thread for programs that have no scheduler of their own (ours do not).
-// Workers sleep between regions; tasks are handed out one by one, so uneven tasks balance themselves.
+// Tasks are handed out one by one, so uneven tasks balance themselves. Workers sleep between regions, unless somebody
+// said that more are to come (KeepAwake): then they look for the next one for a while before they sleep.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
 #include <thread>
 #include <vector>
 
+#include "fewbit/core/cpu.hpp"
 #include "fewbit/core/executor.hpp"
 
 namespace fewbit::inline v0 {
@@ -34,7 +37,7 @@ public:
     ~ThreadPool() override {
         {
             const std::lock_guard lock(mutex_);
-            stopping_ = true;
+            stopping_.store(true, std::memory_order_release);
         }
         wake_.notify_all();
         for (std::thread& thread : threads_) thread.join();
@@ -60,20 +63,29 @@ public:
             return;
         }
         const std::lock_guard region(region_);
+        bool anyone_sleeps = false;
         {
             const std::lock_guard lock(mutex_);
             body_ = &body;
             tasks_ = tasks;
             next_.store(0, std::memory_order_relaxed);
-            busy_ = threads_.size();
-            ++generation_;
+            busy_.store(threads_.size(), std::memory_order_relaxed);
+            generation_.fetch_add(1, std::memory_order_release);
+            anyone_sleeps = sleeping_ != 0;
         }
-        wake_.notify_all();
+        if (anyone_sleeps) wake_.notify_all();
         run_inside(0, [&] { take_tasks(body, tasks, 0); });
+        look_for([this] { return busy_.load(std::memory_order_acquire) == 0; });
         std::unique_lock lock(mutex_);
-        done_.wait(lock, [this] { return busy_ == 0; });
+        done_.wait(lock, [this] { return busy_.load(std::memory_order_relaxed) == 0; });
         body_ = nullptr;
     }
+
+    /// Threads that find no region look for one for up to patience, then they sleep. They yield to others that
+    /// want to run, so that more threads than processors cost time but stop nothing. After the last rest() they
+    /// sleep at once.
+    void keep_awake() noexcept override { awake_.fetch_add(1, std::memory_order_relaxed); }
+    void rest() noexcept override { awake_.fetch_sub(1, std::memory_order_relaxed); }
 
 private:
     template <class F>
@@ -93,17 +105,40 @@ private:
 
     void serve(std::size_t lane) {
         std::size_t seen = 0;
+        const auto called = [&] {
+            return stopping_.load(std::memory_order_acquire) ||
+                   generation_.load(std::memory_order_acquire) != seen;
+        };
         for (;;) {
+            look_for(called);
             std::unique_lock lock(mutex_);
-            wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
-            if (stopping_) return;
-            seen = generation_;
+            ++sleeping_;
+            wake_.wait(lock, called);
+            --sleeping_;
+            if (stopping_.load(std::memory_order_relaxed)) return;
+            seen = generation_.load(std::memory_order_relaxed);
             const Body body = *body_;
             const std::size_t tasks = tasks_;
             lock.unlock();
             run_inside(lane, [&] { take_tasks(body, tasks, lane); });
             lock.lock();
-            if (--busy_ == 0) done_.notify_one();
+            if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.notify_one();
+        }
+    }
+
+    /// Returns when found() is true, when nobody asks to stay awake, or when patience ends.
+    template <class Found>
+    void look_for(Found&& found) const {
+        constexpr std::chrono::microseconds patience{200};
+        constexpr int looks_per_yield = 32;
+        if (awake_.load(std::memory_order_relaxed) == 0) return;
+        const auto end = std::chrono::steady_clock::now() + patience;
+        while (awake_.load(std::memory_order_relaxed) != 0 && std::chrono::steady_clock::now() < end) {
+            for (int look = 0; look < looks_per_yield; ++look) {
+                if (found()) return;
+                cpu_pause();
+            }
+            std::this_thread::yield();
         }
     }
 
@@ -111,15 +146,17 @@ private:
     inline static thread_local std::size_t lane_ = 0;
 
     std::mutex region_;  // one region at a time
-    std::mutex mutex_;   // guards what follows
+    std::mutex mutex_;   // guards what follows; atomic is what threads that are awake look at without it
     std::condition_variable wake_;
     std::condition_variable done_;
     const Body* body_ = nullptr;
     std::size_t tasks_ = 0;
-    std::size_t busy_ = 0;
-    std::size_t generation_ = 0;
-    bool stopping_ = false;
+    std::size_t sleeping_ = 0;
+    std::atomic<std::size_t> busy_{0};
+    std::atomic<std::size_t> generation_{0};
+    std::atomic<bool> stopping_{false};
     std::atomic<std::size_t> next_{0};
+    std::atomic<int> awake_{0};
     std::vector<std::thread> threads_;
 };
 

@@ -112,8 +112,21 @@ public:
     /// columns.
     [[nodiscard]] Result<RunReport> apply(const Input& input, MatrixView<const float> x, MatrixView<float> y,
                                           ExecutionContext context = {}) const {
-        auto report = matmul(kernel(), input.packed, main_.weights, y, bias_, context);
-        if (!report || !columns_) return report;
+        auto product = check(input, y);
+        if (!product) return Unexpected{std::move(product).error()};
+        if (auto done = detail::run_products({&*product, 1}, context); !done)
+            return Unexpected{std::move(done).error()};
+        return finish(std::move(product->report), x, y, context);
+    }
+
+    /// The same in two steps, so that the products of several layers can run in one parallel region.
+    [[nodiscard]] Result<detail::CheckedProduct> check(const Input& input, MatrixView<float> y) const {
+        return detail::check_product(kernel(), input.packed, main_.weights, y, bias_);
+    }
+    /// What follows the product: float columns, which read the untouched input x (M, K).
+    [[nodiscard]] Result<RunReport> finish(RunReport report, MatrixView<const float> x, MatrixView<float> y,
+                                           ExecutionContext context = {}) const {
+        if (!columns_) return report;
         Matrix picked(x.rows, channels_.size());
         for (std::size_t m = 0; m < x.rows; ++m)
             for (std::size_t c = 0; c < channels_.size(); ++c) picked(m, c) = x(m, channels_[c]);
@@ -123,8 +136,8 @@ public:
         if (!columns) return columns;
         for (std::size_t m = 0; m < x.rows; ++m)
             for (std::size_t i = 0; i < n(); ++i) y(m, i) += sums(m, i);
-        report->weight_bytes += columns->weight_bytes;
-        report->activation_bytes += columns->activation_bytes;
+        report.weight_bytes += columns->weight_bytes;
+        report.activation_bytes += columns->activation_bytes;
         return report;
     }
 
@@ -191,19 +204,28 @@ struct LinearCall {
     MatrixView<float> y;  ///< (M, N)
 };
 
-/// y_i = layer_i(x). x (M, K) is prepared once for every run of neighbours that read it alike.
+/// y_i = layer_i(x). x (M, K) is prepared once for every run of neighbours that read it alike, and the products
+/// of all layers run in one parallel region.
 [[nodiscard]] inline Result<void> apply_together(MatrixView<const float> x, std::span<const LinearCall> calls,
                                                  ExecutionContext context = {}) {
-    std::optional<PackedLinear::Input> input;
+    std::vector<PackedLinear::Input> inputs;  // checked products point into it
+    std::vector<detail::CheckedProduct> products;
+    inputs.reserve(calls.size());
+    products.reserve(calls.size());
     for (std::size_t i = 0; i < calls.size(); ++i) {
         if (i == 0 || !calls[i].layer->reads_like(*calls[i - 1].layer)) {
             auto prepared = calls[i].layer->prepare(x, context);
             if (!prepared) return Unexpected{std::move(prepared).error()};
-            input = *std::move(prepared);
+            inputs.push_back(*std::move(prepared));
         }
-        if (auto done = calls[i].layer->apply(*input, x, calls[i].y, context); !done)
-            return Unexpected{std::move(done).error()};
+        auto product = calls[i].layer->check(inputs.back(), calls[i].y);
+        if (!product) return Unexpected{std::move(product).error()};
+        products.push_back(*std::move(product));
     }
+    if (auto done = detail::run_products(products, context); !done) return done;
+    for (std::size_t i = 0; i < calls.size(); ++i)
+        if (auto done = calls[i].layer->finish(products[i].report, x, calls[i].y, context); !done)
+            return Unexpected{std::move(done).error()};
     return {};
 }
 

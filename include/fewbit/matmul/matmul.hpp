@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -62,14 +63,20 @@ inline void subtract_zero_points(const PackedActivations& x, std::span<const dou
     }
 }
 
-}  // namespace detail
+/// A product whose operands were found to fit together. What it points to must outlive it.
+struct CheckedProduct {
+    const KernelCode* code = nullptr;  ///< null: there is nothing to compute, or it is computed already
+    KernelCall call;
+    const PackedActivations* x = nullptr;
+    std::span<const double> row_sums;  ///< of asymmetric activations
+    Split split;                       ///< among the tasks of a region
+    RunReport report;
+};
 
-/// y (M, N) = x * W^T + bias. The bits of y do not depend on the number of threads. Error: shapes that do not
-/// fit, a layout or activation format that the kernel does not read, no memory.
-[[nodiscard]] inline Result<RunReport> matmul(const Kernel& kernel, const PackedActivations& x,
-                                              const PackedMatrix& w, MatrixView<float> y,
-                                              std::span<const float> bias = {},
-                                              ExecutionContext context = {}) {
+/// Error: what matmul() refuses.
+[[nodiscard]] inline Result<CheckedProduct> check_product(const Kernel& kernel, const PackedActivations& x,
+                                                          const PackedMatrix& w, MatrixView<float> y,
+                                                          std::span<const float> bias) {
     if (w.layout() != kernel.layout())
         return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " reads layout ", name(kernel.layout()),
                     ", but the weights are packed as ", name(w.layout()));
@@ -91,13 +98,14 @@ inline void subtract_zero_points(const PackedActivations& x, std::span<const dou
                     kernel.info().code->elements_together, " elements of each, but x is packed for ",
                     x.view().rows_together, " and ", x.view().elements_together);
 
-    KernelCall call{w.view(), x.view(), {y.data, y.stride_elements, bias.empty() ? nullptr : bias.data()}};
+    CheckedProduct product;
+    product.call = {w.view(), x.view(), {y.data, y.stride_elements, bias.empty() ? nullptr : bias.data()}};
     const MatmulQuery query{w.format(), x.format(), x.m(), w.n(), w.k(), Fallback::allow};
     if (auto why = refusal(kernel.info(), query); !why.empty())
         return fail(ErrorKind::unsupported, "kernel ", kernel.name(), " cannot multiply ", name(w.format()),
                     " of ", w.n(), " x ", w.k(), ": ", why);
-    const std::size_t needed_sums =
-        std::min({call.w.group_elements, x.format().group_elements(w.k()), std::max<std::size_t>(w.k(), 1)});
+    const std::size_t needed_sums = std::min(
+        {product.call.w.group_elements, x.format().group_elements(w.k()), std::max<std::size_t>(w.k(), 1)});
     if (x.format().element == ActivationElement::int8 && x.sum_group_elements() != needed_sums)
         return fail(ErrorKind::bad_input, "x was packed with sums over ", x.sum_group_elements(),
                     " elements; weights of ", name(w.format()), " need ", needed_sums);
@@ -105,30 +113,72 @@ inline void subtract_zero_points(const PackedActivations& x, std::span<const dou
     if (!x.zeros().empty() && w.row_sums().size() != w.n())
         return fail(ErrorKind::bad_input, "the weights were packed without row sums; pack them for ",
                     name(x.format()), " activations");
-
-    const std::size_t row_sum_bytes = x.zeros().empty() ? 0 : w.n() * sizeof(double);
-    const RunReport report{
-        kernel.name(), kernel.isa(), x.format(), kernel.is_fallback(), w.size_bytes() + row_sum_bytes,
-        x.size_bytes()};
-    if (y.rows == 0 || y.cols == 0) return report;
-    if (w.k() == 0) {
-        for (std::size_t m = 0; m < y.rows; ++m)
-            for (std::size_t n = 0; n < y.cols; ++n) y(m, n) = bias.empty() ? 0.0f : bias[n];
-        return report;
+    product.x = &x;
+    if (!x.zeros().empty()) product.row_sums = w.row_sums();
+    product.report = {kernel.name(),
+                      kernel.isa(),
+                      x.format(),
+                      kernel.is_fallback(),
+                      w.size_bytes() + product.row_sums.size_bytes(),
+                      x.size_bytes()};
+    if (y.rows == 0 || y.cols == 0) return product;
+    if (w.k() != 0) {
+        product.code = kernel.info().code;
+        return product;
     }
-    const KernelCode& code = *kernel.info().code;
-    const std::size_t scratch_bytes = context.workers() * detail::lane_scratch_bytes(code, call);
+    for (std::size_t m = 0; m < y.rows; ++m)
+        for (std::size_t n = 0; n < y.cols; ++n) y(m, n) = bias.empty() ? 0.0f : bias[n];
+    return product;
+}
+
+/// All of them in one parallel region. Error: no memory.
+[[nodiscard]] inline Result<void> run_products(std::span<CheckedProduct> products, ExecutionContext context) {
+    const auto work_of = [](const CheckedProduct& p) {
+        return p.code == nullptr ? 0.0
+                                 : static_cast<double>(p.call.x.m) * static_cast<double>(p.call.w.n) *
+                                       static_cast<double>(p.call.w.k);
+    };
+    double work = 0;
+    for (const CheckedProduct& product : products) work += work_of(product);
+    const auto wanted = static_cast<double>(tasks_wanted(context.workers()));
+    std::size_t tasks = 0, lane_bytes = 0;
+    for (CheckedProduct& product : products) {
+        product.split = {0, 0};
+        if (product.code == nullptr) continue;
+        // Each takes its share of the tasks, so that a small product beside large ones is not cut to pieces.
+        const auto share = static_cast<std::size_t>(std::ceil(wanted * work_of(product) / work));
+        product.split = split_product(product.call.x.m, product.call.w.n, *product.code, share);
+        tasks += product.split.tasks();
+        lane_bytes = std::max(lane_bytes, lane_scratch_bytes(*product.code, product.call));
+    }
+    const std::size_t scratch_bytes = context.workers() * lane_bytes;
     const auto scratch = scratch_bytes == 0 ? nullptr : allocate_host(scratch_bytes);
     if (scratch_bytes != 0 && !scratch)
         return fail(ErrorKind::out_of_memory, "no memory for ", scratch_bytes,
-                    " bytes of scratch space of kernel ", kernel.name());
-    if (x.zeros().empty())
-        detail::run_split(code, call, scratch.get(), context);
-    else
-        detail::run_split(code, call, scratch.get(), context, [&](const Rectangle& part) {
-            detail::subtract_zero_points(x, w.row_sums(), call.y, part);
-        });
-    return report;
+                    " bytes of scratch space of kernels");
+    context.parallel_for(tasks, [&](std::size_t task, std::size_t lane) {
+        const CheckedProduct* p = products.data();
+        for (; task >= p->split.tasks(); ++p) task -= p->split.tasks();
+        const Rectangle part = p->split.part(p->call.x.m, p->call.w.n, *p->code, task);
+        p->code->run(p->call, part, scratch != nullptr ? scratch.get() + lane * lane_bytes : nullptr);
+        if (!p->row_sums.empty()) subtract_zero_points(*p->x, p->row_sums, p->call.y, part);
+    });
+    return {};
+}
+
+}  // namespace detail
+
+/// y (M, N) = x * W^T + bias. The bits of y do not depend on the number of threads. Error: shapes that do not
+/// fit, a layout or activation format that the kernel does not read, no memory.
+[[nodiscard]] inline Result<RunReport> matmul(const Kernel& kernel, const PackedActivations& x,
+                                              const PackedMatrix& w, MatrixView<float> y,
+                                              std::span<const float> bias = {},
+                                              ExecutionContext context = {}) {
+    auto product = detail::check_product(kernel, x, w, y, bias);
+    if (!product) return Unexpected{std::move(product).error()};
+    if (auto done = detail::run_products({&*product, 1}, context); !done)
+        return Unexpected{std::move(done).error()};
+    return product->report;
 }
 
 /// The same from float x (M, K), packed for this one product.

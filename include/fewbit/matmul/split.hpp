@@ -16,14 +16,31 @@ namespace fewbit::inline v0::detail {
 struct Split {
     std::size_t m_tasks = 1;
     std::size_t n_tasks = 1;
+
+    [[nodiscard]] std::size_t tasks() const noexcept { return m_tasks * n_tasks; }
+
+    /// What task < tasks() computes of y (rows, channels): a rectangle at the kernel's tiles.
+    [[nodiscard]] Rectangle part(std::size_t rows, std::size_t channels, const KernelCode& code,
+                                 std::size_t task) const noexcept {
+        const std::size_t m_tiles = ceil_div(rows, code.tile_m), n_tiles = ceil_div(channels, code.tile_n);
+        const std::size_t tn = task % n_tasks, tm = task / n_tasks;
+        return {tm * m_tiles / m_tasks * code.tile_m,
+                std::min(rows, (tm + 1) * m_tiles / m_tasks * code.tile_m),
+                tn * n_tiles / n_tasks * code.tile_n,
+                std::min(channels, (tn + 1) * n_tiles / n_tasks * code.tile_n)};
+    }
 };
 
-/// Four tasks per lane, so that uneven lanes balance. A task of r rows and c channels reads r + c vectors of
-/// length K: of all ways to cut, the one that reads least.
+/// Four tasks per lane, so that uneven lanes balance.
+[[nodiscard]] constexpr std::size_t tasks_wanted(std::size_t lanes) noexcept {
+    return lanes == 1 ? 1 : 4 * lanes;
+}
+
+/// A cut into about `wanted` >= 1 tasks. A task of r rows and c channels reads r + c vectors of length K: of
+/// all ways to cut, the one that reads least.
 [[nodiscard]] inline Split split_product(std::size_t rows, std::size_t channels, const KernelCode& code,
-                                         std::size_t lanes) noexcept {
+                                         std::size_t wanted) noexcept {
     const std::size_t m_tiles = ceil_div(rows, code.tile_m), n_tiles = ceil_div(channels, code.tile_n);
-    const std::size_t wanted = lanes == 1 ? 1 : 4 * lanes;
     Split best{1, std::min(n_tiles, wanted)};
     std::size_t most = 0, least = 0;
     for (std::size_t m_tasks = 1; m_tasks <= std::min(m_tiles, wanted); ++m_tasks) {
@@ -47,29 +64,14 @@ struct Split {
 }
 
 /// Runs a call, all extents of which are at least 1. `scratch` has `lanes` parts of lane_scratch_bytes() each.
-/// `finish(rectangle)` runs once for each part of y after the
-/// kernel has written it, on the same thread.
-template <class Finish>
-inline void run_split(const KernelCode& code, const KernelCall& call, std::byte* scratch,
-                      ExecutionContext context, Finish&& finish) {
-    const std::size_t m = call.x.m, n = call.w.n;
-    const std::size_t m_tiles = ceil_div(m, code.tile_m), n_tiles = ceil_div(n, code.tile_n);
-    const Split split = split_product(m, n, code, context.workers());
-    const std::size_t scratch_bytes = lane_scratch_bytes(code, call);
-    context.parallel_for(split.n_tasks * split.m_tasks, [&](std::size_t task, std::size_t lane) {
-        const std::size_t tn = task % split.n_tasks, tm = task / split.n_tasks;
-        const Rectangle part{tm * m_tiles / split.m_tasks * code.tile_m,
-                             std::min(m, (tm + 1) * m_tiles / split.m_tasks * code.tile_m),
-                             tn * n_tiles / split.n_tasks * code.tile_n,
-                             std::min(n, (tn + 1) * n_tiles / split.n_tasks * code.tile_n)};
-        code.run(call, part, scratch != nullptr ? scratch + lane * scratch_bytes : nullptr);
-        finish(part);
-    });
-}
-
 inline void run_split(const KernelCode& code, const KernelCall& call, std::byte* scratch,
                       ExecutionContext context) {
-    run_split(code, call, scratch, context, [](const Rectangle&) {});
+    const std::size_t m = call.x.m, n = call.w.n, scratch_bytes = lane_scratch_bytes(code, call);
+    const Split split = split_product(m, n, code, tasks_wanted(context.workers()));
+    context.parallel_for(split.tasks(), [&](std::size_t task, std::size_t lane) {
+        code.run(call, split.part(m, n, code, task),
+                 scratch != nullptr ? scratch + lane * scratch_bytes : nullptr);
+    });
 }
 
 }  // namespace fewbit::inline v0::detail

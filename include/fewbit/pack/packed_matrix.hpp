@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fewbit/core/executor.hpp"
+#include "fewbit/core/large_pages.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
 #include "fewbit/matmul/contract.hpp"
 #include "fewbit/pack/layout.hpp"
@@ -288,13 +289,16 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
     }
     const Tile16Shape shape(matrix.format(), matrix.k());
     const std::size_t tiles = ceil_div(matrix.n(), tile16_channels);
-    auto stream = Tensor::allocate(Scalar::u8, {tiles, shape.tile_bytes});
-    if (!stream) return Unexpected{std::move(stream).error()};
-    auto* bytes = reinterpret_cast<std::uint8_t*>(stream->mutable_bytes().data());
+    const auto size = checked_product({tiles, shape.tile_bytes});
+    auto memory = size ? allocate_large(*size) : nullptr;
+    if (!memory)
+        return fail(ErrorKind::out_of_memory, "no memory to pack a ", matrix.n(), " x ", matrix.k(),
+                    " matrix of ", name(matrix.format()));
+    auto* const bytes = reinterpret_cast<std::uint8_t*>(memory.get());
     context.parallel_for(tiles, [&](std::size_t tile, std::size_t) {
         detail::pack_tile16(matrix, shape, tile, bytes + tile * shape.tile_bytes);
     });
-    packed.stream_ = *std::move(stream);
+    packed.stream_ = *Tensor::borrow(Scalar::u8, {tiles, shape.tile_bytes}, {memory.get(), *size}, memory);
     return packed;
 }
 

@@ -1,0 +1,229 @@
+// `fewbit bench model`: a whole model of random weights: how many tokens of a prompt, and how many of an answer, per
+// second; beside the limits of the machine, measured in turn.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <optional>
+
+#include "src/cli/bench.hpp"
+#include "src/cli/load.hpp"
+#include "src/cli/measure.hpp"
+#include "src/cli/options.hpp"
+#include "src/cli/synthetic_model.hpp"
+
+namespace fewbit::cli {
+namespace {
+
+struct Options {
+    bool quick = false;
+    std::vector<Format> formats;
+    std::vector<ActivationFormat> activations{int8_group_activations(32)};
+    Fallback fallback = Fallback::refuse;
+    std::size_t prompt = 0, generate = 0;  // 0: as --quick says
+    io::ModelShape shape{2048, 5632, 22, 32, 4, 64, 32000, 0, 10000.0f, 1e-5f, false};
+};
+
+/// Any tokens do: the time depends on none of them.
+std::vector<int> some_tokens(std::size_t count, std::size_t vocabulary) {
+    std::vector<int> tokens(count);
+    for (std::size_t i = 0; i < count; ++i) tokens[i] = static_cast<int>((i * 7919 + 13) % vocabulary);
+    return tokens;
+}
+
+class Bench {
+public:
+    Bench(const Options& options, std::size_t most_threads)
+        : options_(options), cache_(last_level_cache()), elements_(linear_elements(options.shape)) {
+        const std::size_t buffer = (options.quick ? 2 : 8) * cache_.bytes;
+        for (const std::size_t threads : thread_counts(most_threads)) {
+            pools_.push_back(std::make_unique<ThreadPool>(threads));
+            meters_.push_back(std::make_unique<LimitMeter>(buffer, *pools_.back()));
+            meters_.back()->choose(meters_.back()->measure(3, {}));
+        }
+    }
+
+    void run(const Format& format, const ActivationFormat& activations) {
+        const auto query = [&](std::size_t n, std::size_t k) {
+            return MatmulQuery{format, activations, 1, n, k, options_.fallback};
+        };
+        if (const auto kernel = select_kernel(query(options_.shape.dim, options_.shape.dim)); !kernel) {
+            refused_.push_back(fmt::format("{} with {} activations: {}", name(format), name(activations),
+                                           kernel.error().message));
+            say("\n{}\n(--fallback allow times it all the same)\n", refused_.back());
+            return;
+        }
+        ExecutionContext context(*pools_.back());
+        std::optional<io::ModelFile> file = synthetic_model(options_.shape, format, activations, context);
+        const model::Transformer transformer =
+            make_transformer(*file, {activations, options_.fallback}, context);
+        file.reset();
+        print_title(transformer, format, activations);
+        for (std::size_t t = 0; t < pools_.size(); ++t) run(transformer, format, activations, t);
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return results_.empty(); }
+    [[nodiscard]] Json json() const {
+        const io::ModelShape& s = options_.shape;
+        return {{"shape",
+                 {{"dim", s.dim},
+                  {"hidden", s.hidden},
+                  {"layers", s.layers},
+                  {"heads", s.heads},
+                  {"kv_heads", s.kv_heads},
+                  {"head_dim", s.head_dim},
+                  {"vocabulary", s.vocabulary}}},
+                {"layer_elements", elements_.layers},
+                {"head_elements", elements_.head},
+                {"quick", options_.quick},
+                {"refused", refused_},
+                {"results", results_}};
+    }
+
+private:
+    void print_title(const model::Transformer& transformer, const Format& format,
+                     const ActivationFormat& activations) {
+        say("\n{} weights, {} activations: {} read per token\n{}\n{:>3}  {:<10} {:>6} {:>9} {:>5} {:>9} "
+            "{:>8} {:>9}\n",
+            name(format), name(activations), bytes_text(static_cast<double>(transformer.bytes_per_token())),
+            kernels_text(transformer.kernels()), "thr", "what", "tokens", "tokens/s", "±", "GOPS", "GB/s",
+            "of limit");
+        flush_out();
+    }
+
+    void run(const model::Transformer& transformer, const Format& format, const ActivationFormat& activations,
+             std::size_t t) {
+        ExecutionContext context(*pools_[t]);
+        LimitMeter& meter = *meters_[t];
+        const io::ModelShape& s = transformer.shape();
+        const auto prompt = some_tokens(options_.prompt, s.vocabulary),
+                   answer = some_tokens(options_.generate, s.vocabulary);
+        auto cache = expect(model::KvCache::create(s, prompt.size() + answer.size()));
+        Matrix logits(1, s.vocabulary);
+        const std::string peak =
+            activations.element == ActivationElement::f32 || format.is_float()    ? "fma-f32"
+            : format.bits <= 4 && meter.once("dot-int4") > meter.once("dot-int8") ? "dot-int4"
+                                                                                  : "dot-int8";
+        const std::size_t repetitions = options_.quick ? 3 : 5;
+        Progress progress(fmt::format("{}, {} threads", name(format), pools_[t]->workers()));
+        Samples prompts, answers, bandwidth, arithmetic;
+        for (std::size_t repetition = 0; repetition <= repetitions; ++repetition) {
+            cache.truncate(0);
+            const double read =
+                seconds_of([&] { expect(transformer.forward(prompt, cache, logits, context)); });
+            arithmetic.seconds.push_back(meter.once(peak));
+            const double written = seconds_of([&] {
+                for (const int& token : answer)
+                    expect(transformer.forward({&token, 1}, cache, logits, context));
+            });
+            bandwidth.seconds.push_back(meter.once("read"));
+            progress.update(repetition + 1, repetitions + 1);
+            if (repetition == 0) continue;  // pages are touched and clocks rise
+            prompts.seconds.push_back(read);
+            answers.seconds.push_back(written);
+        }
+        progress.clear();
+        const auto steps = static_cast<double>(answer.size());
+        const auto positions = static_cast<double>(prompt.size());
+        const auto bytes = static_cast<double>(transformer.bytes_per_token());
+        Json row{{"format", name(format)},
+                 {"activations", name(activations)},
+                 {"threads", pools_[t]->workers()},
+                 {"kernels", Json::array()}};
+        for (const model::KernelUse& use : transformer.kernels())
+            row["kernels"].push_back({{"kernel", use.kernel}, {"layers", use.layers.size()}});
+        // The head is multiplied with one position of the prompt, and with every one of the answer.
+        report(row, "prompt", prompt.size(), prompts, 2 * (elements_.layers * positions + elements_.head),
+               bytes, peak, arithmetic.median(), bandwidth.median());
+        report(row, "generation", answer.size(), answers, 2 * (elements_.layers + elements_.head) * steps,
+               bytes * steps, peak, arithmetic.median(), bandwidth.median());
+        flush_out();
+    }
+
+    /// `bytes`: of weights that are read at least, when all tokens of a call share one pass.
+    void report(Json row, const char* what, std::size_t tokens, const Samples& samples, double operations,
+                double bytes, const std::string& peak, double operations_per_second,
+                double bytes_per_second) {
+        const double seconds = samples.median();
+        const double memory_seconds = bytes / bytes_per_second,
+                     compute_seconds = operations / operations_per_second;
+        const bool memory_bound = memory_seconds >= compute_seconds;
+        const double rate = static_cast<double>(tokens) / seconds;
+        const double share = std::max(memory_seconds, compute_seconds) / seconds;
+        say("{:>3}  {:<10} {:>6} {:>9.2f} {:>4.1f}% {:>9.1f} {:>8.2f} {:>6.1f} % {}\n",
+            row["threads"].get<std::size_t>(), what, tokens, rate, 100 * samples.spread(),
+            operations / seconds / 1e9, bytes / seconds / 1e9, 100 * share, memory_bound ? "r" : "c");
+        row.update(Json{{"what", what},
+                        {"tokens", tokens},
+                        {"median_seconds", seconds},
+                        {"spread", samples.spread()},
+                        {"tokens_per_second", rate},
+                        {"operations", operations},
+                        {"bytes", bytes},
+                        {"limit", memory_bound ? "read" : peak},
+                        {"limit_per_second", memory_bound ? bytes_per_second : operations_per_second},
+                        {"limit_share", share}});
+        results_.push_back(std::move(row));
+    }
+
+    const Options& options_;
+    CacheSize cache_;
+    LinearElements elements_;
+    std::vector<std::unique_ptr<ThreadPool>> pools_;
+    std::vector<std::unique_ptr<LimitMeter>> meters_;
+    std::vector<std::string> refused_;
+    Json results_ = Json::array();
+};
+
+Status run(Options options, Program& program) {
+    if (options.formats.empty())
+        for (const char* text : {"int4-g32", "int4-g128", "int8-channel"})
+            options.formats.push_back(*parse_format(text));
+    if (options.prompt == 0) options.prompt = options.quick ? 64 : 512;
+    if (options.generate == 0) options.generate = options.quick ? 8 : 128;
+    io::ModelShape& s = options.shape;
+    if (s.dim % s.heads != 0 || s.dim / s.heads % 2 != 0 || s.heads % s.kv_heads != 0)
+        throw Failure(fmt::format(
+            "{} heads cannot share dim {} in equal parts of even length, or {} key-value heads do "
+            "not divide them",
+            s.heads, s.dim, s.kv_heads));
+    s.head_dim = s.dim / s.heads;
+    s.context = options.prompt + options.generate;
+
+    Bench bench(options, program.executor().workers());
+    for (const Format& format : options.formats)
+        for (const ActivationFormat& activations : options.activations) {
+            bench.run(format, format.is_float() ? exact_activations() : activations);
+            if (format.is_float()) break;
+        }
+    if (!bench.empty())
+        say("\nMedians of repetitions, ± between the quartiles. GOPS: two operations for every weight of "
+            "the\n"
+            "layers and token, and of the head where logits are wanted; attention is not counted. of limit:\n"
+            "r reading the weights once per call, c computing; both measured in turn with the model.\n");
+    program.write_json("bench-model/1", bench.json());
+    return bench.empty() ? Status::no : Status::done;
+}
+
+}  // namespace
+
+void add_bench_model(CLI::App& bench, Program& program) {
+    auto options = std::make_shared<Options>();
+    CLI::App* command = program.add(bench, "model", "Time a whole model of random weights: prompt and answer",
+                                    [=, &program] { return run(*options, program); });
+    command->add_flag("--quick", options->quick, "64 and 8 tokens instead of 512 and 128, fewer repetitions");
+    add_formats(*command, "--formats", options->formats,
+                "Weight formats; default int4-g32,int4-g128,int8-channel");
+    add_activation_list(*command, options->activations);
+    add_fallback(*command, options->fallback);
+    constexpr std::size_t most = 1 << 20;
+    add_count(*command, "--prompt", options->prompt, "Tokens of the prompt; default 512", 1, most);
+    add_count(*command, "--generate", options->generate, "Tokens of the answer; default 128", 1, most);
+    io::ModelShape& s = options->shape;
+    add_count(*command, "--dim", s.dim, "Length of the embedding; default 2048", 1, most);
+    add_count(*command, "--hidden", s.hidden, "Length between gate and down; default 5632", 1, most);
+    add_count(*command, "--layers", s.layers, "Blocks; default 22", 1, most);
+    add_count(*command, "--heads", s.heads, "Query heads; default 32", 1, most);
+    add_count(*command, "--kv-heads", s.kv_heads, "Key-value heads; default 4", 1, most);
+    add_count(*command, "--vocabulary", s.vocabulary, "Tokens that there are; default 32000", 1, most);
+}
+
+}  // namespace fewbit::cli
