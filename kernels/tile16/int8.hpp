@@ -297,13 +297,12 @@ void multiply_rows(std::size_t rows, const KernelCall& call, const Source& sourc
     multiply_tile<Lanes, Source, Most>(call, source, how, chunk, m, n);
 }
 
-/// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements.
+/// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements, that cut no sum of activations.
 template <class Lanes>
-std::size_t chunk_of(std::size_t k) {
-    constexpr std::size_t most = Lanes::chunk_elements, unit = 256;
-    static_assert(most % unit == 0);
-    const std::size_t chunks = (k + most - 1) / most;
-    return smaller(most, ((k + chunks - 1) / chunks + unit - 1) / unit * unit);
+std::size_t chunk_of(const KernelCall& call) {
+    const std::size_t run = call.x.sum_group_elements, unit = max_sum_elements / run * run;
+    const std::size_t most = Lanes::chunk_elements / unit * unit, chunks = (call.w.k + most - 1) / most;
+    return smaller(most, ((call.w.k + chunks - 1) / chunks + unit - 1) / unit * unit);
 }
 
 /// Scratch memory of a call: pieces, their corrections for the rows of a tile, then a panel.
@@ -312,7 +311,7 @@ class Scratch {
 public:
     Scratch(const KernelCall& call, std::byte* memory) : memory_(memory) {
         const bool few = is_few(call);
-        elements = few ? call.w.k : chunk_of<Lanes>(call.w.k);
+        elements = few ? call.w.k : chunk_of<Lanes>(call);
         most_ = most_pieces(call, elements);
         rows_ = few ? static_cast<std::size_t>(Lanes::few_rows) : activation_tile_rows;
         panel_at_ = padded(most_ * sizeof(Piece)) + padded(3 * most_ * rows_ * sizeof(float));

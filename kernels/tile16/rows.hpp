@@ -47,8 +47,8 @@ private:
     std::size_t code_step_, scale_step_;
 };
 
-/// A run of K that crosses neither a group of weights nor one of activations: its products are added as integers. It
-/// ends where the next one begins.
+/// A part of K that crosses neither a group of weights nor one of activations: its products are added as integers. It
+/// begins where a sum of activations does, and ends where the next one begins.
 struct Piece {
     std::uint32_t begin;       ///< of K
     std::uint32_t codes;       ///< where a source of weights has its codes, in bytes
@@ -56,8 +56,9 @@ struct Piece {
     std::uint32_t x_group;
 };
 
+/// Pieces of `elements` of K at most, and one that marks the end.
 constexpr std::size_t most_pieces(const KernelCall& call, std::size_t elements) {
-    return elements / call.x.sum_group_elements + 3;  // both ends may cut one, and one marks the end
+    return elements / smaller(call.w.group_elements, call.x.group_elements) + 3;  // both ends may cut one
 }
 
 /// The pieces of [k, limit), and one behind them that begins at limit; returns how many without it. `places`: of the
@@ -65,10 +66,10 @@ constexpr std::size_t most_pieces(const KernelCall& call, std::size_t elements) 
 template <class Places>
 std::size_t find_pieces(const KernelCall& call, const Places& places, std::size_t k, std::size_t limit,
                         Piece* pieces) {
-    const std::size_t run = call.x.sum_group_elements;
+    const std::size_t elements = smaller(call.w.group_elements, call.x.group_elements);
     const auto narrow = [](std::size_t v) { return static_cast<std::uint32_t>(v); };
     std::size_t count = 0;
-    for (; k < limit; k = smaller(limit, (k / run + 1) * run)) {
+    for (; k < limit; k = smaller(limit, (k / elements + 1) * elements)) {
         const std::size_t group = k / call.w.group_elements;
         pieces[count++] = {narrow(k), narrow(places.codes(group, k)), narrow(places.parameters(group)),
                            narrow(k / call.x.group_elements)};
@@ -89,37 +90,41 @@ struct Corrections {
 inline void correct(const KernelCall& call, const Piece* pieces, std::size_t count, std::size_t m,
                     std::size_t rows, std::int32_t zero, bool scaled, const Corrections& out) {
     const ActivationsView& x = call.x;
-    const std::size_t first_sum = pieces[0].begin / x.sum_group_elements;
+    const std::size_t run = x.sum_group_elements, first_run = pieces[0].begin / run;
+    const bool runs_are_pieces = run == smaller(call.w.group_elements, x.group_elements);
     const std::int32_t factor = call.w.has_zeros ? -1 : -zero;
     for (std::size_t first = 0; first < rows; first += activation_tile_rows) {
         const std::size_t size = smaller(activation_tile_rows, rows - first);
-        const std::int32_t* const sums = x.sums + (m + first) * x.sum_groups + first_sum * size;
+        const std::int32_t* sums = x.sums + (m + first) * x.sum_groups + first_run * size;
         const float* const scales = x.scales + (m + first) * x.groups;
-        if (rows == size) {  // one run of numbers, as it is for panels
+        if (rows == size && runs_are_pieces) {  // one run of numbers, as most panels have
             for (std::size_t i = 0; i < count * size; ++i) out.starts[i] = factor * sums[i];
         } else {
             for (std::size_t p = 0; p < count; ++p)
-                for (std::size_t r = 0; r < size; ++r)
-                    out.starts[p * rows + first + r] = factor * sums[p * size + r];
+                for (std::size_t r = 0; r < size; ++r) out.starts[p * rows + first + r] = 0;
+            for (std::size_t p = 0; p < count; ++p)
+                for (std::size_t k = pieces[p].begin; k < pieces[p + 1].begin; k += run, sums += size)
+                    for (std::size_t r = 0; r < size; ++r)
+                        out.starts[p * rows + first + r] += factor * sums[r];
         }
-        if (scaled && rows == size && x.group_elements == x.sum_group_elements) {
-            std::memcpy(out.scales, scales + first_sum * size, count * size * sizeof(float));
+        if (scaled && rows == size && x.group_elements == run) {
+            std::memcpy(out.scales, scales + first_run * size, count * size * sizeof(float));
         } else if (scaled) {
             for (std::size_t p = 0; p < count; ++p)
                 for (std::size_t r = 0; r < size; ++r)
                     out.scales[p * rows + first + r] = scales[pieces[p].x_group * size + r];
         }
         if (!call.w.has_offsets) continue;
-        for (std::size_t p = 0; p < count; ++p)
-            for (std::size_t r = 0; r < size; ++r) {
-                const std::size_t at = p * rows + first + r;
-                out.sums[at] = static_cast<float>(sums[p * size + r]) * (scaled ? out.scales[at] : 1.0f);
-            }
+        sums = x.sums + (m + first) * x.sum_groups + first_run * size;
+        for (std::size_t p = 0; p < count; ++p) {
+            float* const out_sums = out.sums + p * rows + first;
+            std::int32_t sum[activation_tile_rows] = {};
+            for (std::size_t k = pieces[p].begin; k < pieces[p + 1].begin; k += run, sums += size)
+                for (std::size_t r = 0; r < size; ++r) sum[r] += sums[r];
+            for (std::size_t r = 0; r < size; ++r)
+                out_sums[r] = static_cast<float>(sum[r]) * (scaled ? out.scales[p * rows + first + r] : 1.0f);
+        }
     }
-    if (pieces[0].begin % x.sum_group_elements == 0) return;  // else it began, and was counted, before
-    for (std::size_t r = 0; r < rows; ++r) out.starts[r] = 0;
-    if (call.w.has_offsets)
-        for (std::size_t r = 0; r < rows; ++r) out.sums[r] = 0;
 }
 
 }  // namespace

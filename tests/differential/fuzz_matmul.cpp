@@ -118,10 +118,11 @@ public:
             if (!made) return made.error().message;
             packed = *std::move(made);
         }
-        if (!packed_x_) {
+        if (packed_for_ != info.code) {  // each kernel quantizes and arranges in its own way
             auto made = pack_activations(x_, kernel, *packed, executor, range_);
             if (!made) return made.error().message;
             packed_x_ = *std::move(made);
+            packed_for_ = info.code;
         }
         if (auto wrong = multiply(kernel, *packed, {}); !wrong.empty()) return wrong;
         const std::vector<std::uint32_t> alone = bits_;
@@ -168,6 +169,7 @@ private:
     double allowance_ = 0;
     std::map<Layout, std::optional<PackedMatrix>> packed_;
     std::optional<PackedActivations> packed_x_;
+    const KernelCode* packed_for_ = nullptr;  ///< the kernel of packed_x_
     std::vector<std::uint32_t> bits_;
 };
 

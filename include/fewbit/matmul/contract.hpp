@@ -74,6 +74,10 @@ struct WeightsView {
 /// Rows of int8 activations that stand together for kernels that ask for it (KernelCode::rows_together).
 inline constexpr std::size_t activation_tile_rows = 4;
 
+/// Sums of activations cover at most this many elements, so that kernels may cut K at multiples of it and still know the
+/// sums of what they cut.
+inline constexpr std::size_t max_sum_elements = 256;
+
 /// Activations as a kernel sees them. f32: `values` are the caller's floats, row by row, and what follows the
 /// stride is empty. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows, with e for
 /// elements_together
@@ -92,7 +96,7 @@ struct ActivationsView {
     std::size_t group_elements = 0;
     std::size_t groups = 0;
     const std::int32_t* sums = nullptr;
-    std::size_t sum_group_elements = 0;  ///< the smaller of the two group sizes
+    std::size_t sum_group_elements = 0;  ///< divides both group sizes; at most max_sum_elements
     std::size_t sum_groups = 0;
 };
 

@@ -187,7 +187,7 @@ private:
     [[nodiscard]] std::size_t sum_group() const noexcept {
         return kernel().activations().element == ActivationElement::f32
                    ? 0
-                   : std::min(format().group_elements(k()), kernel().activations().group_elements(k()));
+                   : activation_sum_elements(format().group_elements(k()), kernel().activations(), k());
     }
 
     Product main_;

@@ -42,7 +42,7 @@ struct RunReport {
     MatrixView<const float> x, const Kernel& kernel, const PackedMatrix& w, ExecutionContext context = {},
     const std::optional<StaticRange>& range = {}) {
     const std::size_t sum_group =
-        std::min(w.format().group_elements(w.k()), kernel.activations().group_elements(w.k()));
+        activation_sum_elements(w.format().group_elements(w.k()), kernel.activations(), w.k());
     const KernelCode& code = *kernel.info().code;
     return pack_activations(x, kernel.activations(),
                             {sum_group, code.rows_together, code.quantize, code.elements_together}, context,
@@ -104,8 +104,8 @@ struct CheckedProduct {
     if (auto why = refusal(kernel.info(), query); !why.empty())
         return fail(ErrorKind::unsupported, "kernel ", kernel.name(), " cannot multiply ", name(w.format()),
                     " of ", w.n(), " x ", w.k(), ": ", why);
-    const std::size_t needed_sums = std::min(
-        {product.call.w.group_elements, x.format().group_elements(w.k()), std::max<std::size_t>(w.k(), 1)});
+    const std::size_t needed_sums =
+        activation_sum_elements(w.format().group_elements(w.k()), x.format(), w.k());
     if (x.format().element == ActivationElement::int8 && x.sum_group_elements() != needed_sums)
         return fail(ErrorKind::bad_input, "x was packed with sums over ", x.sum_group_elements(),
                     " elements; weights of ", name(w.format()), " need ", needed_sums);

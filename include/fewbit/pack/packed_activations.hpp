@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <span>
 
@@ -25,9 +26,19 @@
 
 namespace fewbit::inline v0 {
 
+/// Elements of a run of K whose codes are summed for products with weights in groups of `weight_group`: the smaller of
+/// the two groups, or a part of it.
+[[nodiscard]] inline std::size_t activation_sum_elements(std::size_t weight_group,
+                                                         const ActivationFormat& activations,
+                                                         std::size_t k) noexcept {
+    const std::size_t group = std::min(weight_group, activations.group_elements(k));
+    if (group >= k) return std::min<std::size_t>(std::max<std::size_t>(k, 1), max_sum_elements);
+    return group <= max_sum_elements ? group : std::gcd(group, max_sum_elements);
+}
+
 /// What a kernel wants to read, beside the activation format.
 struct ActivationArrangement {
-    std::size_t sum_group_elements = 1;  ///< codes that each sum covers; divides the group, or covers the row
+    std::size_t sum_group_elements = 1;  ///< codes that each sum covers: activation_sum_elements()
     std::size_t rows_together = 1;       ///< KernelCode::rows_together
     void (*quantize)(const ActivationTile&) noexcept = nullptr;  ///< KernelCode::quantize
     std::size_t elements_together = 4;                           ///< KernelCode::elements_together
@@ -40,8 +51,7 @@ public:
     [[nodiscard]] const ActivationFormat& format() const noexcept { return format_; }
     [[nodiscard]] std::size_t m() const noexcept { return view_.m; }
     [[nodiscard]] std::size_t k() const noexcept { return k_; }
-    /// Elements per entry of `sums`; a product with weights of group g needs min(g, activation group), see
-    /// matmul().
+    /// Elements per entry of `sums`; a product needs activation_sum_elements() of its weights.
     [[nodiscard]] std::size_t sum_group_elements() const noexcept { return view_.sum_group_elements; }
     [[nodiscard]] const ActivationsView& view() const noexcept { return view_; }
     /// (M) the codes of 0.0; empty unless the format is asymmetric.
