@@ -2,12 +2,22 @@
 # kernels/<family>/<name>.cpp is compiled with the flags of its row, and no other file with any. A family that lacks a
 # file for a row is fine: selection reports it. The flags say what the kernel file may assume; whether the CPU has it is
 # asked at run time.
+#
+# g++ schedules instructions on Arm before it knows registers: it moves so many loads and products up that the sums of a
+# tile no longer fit (kernels/tile16/README.md). CPUs with these kernels mostly order instructions themselves.
+set(FEWBIT_NEON_FLAGS "")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set(FEWBIT_NEON_FLAGS "-fno-schedule-insns")
+endif()
 set(FEWBIT_ISA_ROWS
     "generic|any|"
     "avx2|x86_64|-mavx2 -mfma -mf16c"
     "avx_vnni|x86_64|-mavx2 -mfma -mf16c -mavxvnni"
     "avx512vl_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=256"
-    "avx512_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512")
+    "avx512_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512"
+    "neon|aarch64|${FEWBIT_NEON_FLAGS}"
+    "neon_dotprod|aarch64|-march=armv8.2-a+dotprod ${FEWBIT_NEON_FLAGS}"
+    "neon_i8mm|aarch64|-march=armv8.2-a+dotprod+i8mm ${FEWBIT_NEON_FLAGS}")
 
 # For every kernel: the generic ones too are a product, and fast against generic is only a fair comparison if both are
 # optimized equally hard.

@@ -1,5 +1,5 @@
-// How codes lie in the vectors of tile16, for int8.hpp: `quads` runs of four along K per vector, each as unsigned bytes
-// whose 0 is the format's zero plus `bias`.
+// How codes lie in the vectors of tile16, for int8.hpp: `quads` runs of four along K per vector, each as bytes, unsigned or
+// signed as Lanes multiplies them, whose 0 is the format's zero plus `bias`.
 #pragma once
 
 #include "kernels/tile16/int8.hpp"
@@ -22,10 +22,12 @@ struct NibbleField {
 template <class Lanes>
 struct ByteField {
     static constexpr std::size_t step_elements = 4;
-    static constexpr int quads = 1, bias = 0;
+    static constexpr int quads = 1, bias = Lanes::signed_weights ? -128 : 0;
     explicit ByteField(const WeightsView&) {}
     [[nodiscard]] float unit() const { return 1.0f; }
-    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int) const { return vector; }
+    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int) const {
+        return Lanes::signed_weights ? Lanes::flip_signs(vector) : vector;
+    }
 };
 
 /// Places in a table of 16 signed levels.
@@ -33,9 +35,10 @@ template <class Lanes>
 class TableField {
 public:
     static constexpr std::size_t step_elements = 8;
-    static constexpr int quads = 2, bias = 128;
+    static constexpr int quads = 2, bias = Lanes::signed_weights ? 0 : 128;
     explicit TableField(const WeightsView& w)
-        : levels_(Lanes::flip_signs(Lanes::table(w.levels))), unit_(w.unit) {}
+        : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),
+          unit_(w.unit) {}
     [[nodiscard]] float unit() const { return unit_; }
     [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
         return Lanes::look_up(levels_, which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector));
@@ -50,7 +53,7 @@ private:
 
 template <class Lanes, template <class> class Field>
 void products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    int8_products<Lanes, Field<Lanes>>(call, part, static_cast<std::byte*>(scratch));
+    int8_products<Lanes, Field>(call, part, static_cast<std::byte*>(scratch));
 }
 template <class Nibbles, class Bytes>
 void integer_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
@@ -72,7 +75,8 @@ constexpr KernelCode int8_kernel(decltype(KernelCode::run) run,
             tile_channels,
             scratch_bytes,
             activation_tile_rows,
-            quantize_tile<Lanes>};
+            quantize_tile<Lanes>,
+            Lanes::run};
 }
 /// Lanes for codes of up to 4 bits, and of 8.
 template <class Nibbles, class Bytes = Nibbles>

@@ -13,65 +13,46 @@
 
 #include <cstdint>
 
+#include "kernels/tile16/registers.hpp"
 #include "kernels/tile16/rows.hpp"
 #include "kernels/tile16/stream.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Register c of a row of `count` numbers.
-template <class Lanes>
-typename Lanes::Floats load_some(const float* p, int c, std::size_t count) {
-    const std::size_t first = static_cast<std::size_t>(c) * Lanes::channels;
-    if (count >= first + Lanes::channels) return Lanes::load(p + first);
-    return count > first ? Lanes::load_part(p + first, count - first) : Lanes::zero();
-}
-template <class Lanes>
-void store_some(float* p, int c, std::size_t count, typename Lanes::Floats v) {
-    const std::size_t first = static_cast<std::size_t>(c) * Lanes::channels;
-    if (count >= first + Lanes::channels) return Lanes::store(p + first, v);
-    if (count > first) Lanes::store_part(p + first, count - first, v);
-}
-
-/// Int32 sums of a tile, perhaps in several parts: [part][row][register].
-template <class Lanes, int Parts, int Count, int Registers>
-using Sums = typename Lanes::Ints[Parts][Count][Registers];
-
 /// Whether codes are unpacked and halved, as those of panels are.
 template <class Codes>
 constexpr bool is_unpacked = false;
-template <>
-constexpr bool is_unpacked<PanelField> = true;
+template <class Lanes>
+constexpr bool is_unpacked<PanelField<Lanes>> = true;
 
 /// Vectors of a step and tile.
 template <class Lanes, class Codes>
 constexpr int vectors_of_step = is_unpacked<Codes> ? Lanes::halves : 1;
 
-/// `Steps` vectors of codes of each tile of channels times the activations of each row, from k on: quads of K go to
-/// parts 0, 1, ... in turn.
+/// `Steps` vectors of codes of each tile of channels times the activations of each row, from k on: quads of K (or
+/// what a product takes) go to parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 [[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
-                                             const Rows<Count>& x, std::size_t k,
+                                             const Rows<Count, Lanes::run>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
-    constexpr int C = Tiles * Lanes::registers;
-    constexpr int stored = vectors_of_step<Lanes, Codes>;
+    constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
+    constexpr int stored = vectors_of_step<Lanes, Codes>, bytes = static_cast<int>(Lanes::register_bytes);
 #pragma GCC unroll 2
     for (int half = 0; half < Lanes::halves; ++half) {
         if (half != 0)
             __asm__("" : "+r"(k));  // or activations would be kept from the first half, in too few registers
-        [[maybe_unused]] typename Lanes::Narrow narrow[Count][C];
+        [[maybe_unused]] typename Lanes::Narrow narrow[R][C];
 #pragma GCC unroll 8
         for (int s = 0; s < Steps; ++s) {
-            const std::uint8_t* const from =
-                codes + (s * stored + half % stored) * Tiles * static_cast<int>(vector_bytes);
+            const std::uint8_t* const from = codes + (s * stored + half % stored) * C * bytes;
             // With one to four rows the CPU fetches ahead best by itself; with more it falls behind.
             if constexpr (!is_unpacked<Codes> && Count >= 4 + Codes::quads) Lanes::fetch_ahead(from + 8192);
             typename Lanes::Bytes vector[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
-                vector[c] = is_unpacked<Codes>
-                                ? Lanes::load_bytes(from + c * static_cast<int>(4 * Lanes::channels))
-                                : Lanes::load_in_order(from + c * static_cast<int>(4 * Lanes::channels));
+                vector[c] = is_unpacked<Codes> ? Lanes::load_bytes(from + c * bytes)
+                                               : Lanes::load_in_order(from + c * bytes);
 #pragma GCC unroll 2
             for (int q = 0; q < Codes::quads; ++q) {
                 const int quad = s * Codes::quads + q;
@@ -84,8 +65,8 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
                         w[c] = Lanes::half(field.quad(vector[c], q), half);
                 }
 #pragma GCC unroll 16
-                for (int r = 0; r < Count; ++r) {
-                    const auto a = Lanes::quad(x.codes(r, k + static_cast<std::size_t>(4 * quad)));
+                for (int r = 0; r < R; ++r) {
+                    const auto a = operand_of_x<Lanes>(x, r, k, quad);
 #pragma GCC unroll 16
                     for (int c = 0; c < C; ++c) {
                         if constexpr (Lanes::narrow_quads == 0) {
@@ -102,7 +83,7 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
         }
         if constexpr (Lanes::narrow_quads != 0)
 #pragma GCC unroll 16
-            for (int r = 0; r < Count; ++r)
+            for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c)
                     sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c], half));
@@ -121,24 +102,24 @@ constexpr std::size_t fetch_elements = 32;
 /// Adds the products of [k, end) at `codes` with the rows of x to the sums. `even`: a multiple of 32 of them.
 template <class Lanes, class Codes, int Tiles, int Count, class Even>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
-                                                const Rows<Count>& x, std::size_t k, std::size_t end,
-                                                Even even, Ahead& ahead,
+                                                const Rows<Count, Lanes::run>& x, std::size_t k,
+                                                std::size_t end, Even even, Ahead& ahead,
                                                 Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
     // Too few sums do not hide the latency of their instruction: each gets several parts.
-    constexpr int C = Tiles * Lanes::registers, chains = Count * C;
+    constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
     constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
-    constexpr int unrolled = 8 / Codes::quads;
     constexpr std::size_t step = Codes::step_elements;
-    constexpr std::size_t step_bytes = vectors_of_step<Lanes, Codes> * Tiles * vector_bytes;
+    constexpr std::size_t step_bytes = vectors_of_step<Lanes, Codes> * C * Lanes::register_bytes;
+    constexpr int unrolled = fetch_elements / step;
+    constexpr int run = Lanes::run > step ? Lanes::run / step : 1;  // steps that begin where runs of x do
     Sums<Lanes, parts, Count, C> part;
 #pragma GCC unroll 16
     for (int p = 0; p < parts; ++p)
 #pragma GCC unroll 16
-        for (int r = 0; r < Count; ++r)
+        for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) part[p][r][c] = p == 0 ? sums[0][r][c] : Lanes::zero_ints();
     if (even) {
-        static_assert(unrolled * step == fetch_elements);
         do {
             for (std::size_t i = 0; i < ahead.lines && ahead.next < ahead.end;
                  ++i, ahead.next += vector_bytes)
@@ -150,11 +131,14 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
     } else {
         for (; k + unrolled * step <= end; k += unrolled * step, codes += unrolled * step_bytes)
             add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
+        if constexpr (run > 1)
+            for (; k + (run - 1) * step < end; k += run * step, codes += run * step_bytes)
+                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, x, k, part);
         for (; k < end; k += step, codes += step_bytes)
             add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, x, k, part);
     }
 #pragma GCC unroll 16
-    for (int r = 0; r < Count; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c) {
             sums[0][r][c] = part[0][r][c];
@@ -187,51 +171,63 @@ struct Chunk {
 template <class Lanes, class Source, int Count, class How, class Even, class Plain>
 void multiply_tile_as(const KernelCall& call, const Source& source, How how, Even even, Plain plain,
                       const Chunk& chunk, std::size_t m, std::size_t n) {
-    constexpr int C = Source::tiles * Lanes::registers;
+    constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     const WeightsView& w = call.w;
-    const Rows<Count> x(call.x, m);
+    const Rows<Count, Lanes::run> x(call.x, m);
     float* const y = call.y.values + m * call.y.stride_elements + n;
     const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
-    const auto row_of_y = [&](int r) { return y + static_cast<std::size_t>(r) * call.y.stride_elements; };
+    const auto rows_of_y = [&](int r) {
+        return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements;
+    };
+    const auto rows_in = [](int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; };
+    const auto of_rows = [](auto* numbers, std::size_t p, int r) __attribute__((always_inline)) {
+        return numbers + p * Count + static_cast<std::size_t>(r * Lanes::rows);
+    };
     const bool has_zeros = !plain && w.has_zeros, has_offsets = !plain && w.has_offsets;
 
     Ahead ahead = chunk.ahead;
-    typename Lanes::Floats total[Count][C];
+    typename Lanes::Floats total[R][C];
 #pragma GCC unroll 16
-    for (int r = 0; r < Count; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c)
-            total[r][c] = chunk.first ? Lanes::zero() : load_some<Lanes>(row_of_y(r), c, count);
+            total[r][c] = chunk.first
+                              ? Lanes::zero()
+                              : load_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count);
     for (std::size_t p = 0; p < chunk.count; ++p) {
         const Piece& piece = chunk.pieces[p];
         Sums<Lanes, 1, Count, C> sums;
 #pragma GCC unroll 16
-        for (int r = 0; r < Count; ++r)
+        for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
-                sums[0][r][c] =
-                    Lanes::set_int(chunk.corrections.starts[p * Count + static_cast<std::size_t>(r)]);
+                sums[0][r][c] = ints_of_rows<Lanes>(of_rows(chunk.corrections.starts, p, r));
         if (has_zeros)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) {
                 const auto zero = source.zero(piece.parameters, c);
 #pragma GCC unroll 16
-                for (int r = 0; r < Count; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
+                for (int r = 0; r < R; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
             }
+        if constexpr (!Lanes::holds_totals)
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
         add_products<Lanes, typename Source::Codes, Source::tiles, Count>(
             source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, even, ahead,
             sums);
 
         const auto add_scaled = [&](auto factor) __attribute__((always_inline)) {
 #pragma GCC unroll 16
-            for (int r = 0; r < Count; ++r)
+            for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c)
                     total[r][c] =
                         Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(r, c), total[r][c]);
         };
         const auto x_scale = [&](int r) __attribute__((always_inline)) {
-            return Lanes::set(chunk.corrections.scales[p * Count + static_cast<std::size_t>(r)]);
+            return floats_of_rows<Lanes>(of_rows(chunk.corrections.scales, p, r));
         };
         if (how == Scaling::activations) {
             add_scaled([&](int r, int) { return x_scale(r); });
@@ -249,24 +245,24 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
             for (int c = 0; c < C; ++c) {
                 const auto offset = source.offset(piece.parameters, c);
 #pragma GCC unroll 16
-                for (int r = 0; r < Count; ++r)
+                for (int r = 0; r < R; ++r)
                     total[r][c] = Lanes::multiply_add(
-                        Lanes::set(chunk.corrections.sums[p * Count + static_cast<std::size_t>(r)]), offset,
-                        total[r][c]);
+                        floats_of_rows<Lanes>(of_rows(chunk.corrections.sums, p, r)), offset, total[r][c]);
             }
     }
     const bool last = chunk.last;
 #pragma GCC unroll 16
-    for (int r = 0; r < Count; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c) {
             if (last && how == Scaling::weights)
-                total[r][c] = Lanes::multiply(total[r][c], Lanes::set(x.scale(r, 0)));
+                total[r][c] =
+                    Lanes::multiply(total[r][c], floats_of_rows<Lanes>(x.scales(r * Lanes::rows, 0)));
             if (last && how == Scaling::activations)
                 total[r][c] = Lanes::multiply(total[r][c], source.scale(0, c));
             if (last && call.y.bias != nullptr)
                 total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
-            store_some<Lanes>(row_of_y(r), c, count, total[r][c]);
+            store_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count, total[r][c]);
         }
 }
 
@@ -396,23 +392,26 @@ std::size_t multiply_panels(const KernelCall& call, const Field& field, Scaling 
     return Most;
 }
 
-template <class Lanes, class Field>
+template <class Lanes, template <class> class FieldOf>
 void int8_products(const KernelCall& call, const Rectangle& part, std::byte* memory) {
+    using Few = typename Lanes::Few;
     const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
     const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
-    const Field field(call.w);
     const Scratch<Lanes> scratch(call, memory);
     if (Scratch<Lanes>::is_few(call)) {
-        const StreamSource<Lanes, Field> any(call, field, part.n_begin);
+        using Source = StreamSource<Few, FieldOf<Few>>;
+        const FieldOf<Few> field(call.w);
+        const Source any(call, field, part.n_begin);
         const Chunk chunk = scratch.chunk(call, any.places(), 0, call.w.k);
         const std::size_t rows = part.m_end - part.m_begin;
         correct(call, chunk.pieces, chunk.count, part.m_begin, rows, any.middle(), how != Scaling::weights,
                 chunk.corrections);
         for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
-            multiply_rows<Lanes, Lanes::few_rows>(rows, call, StreamSource<Lanes, Field>(call, field, n), how,
-                                                  chunk, part.m_begin, n);
+            multiply_rows<Few, Few::few_rows>(rows, call, Source(call, field, n), how, chunk, part.m_begin,
+                                              n);
         return;
     }
+    const FieldOf<Lanes> field(call.w);
     for (std::size_t n = part.n_begin; n < part.n_end;)
         n += tile_channels * multiply_panels<Lanes, Lanes::panel_tiles>(call, field, how, part, n, scratch);
 }

@@ -15,6 +15,7 @@ struct Lanes256 : LanesX86 {
     using Floats = __m256;
     static constexpr int registers = 2;         ///< for 16 channels
     static constexpr std::size_t channels = 8;  ///< of a register
+    static constexpr std::size_t register_bytes = 32;
 
     static Bytes load_bytes(const std::uint8_t* p) { return load_codes(p); }
     /// Loads that stay in their order: otherwise the CPU does not see a stream and fetches nothing ahead.

@@ -12,8 +12,10 @@ struct Avx512 : LanesX86 {
     using Narrow = __m512i;
     using Floats = __m512;
     using Magnitudes = __m512i;
-    static constexpr int registers = 1;                  ///< for 16 channels
-    static constexpr std::size_t channels = 16;          ///< of a register
+    using Few = Avx512;                          ///< for few rows of x
+    static constexpr int registers = 1;          ///< for 16 channels
+    static constexpr std::size_t channels = 16;  ///< of a register
+    static constexpr std::size_t register_bytes = 64;
     static constexpr int chains = 4;                     ///< independent sums that hide the latency of dot()
     static constexpr int narrow_quads = 0;               ///< sums of 16 bits: none
     static constexpr int halves = 1;                     ///< of a code, multiplied one after the other

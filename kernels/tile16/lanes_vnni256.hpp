@@ -6,10 +6,11 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Dot::dot(sum, w, x) is the instruction; Few rows in a tile straight from the stream, Tiles of channels in a panel.
-template <class Dot, int Few, int Tiles>
+/// Dot::dot(sum, w, x) is the instruction; MostFew rows in a tile straight from the stream, Tiles of channels in a panel.
+template <class Dot, int MostFew, int Tiles>
 struct LanesVnni256 : Lanes256 {
-    static constexpr int chains = 8, narrow_quads = 0, halves = 1, few_rows = Few, panel_tiles = Tiles;
+    using Few = LanesVnni256;
+    static constexpr int chains = 8, narrow_quads = 0, halves = 1, few_rows = MostFew, panel_tiles = Tiles;
     static constexpr std::size_t chunk_elements = 4096;
 
     static Bytes half(Bytes w, int) { return w; }

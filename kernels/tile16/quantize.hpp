@@ -2,7 +2,9 @@
 // fewbit/pack/activation_codes.hpp does, 16 values of each row at a time.
 #pragma once
 
-#include "kernels/tile16/lanes_x86.hpp"
+#include <cstring>
+
+#include "kernels/tile16/constants.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -24,20 +26,6 @@ void tile_scales(const ActivationTile& tile, std::size_t begin, std::size_t end,
     }
 }
 
-/// Sixteen codes of each of `rows` rows to where their tile has them; what follows them there may be overwritten.
-inline void store_codes(const __m128i (&codes)[activation_tile_rows], std::size_t rows, std::int8_t* out) {
-    const auto store = [&](std::size_t quad, __m128i v) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * rows * quad), v);
-    };
-    if (rows == 1) return store(0, codes[0]);
-    const __m128i a = _mm_unpacklo_epi32(codes[0], codes[1]), b = _mm_unpacklo_epi32(codes[2], codes[3]);
-    const __m128i c = _mm_unpackhi_epi32(codes[0], codes[1]), d = _mm_unpackhi_epi32(codes[2], codes[3]);
-    store(0, _mm_unpacklo_epi64(a, b));
-    store(1, _mm_unpackhi_epi64(a, b));
-    store(2, _mm_unpacklo_epi64(c, d));
-    store(3, _mm_unpackhi_epi64(c, d));
-}
-
 template <class Lanes>
 void quantize_tile(const ActivationTile& tile) noexcept {
     const std::size_t rows = tile.rows;
@@ -46,21 +34,19 @@ void quantize_tile(const ActivationTile& tile) noexcept {
         float* const scales = tile.scales + g * rows;
         tile_scales<Lanes>(tile, begin, end, scales);
         for (std::size_t k = begin; k < end; k += 16) {
-            __m128i codes[activation_tile_rows] = {};
+            typename Lanes::Codes codes[activation_tile_rows] = {};
             for (std::size_t r = 0; r < rows; ++r)
                 if (scales[r] > 0)
                     codes[r] = Lanes::codes(tile.x + r * tile.x_stride_elements + k, end - k, scales[r],
                                             tile.largest_code);
-            store_codes(codes, rows, tile.codes + k * rows);
+            Lanes::store_codes(codes, rows, tile.codes + k * rows);
         }
     }
-    const std::size_t written = (tile.k + 3) / 4 * 4;
+    const std::size_t written = (tile.k + Lanes::run - 1) / Lanes::run * Lanes::run;
     std::memset(tile.codes + written * rows, 0, (tile.stride_elements - written) * rows);
     for (std::size_t s = 0, begin = 0; begin < tile.k; ++s, begin += tile.sum_group_elements) {
-        __m128i sums = _mm_setzero_si128();
         const std::size_t end = smaller(begin + tile.sum_group_elements, tile.k);
-        for (std::size_t k = begin; k < end; k += 4) sums = LanesX86::add_quads(sums, tile.codes + k * rows);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(tile.sums + s * rows), sums);
+        Lanes::store_sums(tile.codes, begin, end, rows, tile.sums + s * rows);
     }
 }
 

@@ -9,8 +9,8 @@ namespace fewbit::inline v0::kernels {
 namespace {
 
 /// Where `Count` rows of x stand, from row m on: whole tiles of activation_tile_rows, then perhaps the last one, which
-/// has fewer (drawn in fewbit/matmul/contract.hpp).
-template <int Count>
+/// has fewer; `Run` elements of each row side by side (drawn in fewbit/matmul/contract.hpp).
+template <int Count, int Run>
 class Rows {
 public:
     static constexpr int tile = static_cast<int>(activation_tile_rows);
@@ -25,12 +25,19 @@ public:
     /// Rows of tile t.
     static constexpr int size(int t) { return t < Count / tile ? tile : Count % tile; }
 
-    /// Four activations of row r from k on, k a multiple of 4.
+    /// `Run` activations of row r from k on, k a multiple of Run.
     [[nodiscard]] const std::int8_t* codes(int r, std::size_t k) const {
-        return codes_ + at(r / tile) * code_step_ + k * at(size(r / tile)) + at(4 * (r % tile));
+        return codes_ + at(r / tile) * code_step_ + k * at(size(r / tile)) + at(Run * (r % tile));
     }
-    [[nodiscard]] float scale(int r, std::size_t group) const {
-        return scales_[at(r / tile) * scale_step_ + group * at(size(r / tile)) + at(r % tile)];
+    /// How many fours of activations stand between the start of row r's tile at a multiple of Run and four of row r,
+    /// `quad` x 4 elements later.
+    static constexpr int place(int r, int quad) {
+        constexpr int quads = Run / 4;
+        return (quad / quads * size(r / tile) + r % tile) * quads + quad % quads;
+    }
+    /// Scales of row r and those after it in its tile.
+    [[nodiscard]] const float* scales(int r, std::size_t group) const {
+        return scales_ + at(r / tile) * scale_step_ + group * at(size(r / tile)) + at(r % tile);
     }
 
 private:

@@ -1,8 +1,11 @@
 // Weights in Layout::tile16 as tiles of kernels read them: straight from the stream of one tile of channels, or from a
 // panel, a chunk of K of several tiles side by side, unpacked once for many rows of x.
 //
-//   panel   codes       [k / 4][half][tile][64]   unsigned bytes, four of K for each channel (halves: Lanes::halves)
+//   panel   codes       [k / 4][half][tile][64]   bytes, four of K for each channel (halves: Lanes::halves)
 //           scales      [group][tile][16]         f32; offsets and zeros (int32) likewise
+//
+// For products of matrices (Lanes::rows == 2) codes are [k / 8][tile][128], eight of K for each channel, and each pair of
+// scales stands twice.
 #pragma once
 
 #include "kernels/tile16/constants.hpp"
@@ -83,8 +86,9 @@ private:
 };
 
 /// Codes of a panel, unpacked and halved.
+template <class Lanes>
 struct PanelField {
-    static constexpr std::size_t step_elements = 4;
+    static constexpr std::size_t step_elements = Lanes::depth;
     static constexpr int quads = 1;
 };
 
@@ -96,19 +100,20 @@ public:
     static constexpr bool is_panel = true;
     static constexpr std::size_t channels = Tiles * tile_channels;
     static constexpr std::size_t code_bytes = Lanes::halves * channels;  ///< for each of K
-    using Codes = PanelField;
+    static constexpr std::size_t numbers = Lanes::rows * channels;       ///< scales of a group
+    using Codes = PanelField<Lanes>;
 
     /// Bytes of the memory that it needs, aligned to 64, for chunks of `chunk` elements of K.
     static constexpr std::size_t bytes(const WeightsView& w, std::size_t chunk) {
-        return (chunk + 8) * code_bytes + 3 * groups(w, chunk) * channels * sizeof(float);
+        return (chunk + 8) * code_bytes + 3 * groups(w, chunk) * numbers * sizeof(float);
     }
 
     PanelSource(const KernelCall& call, std::size_t chunk, void* memory)
         : w_(call.w),
           codes_(static_cast<std::uint8_t*>(memory)),
           scales_(reinterpret_cast<float*>(codes_ + (chunk + 8) * code_bytes)),
-          offsets_(scales_ + groups(call.w, chunk) * channels),
-          zeros_(reinterpret_cast<std::int32_t*>(offsets_ + groups(call.w, chunk) * channels)) {}
+          offsets_(scales_ + groups(call.w, chunk) * numbers),
+          zeros_(reinterpret_cast<std::int32_t*>(offsets_ + groups(call.w, chunk) * numbers)) {}
 
     /// Unpacks [k, k_end) of channels [n, n + 16 * Tiles); k is a multiple of 8.
     template <class Field>
@@ -125,7 +130,7 @@ public:
         std::size_t first_k, first_group;
 
         [[nodiscard]] std::size_t parameters(std::size_t group) const {
-            return (group - first_group) * channels;
+            return (group - first_group) * numbers;
         }
         [[nodiscard]] std::size_t codes(std::size_t, std::size_t k) const {
             return (k - first_k) * code_bytes;
@@ -145,13 +150,13 @@ public:
     }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
-    [[nodiscard]] PanelField field() const { return {}; }
+    [[nodiscard]] PanelField<Lanes> field() const { return {}; }
 
 private:
     static constexpr std::size_t groups(const WeightsView& w, std::size_t chunk) {
         return chunk / w.group_elements + 2;  // both ends of a chunk may cut one
     }
-    static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
+    static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels * Lanes::rows; }
 
     template <class Field>
     void fill_tile(const StreamSource<Lanes, Field>& source, const Places& places, std::size_t tile,
@@ -161,13 +166,19 @@ private:
             const std::size_t group = k / w_.group_elements, parameters = source.places().parameters(group);
             const std::size_t end = smaller(k_end, (group + 1) * w_.group_elements);
             for (int c = 0; c < Lanes::registers; ++c) {
-                const std::size_t at = places.parameters(group) + tile * tile_channels + channel(c);
+                const std::size_t at =
+                    places.parameters(group) + tile * tile_channels * Lanes::rows + channel(c);
                 Lanes::store(scales_ + at, source.scale(parameters, c));
                 if (w_.has_offsets) Lanes::store(offsets_ + at, source.offset(parameters, c));
                 if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(parameters, c));
             }
             const std::uint8_t* from = source.codes(source.places().codes(group, k));
-            std::uint8_t* to = codes_ + places.codes(group, k) + tile * vector_bytes;
+            std::uint8_t* to = codes_ + places.codes(group, k) + tile * tile_channels * Lanes::depth;
+            if constexpr (Lanes::depth == 8) {
+                fill_runs<Field>(source.field(), from, to, k, end);
+                k = end;
+                continue;
+            }
             for (; k < end; k += Field::step_elements, from += vector_bytes)
                 for (int part = 0; part < Field::quads * Lanes::halves; ++part, to += Tiles * vector_bytes) {
                     Lanes::fetch(to + 16 * Tiles * vector_bytes);
@@ -179,6 +190,21 @@ private:
                     }
                 }
             k = end;
+        }
+    }
+
+    /// Runs of eight from fours of K, which stand in one vector or in two. (Four that W lacks at the end of a row are
+    /// others: they meet zeros of x.)
+    template <class Field>
+    static void fill_runs(const Field& field, const std::uint8_t* from, std::uint8_t* to, std::size_t k,
+                          std::size_t end) {
+        constexpr bool two_vectors = Field::quads == 1;
+        for (; k < end;
+             k += 8, from += (two_vectors ? 2 : 1) * vector_bytes, to += 2 * Tiles * vector_bytes) {
+            const std::uint8_t* const second = two_vectors && k + 4 < end ? from + vector_bytes : from;
+            for (std::size_t at = 0; at < vector_bytes; at += Lanes::register_bytes)
+                Lanes::store_runs(to + 2 * at, field.quad(Lanes::load_bytes(from + at), 0),
+                                  field.quad(Lanes::load_bytes(second + at), Field::quads - 1));
         }
     }
 

@@ -26,6 +26,21 @@ namespace fewbit::inline v0 {
 #else
 #define FEWBIT_CODE_avx512_vnni(symbol) nullptr
 #endif
+#if defined(FEWBIT_BUILT_NEON)
+#define FEWBIT_CODE_neon(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_neon(symbol) nullptr
+#endif
+#if defined(FEWBIT_BUILT_NEON_DOTPROD)
+#define FEWBIT_CODE_neon_dotprod(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_neon_dotprod(symbol) nullptr
+#endif
+#if defined(FEWBIT_BUILT_NEON_I8MM)
+#define FEWBIT_CODE_neon_i8mm(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_neon_i8mm(symbol) nullptr
+#endif
 #define FEWBIT_CODE_generic(symbol) &kernels::symbol
 
 namespace kernels {

@@ -27,7 +27,9 @@ MatmulQuery query(const char* weights, const char* activations, Fallback fallbac
     return {*parse_format(weights), *parse_activation_format(activations), 4, 32, 256, fallback};
 }
 
-bool has_tuned_kernels() { return cpu_supports(Isa::avx2); }
+bool has_tuned_kernels(std::string_view activations) {
+    return cpu_supports(Isa::avx2) || (cpu_supports(Isa::neon) && activations != "f32");
+}
 
 }  // namespace
 
@@ -71,7 +73,7 @@ TEST_CASE("a tuned kernel is chosen where the CPU has one, and is no fallback") 
         for (const char* activations : {"f32", "int8-row", "int8-g32"}) {
             const auto kernel = select_kernel(query(weights, activations, Fallback::refuse));
             INFO(weights << " " << activations);
-            if (has_tuned_kernels()) {
+            if (has_tuned_kernels(activations)) {
                 REQUIRE(kernel);
                 CHECK(kernel->isa() != Isa::generic);
                 CHECK(!kernel->is_fallback());
@@ -116,7 +118,7 @@ TEST_CASE("FEWBIT_FORCE_ISA and FEWBIT_FORCE_KERNEL force, and unknown names are
         CHECK(kernel.error().message.find("'int_grouped/avx2/int4', which is no kernel") !=
               std::string::npos);
     }
-    if (!has_tuned_kernels()) {
+    if (!cpu_supports(Isa::avx2)) {
         const Environment force("FEWBIT_FORCE_ISA", "avx2");
         CHECK(!select_kernel(query("int4-g32", "int8-g32", Fallback::allow)));
     }
@@ -148,7 +150,7 @@ TEST_CASE("matmul refuses what does not fit, with sentences that name the values
     CHECK(!matmul(kernel, x.view(), packed, wrong.view()));
     const float bias[7] = {};
     CHECK(!matmul(kernel, x.view(), packed, y.view(), bias));
-    if (has_tuned_kernels()) {
+    if (has_tuned_kernels("f32")) {
         const auto rows = *pack(w, Layout::rows);
         const auto bad_layout = matmul(kernel, x.view(), rows, y.view());
         REQUIRE(!bad_layout);
@@ -157,8 +159,9 @@ TEST_CASE("matmul refuses what does not fit, with sentences that name the values
     // Activations packed for one grouping of sums do not serve another.
     const auto int8 = *select_kernel({format, int8_row_activations(), 2, 8, 64, Fallback::allow});
     const auto int8_packed = *pack(w, int8.layout());
-    const auto other =
-        *pack_activations(x.view(), int8_row_activations(), {16, int8.info().code->rows_together});
+    const KernelCode& code = *int8.info().code;
+    const auto other = *pack_activations(x.view(), int8_row_activations(),
+                                         {16, code.rows_together, nullptr, code.elements_together});
     const auto bad_sums = matmul(int8, other, int8_packed, y.view());
     REQUIRE(!bad_sums);
     CHECK(bad_sums.error().message.find("sums over 16") != std::string::npos);

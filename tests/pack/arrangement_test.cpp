@@ -65,12 +65,15 @@ TEST_CASE("rows together hold the numbers of rows alone") {
         std::optional<StaticRange> range;
         if (format.is_static) range = StaticRange{-2, 3};
         const std::size_t sums = draw.below(2) == 0 ? 8 : cols;
-        const auto alone = pack_activations(x.view(), format, {sums, 1}, {}, range),
-                   together = pack_activations(x.view(), format, {sums, activation_tile_rows}, {}, range);
+        const auto alone = pack_activations(x.view(), format, {sums, 1}, {}, range);
         REQUIRE(alone);
-        REQUIRE(together);
-        INFO(name(format) << ", " << rows << " x " << cols);
-        CHECK(difference(*alone, *together) == "");
+        for (const std::size_t elements : {4, 8}) {
+            const auto together = pack_activations(
+                x.view(), format, {sums, activation_tile_rows, nullptr, elements}, {}, range);
+            REQUIRE(together);
+            INFO(name(format) << ", " << rows << " x " << cols << ", runs of " << elements);
+            CHECK(difference(*alone, *together) == "");
+        }
     }
 }
 
@@ -92,9 +95,11 @@ TEST_CASE("every kernel's own quantization is the portable one, bit for bit") {
             x.cols = cols;
             const std::size_t group = format.group_elements(cols);
             const std::size_t sums = draw.below(2) == 0 || group % 8 != 0 ? group : 8;
-            const std::size_t together = info.code->rows_together;
-            const auto portable = pack_activations(x, format, {sums, together}),
-                       tuned = pack_activations(x, format, {sums, together, info.code->quantize});
+            ActivationArrangement wanted{sums, info.code->rows_together, nullptr,
+                                         info.code->elements_together};
+            const auto portable = pack_activations(x, format, wanted);
+            wanted.quantize = info.code->quantize;
+            const auto tuned = pack_activations(x, format, wanted);
             REQUIRE(portable);
             REQUIRE(tuned);
             INFO(info.name << ", " << name(format) << ", " << rows << " x " << cols << ", sums over "
@@ -112,10 +117,14 @@ TEST_CASE("a kernel refuses rows that stand otherwise") {
     const auto w = QuantizedMatrix::allocate(format, 16, 64);
     const auto packed = pack(*w, kernel->layout());
     Matrix x(5, 64), y(5, 16);
-    const std::size_t together = kernel->info().code->rows_together;
-    const auto other =
-        pack_activations(x.view(), activations, {32, together == 1 ? activation_tile_rows : 1});
-    const auto refused = matmul(*kernel, *other, *packed, y.view());
-    REQUIRE(!refused);
-    CHECK(refused.error().message.find("rows of x together") != std::string::npos);
+    const std::size_t rows = kernel->info().code->rows_together,
+                      elements = kernel->info().code->elements_together;
+    for (const ActivationArrangement& wanted :
+         {ActivationArrangement{32, rows == 1 ? activation_tile_rows : 1, nullptr, elements},
+          ActivationArrangement{32, rows, nullptr, 12 - elements}}) {
+        const auto other = pack_activations(x.view(), activations, wanted);
+        const auto refused = matmul(*kernel, *other, *packed, y.view());
+        REQUIRE(!refused);
+        CHECK(refused.error().message.find("rows of x together") != std::string::npos);
+    }
 }

@@ -1,6 +1,8 @@
 // What this CPU can run, asked at run time.
 #pragma once
 
+#include <cstddef>
+
 namespace fewbit::inline v0 {
 
 /// AVX2 with FMA and F16C, and an operating system that saves the registers.
@@ -35,6 +37,58 @@ namespace fewbit::inline v0 {
     return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+}
+
+// Arm tells features through the operating system. Its functions are declared here under names of their own: its headers
+// are not for public ones, and a second declaration would have to match each C library's exception specification.
+#if defined(__aarch64__) && defined(__linux__)
+namespace detail {
+extern "C" unsigned long fewbit_getauxval(unsigned long type) __asm__("getauxval");
+inline bool arm_has(unsigned long type, unsigned bit) noexcept {
+    return (fewbit_getauxval(type) >> bit & 1u) != 0;
+}
+}  // namespace detail
+#elif defined(__aarch64__) && defined(__APPLE__)
+namespace detail {
+extern "C" int fewbit_sysctlbyname(const char* name, void* old, std::size_t* old_size, void* fresh,
+                                   std::size_t fresh_size) __asm__("_sysctlbyname");
+inline bool arm_has(const char* feature) noexcept {
+    int value = 0;
+    std::size_t size = sizeof value;
+    return fewbit_sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+}  // namespace detail
+#endif
+
+/// NEON, which every 64-bit Arm CPU has.
+[[nodiscard]] inline bool cpu_has_neon() noexcept {
+#if defined(__aarch64__)
+    return true;
+#else
+    return false;
+#endif
+}
+
+/// sdot, udot.
+[[nodiscard]] inline bool cpu_has_neon_dotprod() noexcept {
+#if defined(__aarch64__) && defined(__linux__)
+    return detail::arm_has(16, 20);  // AT_HWCAP, HWCAP_ASIMDDP
+#elif defined(__aarch64__) && defined(__APPLE__)
+    return detail::arm_has("hw.optional.arm.FEAT_DotProd");
+#else
+    return false;
+#endif
+}
+
+/// smmla, besides what cpu_has_neon_dotprod() asks for.
+[[nodiscard]] inline bool cpu_has_neon_i8mm() noexcept {
+#if defined(__aarch64__) && defined(__linux__)
+    return cpu_has_neon_dotprod() && detail::arm_has(26, 13);  // AT_HWCAP2, HWCAP2_I8MM
+#elif defined(__aarch64__) && defined(__APPLE__)
+    return cpu_has_neon_dotprod() && detail::arm_has("hw.optional.arm.FEAT_I8MM");
 #else
     return false;
 #endif

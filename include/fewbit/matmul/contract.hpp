@@ -16,7 +16,16 @@ namespace fewbit::inline v0 {
 
 /// Instruction sets, weakest first: among kernels that fit, the last supported one is chosen.
 /// A new one also needs its row in isa.hpp and in cmake/isa.cmake.
-enum class Isa : std::uint8_t { generic, avx2, avx_vnni, avx512vl_vnni, avx512_vnni };
+enum class Isa : std::uint8_t {
+    generic,
+    avx2,
+    avx_vnni,
+    avx512vl_vnni,
+    avx512_vnni,
+    neon,
+    neon_dotprod,
+    neon_i8mm
+};
 
 /// Orders of bytes that kernels want; drawn in pack/layout.hpp.
 enum class Layout : std::uint8_t { rows, tile16 };
@@ -70,8 +79,9 @@ inline constexpr std::size_t activation_tile_rows = 4;
 inline constexpr std::size_t max_sum_elements = 256;
 
 /// Activations as a kernel sees them. f32: `values` are the caller's floats, row by row, and what follows the
-/// stride is empty. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows
-///   codes   [stride_elements / 4][r][4]   zeros beyond k, at least 64 for each row
+/// stride is empty. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows, with e for
+/// elements_together
+///   codes   [stride_elements / e][r][e]   zeros beyond k, at least 64 for each row
 ///   scales  [groups][r]
 ///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K
 /// so that the tile of row m starts at m * stride_elements, m * groups and m * sum_groups. Tiles of one row are
@@ -81,6 +91,7 @@ struct ActivationsView {
     const void* values = nullptr;
     std::size_t stride_elements = 0;
     std::size_t rows_together = 1;
+    std::size_t elements_together = 4;
     const float* scales = nullptr;
     std::size_t group_elements = 0;
     std::size_t groups = 0;
@@ -97,9 +108,10 @@ struct ActivationTile {
     const float* x = nullptr;
     std::size_t x_stride_elements = 0;
     std::size_t rows = 0;  ///< 1 to activation_tile_rows
+    std::size_t elements_together = 4;
     std::size_t k = 0;
-    std::size_t group_elements = 0;      ///< a multiple of 4, or the row
-    std::size_t sum_group_elements = 0;  ///< divides group_elements; a multiple of 4, or the row
+    std::size_t group_elements = 0;      ///< a multiple of elements_together, or the row
+    std::size_t sum_group_elements = 0;  ///< divides group_elements; such a multiple too, or the row
     int largest_code = 127;
     std::size_t stride_elements = 0;
     std::int8_t* codes = nullptr;  ///< outputs as in ActivationsView
@@ -137,7 +149,8 @@ struct KernelCode {
         nullptr;                    ///< what this call needs; may be null
     std::size_t rows_together = 1;  ///< how it reads int8 activations: 1 or activation_tile_rows
     void (*quantize)(const ActivationTile&) noexcept =
-        nullptr;  ///< for rows_together; null: portable code does
+        nullptr;                        ///< for rows_together; null: portable code does
+    std::size_t elements_together = 4;  ///< of K of each row, where rows stand together: what a product takes
 };
 
 }  // namespace fewbit::inline v0

@@ -23,6 +23,10 @@ inline constexpr std::array isa_table{
     IsaInfo{Isa::avx_vnni, "avx_vnni", "x86-64", "AVX-VNNI"},
     IsaInfo{Isa::avx512vl_vnni, "avx512vl_vnni", "x86-64", "AVX-512 F, BW, VL, DQ and VNNI"},
     IsaInfo{Isa::avx512_vnni, "avx512_vnni", "x86-64", "AVX-512 F, BW, VL, DQ and VNNI"},
+    IsaInfo{Isa::neon, "neon", "aarch64", "64-bit Arm"},
+    IsaInfo{Isa::neon_dotprod, "neon_dotprod", "aarch64",
+            "the dot products of 8-bit integers (FEAT_DotProd)"},
+    IsaInfo{Isa::neon_i8mm, "neon_i8mm", "aarch64", "the products of 8-bit matrices (FEAT_I8MM)"},
 };
 
 [[nodiscard]] constexpr const IsaInfo& info(Isa isa) noexcept {
@@ -44,6 +48,9 @@ inline constexpr std::array isa_table{
         case Isa::avx_vnni: return cpu_has_avx_vnni();
         case Isa::avx512vl_vnni:
         case Isa::avx512_vnni: return cpu_has_avx512_vnni();
+        case Isa::neon: return cpu_has_neon();
+        case Isa::neon_dotprod: return cpu_has_neon_dotprod();
+        case Isa::neon_i8mm: return cpu_has_neon_i8mm();
     }
     return false;
 }

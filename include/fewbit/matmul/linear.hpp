@@ -72,6 +72,7 @@ public:
         return k() == other.k() && kernel().activations() == other.kernel().activations() &&
                sum_group() == other.sum_group() &&
                kernel().info().code->rows_together == other.kernel().info().code->rows_together &&
+               kernel().info().code->elements_together == other.kernel().info().code->elements_together &&
                range_ == other.range_ && transform_.permutation == other.transform_.permutation &&
                transform_.channel_scales == other.transform_.channel_scales;
     }

@@ -44,7 +44,8 @@ struct RunReport {
     const std::size_t sum_group =
         activation_sum_elements(w.format().group_elements(w.k()), kernel.activations(), w.k());
     const KernelCode& code = *kernel.info().code;
-    return pack_activations(x, kernel.activations(), {sum_group, code.rows_together, code.quantize}, context,
+    return pack_activations(x, kernel.activations(),
+                            {sum_group, code.rows_together, code.quantize, code.elements_together}, context,
                             range);
 }
 
@@ -90,10 +91,12 @@ struct CheckedProduct {
                     name(kernel.activations()), " activations, but x is packed as ", name(x.format()));
 
     if (x.format().element == ActivationElement::int8 &&
-        x.view().rows_together != kernel.info().code->rows_together)
+        (x.view().rows_together != kernel.info().code->rows_together ||
+         x.view().elements_together != kernel.info().code->elements_together))
         return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " reads ",
-                    kernel.info().code->rows_together, " rows of x together, but x is packed for ",
-                    x.view().rows_together);
+                    kernel.info().code->rows_together, " rows of x together, ",
+                    kernel.info().code->elements_together, " elements of each, but x is packed for ",
+                    x.view().rows_together, " and ", x.view().elements_together);
 
     CheckedProduct product;
     product.call = {w.view(), x.view(), {y.data, y.stride_elements, bias.empty() ? nullptr : bias.data()}};

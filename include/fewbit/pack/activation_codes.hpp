@@ -12,18 +12,23 @@
 
 namespace fewbit::inline v0::detail {
 
-/// Where the numbers of a row stand in its tile (matmul/contract.hpp): row m of `rows` in tiles of `together`.
+/// Where the numbers of a row stand in its tile (matmul/contract.hpp): row m of `rows` in tiles of `together`, `run`
+/// elements of each side by side.
 struct TileRow {
     std::size_t first;  ///< row of the tile
     std::size_t size;   ///< rows of the tile
     std::size_t lane;   ///< of them, this one
+    std::size_t run;
 
-    TileRow(std::size_t m, std::size_t rows, std::size_t together) noexcept
+    TileRow(std::size_t m, std::size_t rows, std::size_t together, std::size_t run_elements) noexcept
         : first(m / together * together),
           size(rows - first < together ? rows - first : together),
-          lane(m - first) {}
+          lane(m - first),
+          run(run_elements) {}
 
-    [[nodiscard]] std::size_t code(std::size_t k) const noexcept { return (k / 4 * size + lane) * 4 + k % 4; }
+    [[nodiscard]] std::size_t code(std::size_t k) const noexcept {
+        return (k / run * size + lane) * run + k % run;
+    }
     [[nodiscard]] std::size_t number(std::size_t i) const noexcept { return i * size + lane; }
 };
 

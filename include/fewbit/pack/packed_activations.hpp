@@ -41,6 +41,7 @@ struct ActivationArrangement {
     std::size_t sum_group_elements = 1;  ///< codes that each sum covers: activation_sum_elements()
     std::size_t rows_together = 1;       ///< KernelCode::rows_together
     void (*quantize)(const ActivationTile&) noexcept = nullptr;  ///< KernelCode::quantize
+    std::size_t elements_together = 4;                           ///< KernelCode::elements_together
 };
 
 class PackedActivations {
@@ -59,15 +60,15 @@ public:
 
     /// Single numbers of int8 activations, wherever they stand; k counts up to the padded end.
     [[nodiscard]] int code(std::size_t m, std::size_t k) const noexcept {
-        const detail::TileRow row(m, view_.m, view_.rows_together);
+        const detail::TileRow row(m, view_.m, view_.rows_together, view_.elements_together);
         return static_cast<const std::int8_t*>(view_.values)[row.first * view_.stride_elements + row.code(k)];
     }
     [[nodiscard]] float scale(std::size_t m, std::size_t group) const noexcept {
-        const detail::TileRow row(m, view_.m, view_.rows_together);
+        const detail::TileRow row(m, view_.m, view_.rows_together, view_.elements_together);
         return view_.scales[row.first * view_.groups + row.number(group)];
     }
     [[nodiscard]] std::int32_t sum(std::size_t m, std::size_t run) const noexcept {
-        const detail::TileRow row(m, view_.m, view_.rows_together);
+        const detail::TileRow row(m, view_.m, view_.rows_together, view_.elements_together);
         return view_.sums[row.first * view_.sum_groups + row.number(run)];
     }
 
@@ -107,7 +108,7 @@ namespace detail {
 /// Row `lane` of a tile, in portable code. `shared`: the grid where rows have none of their own. Returns the zero.
 inline int quantize_row(const ActivationTile& tile, std::size_t lane, const ActivationFormat& format,
                         const ActivationGrid& shared) noexcept {
-    const TileRow row(lane, tile.rows, tile.rows);
+    const TileRow row(lane, tile.rows, tile.rows, tile.elements_together);
     const float* const x = tile.x + lane * tile.x_stride_elements;
     int zero = 0;
     for (std::size_t g = 0, begin = 0; begin < tile.k; ++g, begin += tile.group_elements) {
@@ -164,6 +165,7 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
     const std::size_t k = x.cols;
     view.stride_elements = round_up(k, 64) + 64;
     view.rows_together = wanted.rows_together;
+    view.elements_together = wanted.elements_together;
     view.group_elements = format.group_elements(k);
     view.groups = format.groups_per_row(k);
     view.sum_group_elements =
@@ -192,15 +194,18 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
     auto* const scales = reinterpret_cast<float*>(at += *code_bytes);
     auto* const sums = reinterpret_cast<std::int32_t*>(at += *scale_bytes + room * sizeof(float));
     auto* const zeros = reinterpret_cast<std::int32_t*>(at += *sum_bytes + room * sizeof(float));
-    const auto in_quads = [k](std::size_t group) { return group >= k || group % 4 == 0; };
+    const auto in_runs = [&](std::size_t group) {
+        return group >= k || group % wanted.elements_together == 0;
+    };
     const bool tuned = wanted.quantize != nullptr && !format.asymmetric && k > 0 &&
-                       format.granularity != Granularity::tensor && in_quads(view.group_elements) &&
-                       in_quads(view.sum_group_elements);
+                       format.granularity != Granularity::tensor && in_runs(view.group_elements) &&
+                       in_runs(view.sum_group_elements);
     const auto quantize_tile = [&](std::size_t index, std::size_t) {
         const std::size_t first = index * view.rows_together;
         const ActivationTile tile{.x = x.data + first * x.stride_elements,
                                   .x_stride_elements = x.stride_elements,
                                   .rows = std::min(view.rows_together, x.rows - first),
+                                  .elements_together = view.elements_together,
                                   .k = k,
                                   .group_elements = view.group_elements,
                                   .sum_group_elements = view.sum_group_elements,
