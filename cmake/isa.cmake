@@ -7,7 +7,8 @@ set(FEWBIT_ISA_ROWS
     "avx2|x86_64|-mavx2 -mfma -mf16c"
     "avx_vnni|x86_64|-mavx2 -mfma -mf16c -mavxvnni"
     "avx512vl_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=256"
-    "avx512_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512")
+    "avx512_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512"
+    "avx512_bf16|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mprefer-vector-width=512")
 
 # For every kernel: the generic ones too are a product, and fast against generic is only a fair comparison if both are
 # optimized equally hard.

@@ -40,4 +40,13 @@ namespace fewbit::inline v0 {
 #endif
 }
 
+/// AVX-512 BF16, besides what cpu_has_avx512_vnni() asks for.
+[[nodiscard]] inline bool cpu_has_avx512_bf16() noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return cpu_has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 }  // namespace fewbit::inline v0

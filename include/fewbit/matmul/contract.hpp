@@ -16,7 +16,7 @@ namespace fewbit::inline v0 {
 
 /// Instruction sets, weakest first: among kernels that fit, the last supported one is chosen.
 /// A new one also needs its row in isa.hpp and in cmake/isa.cmake.
-enum class Isa : std::uint8_t { generic, avx2, avx_vnni, avx512vl_vnni, avx512_vnni };
+enum class Isa : std::uint8_t { generic, avx2, avx_vnni, avx512vl_vnni, avx512_vnni, avx512_bf16 };
 
 /// Orders of bytes that kernels want; drawn in pack/layout.hpp.
 enum class Layout : std::uint8_t { rows, tile16 };
@@ -65,8 +65,10 @@ struct WeightsView {
 /// Rows of int8 activations that stand together for kernels that ask for it (KernelCode::rows_together).
 inline constexpr std::size_t activation_tile_rows = 4;
 
-/// Activations as a kernel sees them. f32: `values` are the caller's floats, row by row, and what follows the
-/// stride is empty. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows
+/// Activations as a kernel sees them. f32, bf16: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r
+/// rows [word][r], where a word of 4 bytes is one f32 or two bf16 along K, so that the tile of row m starts at m *
+/// stride_elements (an odd K of bf16 is followed by a zero), and what follows the stride is empty. f32 one by one are the
+/// caller's floats. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows
 ///   codes   [stride_elements / 4][r][4]   zeros beyond k, at least 64 for each row
 ///   scales  [groups][r]
 ///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K
@@ -131,7 +133,7 @@ struct KernelCode {
     std::size_t tile_n = 1;
     std::size_t (*scratch_bytes_of)(const KernelCall&) noexcept =
         nullptr;                    ///< what this call needs; may be null
-    std::size_t rows_together = 1;  ///< how it reads int8 activations: 1 or activation_tile_rows
+    std::size_t rows_together = 1;  ///< how it reads activations: int8 1 or activation_tile_rows
     void (*quantize)(const ActivationTile&) noexcept =
         nullptr;  ///< for rows_together; null: portable code does
 };

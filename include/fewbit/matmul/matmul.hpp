@@ -82,8 +82,7 @@ inline void subtract_zero_points(const PackedActivations& x, std::span<const dou
         return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " was chosen for ",
                     name(kernel.activations()), " activations, but x is packed as ", name(x.format()));
 
-    if (x.format().element == ActivationElement::int8 &&
-        x.view().rows_together != kernel.info().code->rows_together)
+    if (x.view().rows_together != kernel.info().code->rows_together)
         return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " reads ",
                     kernel.info().code->rows_together, " rows of x together, but x is packed for ",
                     x.view().rows_together);

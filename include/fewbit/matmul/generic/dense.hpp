@@ -9,10 +9,11 @@
 
 namespace fewbit::inline v0::generic {
 
-inline void dense_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+template <class X>
+inline void dense_floats(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     const WeightsView& w = call.w;
     const std::size_t element_bytes = size_bytes(w.scale);
-    run_panels(call, part, static_cast<float*>(scratch),
+    run_panels<X>(call, part, static_cast<float*>(scratch),
                [&](std::size_t n, std::size_t k, std::size_t count, std::size_t lane, float* panel) {
                    const auto* row = reinterpret_cast<const std::byte*>(w.codes) + n * w.codes_stride_bytes +
                                      k * element_bytes;
@@ -26,7 +27,9 @@ inline void dense_f32(const KernelCall& call, const Rectangle& part, void* scrat
                });
 }
 
-inline constexpr KernelCode dense_f32_code{dense_f32, panel_elements* panel_channels * sizeof(float), 4,
+inline constexpr KernelCode dense_f32_code{dense_floats<float>, panel_elements* panel_channels * sizeof(float), 4,
+                                           panel_channels};
+inline constexpr KernelCode dense_bf16_code{dense_floats<Bf16>, panel_elements* panel_channels * sizeof(float), 4,
                                            panel_channels};
 
 }  // namespace fewbit::inline v0::generic
