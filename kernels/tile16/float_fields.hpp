@@ -16,6 +16,7 @@ class IntegerLevels {
 public:
     static constexpr std::size_t step_elements = 32 / Bits;
     static constexpr int bias = 0;
+    static constexpr bool has_words = false;
 
     /// What is subtracted at each place of the lower half of a word.
     static constexpr int places = 16 / Bits;
@@ -35,7 +36,8 @@ public:
         return out;
     }
     template <int I>
-    [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector, const Zero& zero) const {
+    [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector,
+                                                        const Zero& zero) const {
         // Of 4 bits: four low nibbles, then four high ones.
         constexpr int shift = Bits == 8 ? 8 * I : 8 * (I % 4) + 4 * (I / 4), place = shift % 16;
         const auto half = shift < 16 ? vector : Lanes::template shift_right<16>(vector);
@@ -55,15 +57,27 @@ using NibbleLevels = IntegerLevels<Lanes, 4>;
 template <class Lanes>
 using ByteLevels = IntegerLevels<Lanes, 8>;
 
+/// What codes of 4 bits stand for where all channels read them alike, in units of the scale.
+inline void list_levels(const WeightsView& w, float (&out)[16]) {
+    for (int code = 0; code < 16; ++code)
+        out[code] = w.kind == Codes::table ? w.table[code]
+                                           : static_cast<float>(code - (w.has_offsets ? 0 : w.middle_code));
+}
+
 /// Places in a table of 16.
 template <class Lanes>
 class TableLevels {
 public:
     static constexpr std::size_t step_elements = 8;
     static constexpr int bias = 0;
+    static constexpr bool has_words = false;
     struct Zero {};
 
-    explicit TableLevels(const WeightsView& w) : table_(Lanes::load_table(w.table)) {}
+    explicit TableLevels(const WeightsView& w) {
+        float levels[16];
+        list_levels(w, levels);
+        table_ = Lanes::load_table(levels);
+    }
     [[nodiscard]] float unit() const { return 1.0f; }
     [[nodiscard]] Zero zero(typename Lanes::Ints) const { return {}; }
     template <int I>
@@ -75,6 +89,32 @@ private:
     typename Lanes::Table table_;
 };
 
+/// Words of two bf16 from codes of 4 bits that all channels read alike: one lookup of 16 bits for both, whatever else stands
+/// beside the codes.
+template <class Lanes>
+class FoundWords {
+public:
+    static constexpr std::size_t step_elements = 8;
+    static constexpr int bias = 0;
+    static constexpr bool has_words = true;
+    struct Zero {};
+
+    explicit FoundWords(const WeightsView& w) {
+        float levels[16];
+        list_levels(w, levels);
+        table_ = Lanes::load_pairs(levels);
+    }
+    [[nodiscard]] float unit() const { return 1.0f; }
+    [[nodiscard]] Zero zero(typename Lanes::Ints) const { return {}; }
+    template <int Word>
+    [[gnu::always_inline]] typename Lanes::Floats word(typename Lanes::Bytes vector) const {
+        return Lanes::template find_pairs<8 * (Word % 2) + 4 * (Word / 2)>(table_, vector);
+    }
+
+private:
+    typename Lanes::Bytes table_;
+};
+
 /// fp8 with `Mantissa` bits below the point and the exponent's `Bias`. Magnitudes from `Special` on, in units of the code,
 /// are infinity and NaN. The bits of a code, moved to where an f32 has its own, are the value times a power of two, also
 /// where both are subnormal.
@@ -83,6 +123,7 @@ class Float8Levels {
 public:
     static constexpr std::size_t step_elements = 4;
     static constexpr int bias = 0;
+    static constexpr bool has_words = false;
     struct Zero {};
 
     explicit Float8Levels(const WeightsView&) {}
@@ -94,8 +135,8 @@ public:
         const auto spread = Lanes::template shift_signed<1 + Mantissa>(top);
         const auto bits = Lanes::bit_and(
             spread, Lanes::set_bits(static_cast<int>(0x80000000u | (0x7Fu << (23 - Mantissa)))));
-        const auto value =
-            Lanes::multiply(Lanes::as_floats(bits), Lanes::as_floats(Lanes::set_bits((127 + 127 - Bias) << 23)));
+        const auto value = Lanes::multiply(Lanes::as_floats(bits),
+                                           Lanes::as_floats(Lanes::set_bits((127 + 127 - Bias) << 23)));
         const auto magnitude = Lanes::bit_and(top, Lanes::set_bits(0x7F000000));
         return Lanes::as_floats(Lanes::or_from(Lanes::as_bits(value), magnitude, Special << 24,
                                                HasInfinity ? 0x7F800000 : 0x7FC00000));

@@ -1,10 +1,11 @@
 // Float activations times tile16: templates over the registers of an instruction set (Lanes) and over what codes stand for
 // (Levels, float_fields.hpp); README.md of this folder has the arithmetic and the bounds.
 //
-//   few rows    a tile of all rows x 16 channels straight from the stream: every weight becomes a float once
+//   few rows    tiles of rows x 16 channels straight from the stream
 //   more        some tiles of channels x a chunk of K become floats in a panel, scales included, over which tiles of rows run
 //
-//   word        4 bytes of x: one element of f32, or two of bf16
+//   word        4 bytes of x: one element of f32, or elements k and k + 2 of bf16 (two fields of 16 bits of a vector of
+//               codes, so that some lookups give both)
 //   panel       [word][tile][16 channels]
 //   x           tiles of Lanes::tile_rows rows, [word][row]: a stream that is read in its order
 //
@@ -35,52 +36,84 @@ struct LevelGroup {
     }
 };
 
-/// The words that a vector holds for register c of the channels: out[i], of `Words` along K.
-template <class Lanes, class Levels, int Word = 0>
-[[gnu::always_inline]] inline void add_words(auto&& use, const Levels& field, typename Lanes::Bytes vector,
-                                             const typename Levels::Zero& zero) {
-    constexpr int per_word = static_cast<int>(Lanes::word_elements);
-    if constexpr (Word * per_word < static_cast<int>(Levels::step_elements)) {
-        typename Lanes::Floats levels[per_word];
-        levels[0] = field.template level<Word * per_word>(vector, zero);
-        if constexpr (per_word == 2) levels[1] = field.template level<Word * per_word + 1>(vector, zero);
-        use(Word, levels);
-        add_words<Lanes, Levels, Word + 1>(use, field, vector, zero);
+/// Words of x that `count` elements from a multiple of 4 on take.
+template <class Lanes>
+constexpr std::size_t words_of(std::size_t count) {
+    return Lanes::word_elements == 1 ? count : (count + 3) / 4 * 2;
+}
+
+/// The levels of a word, the `Word`-th of a vector.
+template <class Lanes, int Word, class Levels>
+[[gnu::always_inline]] inline void read_levels(const Levels& field, typename Lanes::Bytes vector,
+                                               const typename Levels::Zero& zero,
+                                               typename Lanes::Floats (&out)[Lanes::word_elements]) {
+    if constexpr (Lanes::word_elements == 1) {
+        out[0] = field.template level<Word>(vector, zero);
+    } else {
+        constexpr int first = Word / 2 * 4 + Word % 2;
+        out[0] = field.template level<first>(vector, zero);
+        out[1] = field.template level<first + 2>(vector, zero);
+    }
+}
+
+/// use(Constant of i) for each i below Count.
+template <int Count, int I = 0>
+[[gnu::always_inline]] inline void for_each_word(auto&& use) {
+    if constexpr (I < Count) {
+        use(Constant<I>{});
+        for_each_word<Count, I + 1>(use);
     }
 }
 
 // --- few rows ---------------------------------------------------------------------------------------------
 
+constexpr std::size_t fetch_bytes =
+    4096;  ///< that the stream is asked for beforehand: there is much to do for each vector
 constexpr std::size_t longest_piece = 1024;  ///< of K in a chain of sums, or their roundings would add up
 
-/// Adds what a vector has of the first `words` words; `x` at its first.
-template <class Lanes, class Levels, int Parts, int Count, bool All>
+/// Adds what a vector has of the first `words` words; `x` at its first. Words go to the parts in turn, from `First` on.
+template <class Lanes, class Levels, int Parts, int Count, bool All, int First = 0>
 [[gnu::always_inline]] inline void add_vector(const Levels& field, const std::uint8_t* codes,
                                               const LevelGroup<Lanes, Levels>& group, const float* x,
                                               std::size_t words,
                                               typename Lanes::Floats (&sum)[Parts][Count][Lanes::registers]) {
 #pragma GCC unroll 2
-    for (int c = 0; c < Lanes::registers; ++c)
-        add_words<Lanes>(
-            [&](int i, const auto& levels) {
-                if (!All && static_cast<std::size_t>(i) >= words) return;
-                const auto w = Lanes::pack_exact(levels);
+    for (int c = 0; c < Lanes::registers; ++c) {
+        const auto vector = Lanes::load_in_order(codes + c * static_cast<int>(4 * Lanes::channels));
+        for_each_word<static_cast<int>(Levels::step_elements / Lanes::word_elements)>([&](auto word) {
+            constexpr int i = word;
+            if (!All && static_cast<std::size_t>(i) >= words) return;
+            typename Lanes::Floats w;
+            if constexpr (Levels::has_words) {
+                w = field.template word<i>(vector);
+            } else {
+                typename Lanes::Floats levels[Lanes::word_elements];
+                read_levels<Lanes, i>(field, vector, group.zero[c], levels);
+                w = Lanes::pack_exact(levels);
+            }
 #pragma GCC unroll 16
-                for (int r = 0; r < Count; ++r)
-                    sum[i % Parts][r][c] = Lanes::dot(sum[i % Parts][r][c], w, Lanes::word(x + i * Count + r));
-            },
-            field, Lanes::load_in_order(codes + c * static_cast<int>(4 * Lanes::channels)), group.zero[c]);
+            for (int r = 0; r < Count; ++r)
+                sum[(First + i) % Parts][r][c] =
+                    Lanes::dot(sum[(First + i) % Parts][r][c], w, Lanes::word(x + i * Count + r));
+        });
+    }
 }
 
-/// All `Count` rows of the product x 16 channels from n on. `x_sums`: with offsets, [piece][row].
+/// `Count` rows from m on x 16 channels from n on. `x_sums`: with offsets, [piece][row].
 template <class Lanes, class Levels, int Count>
-void multiply_stream(const KernelCall& call, const Levels& field, const float* x_sums, std::size_t n) {
-    constexpr int C = Lanes::registers;
-    constexpr int parts = Count * C >= Lanes::chains ? 1 : 2 * Count * C >= Lanes::chains ? 2 : 4;
+void multiply_stream(const KernelCall& call, const Levels& field, const float* x_sums, std::size_t m,
+                     std::size_t n) {
+    constexpr int C = Lanes::registers, chains = Count * C;
+    constexpr int parts = chains >= Lanes::chains                                 ? 1
+                          : 2 * chains >= Lanes::chains                           ? 2
+                          : 4 * chains >= Lanes::chains || Lanes::most_parts == 4 ? 4
+                                                                                  : 8;
     constexpr std::size_t step = Levels::step_elements, step_words = step / Lanes::word_elements;
+    constexpr bool two = static_cast<std::size_t>(parts) > step_words;  ///< vectors for all parts
     const WeightsView& w = call.w;
     const StreamSource<Lanes, Levels> source(call, field, n);
-    const auto* x = static_cast<const float*>(call.x.values);
+    const auto* x =
+        static_cast<const float*>(call.x.values) + m * (call.x.stride_elements / Lanes::word_elements);
     LevelGroup<Lanes, Levels> group;
     typename Lanes::Floats total[Count][C];
 #pragma GCC unroll 16
@@ -94,35 +127,49 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
         const std::uint8_t* codes = source.codes(source.places().codes(g, k));
         group.read(w, source, source.places().parameters(g), w.has_zeros);
         typename Lanes::Floats sum[parts][Count][C];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int p = 0; p < parts; ++p)
 #pragma GCC unroll 16
             for (int r = 0; r < Count; ++r)
 #pragma GCC unroll 2
                 for (int c = 0; c < C; ++c) sum[p][r][c] = Lanes::zero();
-        for (; k + step <= end; k += step, codes += vector_bytes, x += step_words * Count)
+        if constexpr (two)
+            for (; k + 2 * step <= end;
+                 k += 2 * step, codes += 2 * vector_bytes, x += 2 * step_words * Count) {
+                Lanes::fetch(codes + fetch_bytes);
+                Lanes::fetch(codes + fetch_bytes + vector_bytes);
+                add_vector<Lanes, Levels, parts, Count, true>(field, codes, group, x, step_words, sum);
+                add_vector<Lanes, Levels, parts, Count, true, static_cast<int>(step_words)>(
+                    field, codes + vector_bytes, group, x + step_words * Count, step_words, sum);
+            }
+        for (; k + step <= end; k += step, codes += vector_bytes, x += step_words * Count) {
+            Lanes::fetch(codes + fetch_bytes);
             add_vector<Lanes, Levels, parts, Count, true>(field, codes, group, x, step_words, sum);
+        }
         if (k < end) {
-            const std::size_t words = (end - k + Lanes::word_elements - 1) / Lanes::word_elements;
-            add_vector<Lanes, Levels, parts, Count, false>(field, codes, group, x, words, sum);
+            add_vector<Lanes, Levels, parts, Count, false>(field, codes, group, x, words_of<Lanes>(end - k),
+                                                           sum);
             k = end;
         }
 #pragma GCC unroll 16
         for (int r = 0; r < Count; ++r)
 #pragma GCC unroll 2
             for (int c = 0; c < C; ++c) {
-                if constexpr (parts == 4)
-                    sum[0][r][c] = Lanes::add(Lanes::add(sum[0][r][c], sum[1][r][c]),
-                                              Lanes::add(sum[2][r][c], sum[3][r][c]));
-                else if constexpr (parts == 2)
-                    sum[0][r][c] = Lanes::add(sum[0][r][c], sum[1][r][c]);
+                const auto add_half = [&](int p, int half) __attribute__((always_inline)) {
+                    if (p + half < parts) sum[p][r][c] = Lanes::add(sum[p][r][c], sum[p + half][r][c]);
+                };
+#pragma GCC unroll 4
+                for (int p = 0; p < 4; ++p) add_half(p, 4);
+                add_half(0, 2);
+                add_half(1, 2);
+                add_half(0, 1);
                 total[r][c] = Lanes::multiply_add(sum[0][r][c], group.scale[c], total[r][c]);
                 if (w.has_offsets)
                     total[r][c] = Lanes::multiply_add(Lanes::set(x_sums[r]), group.offset[c], total[r][c]);
             }
         x_sums += Count;
     }
-    float* const y = call.y.values + n;
+    float* const y = call.y.values + m * call.y.stride_elements + n;
     const std::size_t count = smaller(tile_channels, w.n - n);
 #pragma GCC unroll 16
     for (int r = 0; r < Count; ++r)
@@ -130,23 +177,26 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
         for (int c = 0; c < C; ++c) {
             if (call.y.bias != nullptr)
                 total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
-            store_some<Lanes>(y + static_cast<std::size_t>(r) * call.y.stride_elements, c, count, total[r][c]);
+            store_some<Lanes>(y + static_cast<std::size_t>(r) * call.y.stride_elements, c, count,
+                              total[r][c]);
         }
 }
 
-/// Sums of x over the pieces of multiply_stream: [piece][row].
+/// Pieces of K that multiply_stream adds apart, at most.
+inline std::size_t most_float_pieces(const WeightsView& w) { return w.groups + w.k / longest_piece + 1; }
+
+/// Sums of x over the pieces of multiply_stream, for rows [m, m + rows): [piece][row].
 template <class Lanes>
-void sum_pieces(const KernelCall& call, float* sums) {
-    const auto* x = static_cast<const float*>(call.x.values);
-    const std::size_t rows = call.x.m;
+void sum_pieces(const KernelCall& call, std::size_t m, std::size_t rows, float* sums) {
+    const auto* x =
+        static_cast<const float*>(call.x.values) + m * (call.x.stride_elements / Lanes::word_elements);
     for (std::size_t k = 0; k < call.w.k; sums += rows) {
         const std::size_t group_end = (k / call.w.group_elements + 1) * call.w.group_elements;
         const std::size_t end = smaller(smaller(call.w.k, group_end), k + longest_piece);
         for (std::size_t r = 0; r < rows; ++r) {
             double sum[4] = {0, 0, 0, 0};
             for (std::size_t i = k; i < end; ++i)
-                sum[i % 4] += static_cast<double>(
-                    Lanes::element(x + i / Lanes::word_elements * rows + r, i % Lanes::word_elements));
+                sum[i % 4] += static_cast<double>(Lanes::element(x + r, rows, i));
             sums[r] = static_cast<float>((sum[0] + sum[1]) + (sum[2] + sum[3]));
         }
         k = end;
@@ -154,12 +204,32 @@ void sum_pieces(const KernelCall& call, float* sums) {
 }
 
 template <class Lanes, class Levels, int Most>
-void multiply_streams(const KernelCall& call, const Levels& field, const float* x_sums, const Rectangle& part) {
+void multiply_stream_rows(std::size_t rows, const KernelCall& call, const Levels& field, const float* x_sums,
+                          std::size_t m, std::size_t n) {
     if constexpr (Most > 1) {
-        if (call.x.m != Most) return multiply_streams<Lanes, Levels, Most - 1>(call, field, x_sums, part);
+        if (rows != Most)
+            return multiply_stream_rows<Lanes, Levels, Most - 1>(rows, call, field, x_sums, m, n);
     }
+    multiply_stream<Lanes, Levels, Most>(call, field, x_sums, m, n);
+}
+
+/// Tiles of rows one after the other over the same codes, which the first has brought into the cache.
+template <class Lanes, class Levels>
+void multiply_streams(const KernelCall& call, const Rectangle& part, float* x_sums) {
+    constexpr std::size_t rows_together = Lanes::tile_rows;
+    constexpr int most_rows = Lanes::few_rows < Lanes::tile_rows ? Lanes::few_rows : Lanes::tile_rows;
+    const Levels field(call.w);
+    const std::size_t sums = call.w.has_offsets ? most_float_pieces(call.w) : 0;
+    const auto each_tile = [&](auto&& body) {
+        for (std::size_t m = part.m_begin; m < part.m_end; m += rows_together)
+            body(m, smaller(rows_together, part.m_end - m), x_sums + (m - part.m_begin) * sums);
+    };
+    if (call.w.has_offsets)
+        each_tile([&](std::size_t m, std::size_t rows, float* to) { sum_pieces<Lanes>(call, m, rows, to); });
     for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
-        multiply_stream<Lanes, Levels, Most>(call, field, x_sums, n);
+        each_tile([&](std::size_t m, std::size_t rows, const float* of) {
+            multiply_stream_rows<Lanes, Levels, most_rows>(rows, call, field, of, m, n);
+        });
 }
 
 // --- panels -----------------------------------------------------------------------------------------------
@@ -176,20 +246,19 @@ void fill_panel(const KernelCall& call, const StreamSource<Lanes, Levels>& sourc
         const std::uint8_t* from = source.codes(source.places().codes(g, k));
         for (; k < end; k += Levels::step_elements, from += vector_bytes) {
 #pragma GCC unroll 2
-            for (int c = 0; c < Lanes::registers; ++c)
-                add_words<Lanes>(
-                    [&](int i, const auto& levels) {
-                        typename Lanes::Floats value[Lanes::word_elements];
-                        for (std::size_t j = 0; j < Lanes::word_elements; ++j)
-                            value[j] = w.has_offsets
-                                           ? Lanes::multiply_add(levels[j], group.scale[c], group.offset[c])
-                                           : Lanes::multiply(levels[j], group.scale[c]);
-                        Lanes::store(to + static_cast<std::size_t>(i) * stride +
-                                         static_cast<std::size_t>(c) * Lanes::channels,
-                                     Lanes::pack_word(value));
-                    },
-                    source.field(), Lanes::load_bytes(from + c * static_cast<int>(4 * Lanes::channels)),
-                    group.zero[c]);
+            for (int c = 0; c < Lanes::registers; ++c) {
+                const auto vector = Lanes::load_bytes(from + c * static_cast<int>(4 * Lanes::channels));
+                for_each_word<static_cast<int>(Levels::step_elements / Lanes::word_elements)>([&](auto word) {
+                    constexpr int i = word;
+                    typename Lanes::Floats value[Lanes::word_elements];
+                    read_levels<Lanes, i>(source.field(), vector, group.zero[c], value);
+                    for (auto& v : value)
+                        v = w.has_offsets ? Lanes::multiply_add(v, group.scale[c], group.offset[c])
+                                          : Lanes::multiply(v, group.scale[c]);
+                    Lanes::store(to + i * stride + static_cast<std::size_t>(c) * Lanes::channels,
+                                 Lanes::pack_word(value));
+                });
+            }
             to += Levels::step_elements / Lanes::word_elements * stride;
         }
         k = end;
@@ -206,8 +275,8 @@ struct PanelPart {
 
 /// y = (first ? 0 : y) + products, for `Count` rows from m on and the channels of a panel, from n on; with the last the bias.
 template <class Lanes, int Tiles, int Count>
-void multiply_words(const OutputView& out, const PanelPart& part, const float* x, std::size_t m, std::size_t n,
-                    std::size_t channels) {
+void multiply_words(const OutputView& out, const PanelPart& part, const float* x, std::size_t m,
+                    std::size_t n, std::size_t channels) {
     constexpr int C = Tiles * Lanes::registers;
     constexpr std::size_t block = 32;
     typename Lanes::Floats sum[Count][C];
@@ -295,8 +364,7 @@ void multiply_float_panel(const KernelCall& call, const Levels& field, const Rec
             fill_panel(call, StreamSource<Lanes, Levels>(call, field, first), k, k_end,
                        panel + static_cast<std::size_t>(t) * tile_channels, stride);
         }
-        PanelPart words{panel, (k_end - k + Lanes::word_elements - 1) / Lanes::word_elements, k == 0,
-                        k_end == k_all};
+        PanelPart words{panel, words_of<Lanes>(k_end - k), k == 0, k_end == k_all};
         words.ahead.lines = (lines * 32 + words.count - 1) / words.count;
         for (std::size_t m = part.m_begin; m < part.m_end; m += rows_together) {
             const std::size_t rows = smaller(rows_together, part.m_end - m);
@@ -304,8 +372,8 @@ void multiply_float_panel(const KernelCall& call, const Levels& field, const Rec
             words.ahead.end = ahead += lines * vector_bytes;
             multiply_word_rows<Lanes, Tiles, Lanes::tile_rows>(
                 rows, call.y, words,
-                static_cast<const float*>(call.x.values) + m * x_words + k / Lanes::word_elements * rows, m, n,
-                smaller(stride, call.w.n - n));
+                static_cast<const float*>(call.x.values) + m * x_words + k / Lanes::word_elements * rows, m,
+                n, smaller(stride, call.w.n - n));
         }
     }
 }
@@ -324,14 +392,21 @@ std::size_t multiply_float_panels(const KernelCall& call, const Levels& field, c
 
 // ----------------------------------------------------------------------------------------------------------
 
+/// Whether all rows of the call (not of a part of it) are few.
+template <class Lanes>
+bool is_few(const KernelCall& call) {
+    return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
+}
+
 template <class Lanes, class Levels>
 void float_products(const KernelCall& call, const Rectangle& part, void* scratch) {
-    const Levels field(call.w);
     auto* const memory = static_cast<float*>(scratch);
-    if (call.x.m <= static_cast<std::size_t>(Lanes::tile_rows)) {
-        if (call.w.has_offsets) sum_pieces<Lanes>(call, memory);
-        return multiply_streams<Lanes, Levels, Lanes::tile_rows>(call, field, memory, part);
+    if (is_few<Lanes>(call)) {
+        if constexpr (Lanes::word_elements == 2 && Levels::step_elements == 8)
+            if (!call.w.has_zeros) return multiply_streams<Lanes, FoundWords<Lanes>>(call, part, memory);
+        return multiply_streams<Lanes, Levels>(call, part, memory);
     }
+    const Levels field(call.w);
     for (std::size_t n = part.n_begin; n < part.n_end;)
         n += tile_channels *
              multiply_float_panels<Lanes, Levels, Lanes::panel_tiles>(call, field, part, n, memory);
@@ -339,17 +414,19 @@ void float_products(const KernelCall& call, const Rectangle& part, void* scratch
 
 template <class Lanes>
 std::size_t float_scratch_bytes(const KernelCall& call) noexcept {
-    if (call.x.m > static_cast<std::size_t>(Lanes::tile_rows))
+    if (!is_few<Lanes>(call))
         return (float_chunk<Lanes>(call.w.k) + 8) * Lanes::panel_tiles * tile_channels * sizeof(float);
-    return call.w.has_offsets ? (call.w.groups + call.w.k / longest_piece + 1) * call.x.m * sizeof(float) : 0;
+    return call.w.has_offsets ? most_float_pieces(call.w) * call.x.m * sizeof(float) : 0;
 }
 
 // What kernel files export, for their Lanes.
 
 template <class Lanes>
 void integer_float_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    call.w.bits <= 4 ? float_products<Lanes, NibbleLevels<Lanes>>(call, part, scratch)
-                     : float_products<Lanes, ByteLevels<Lanes>>(call, part, scratch);
+    if (call.w.bits > 4) return float_products<Lanes, ByteLevels<Lanes>>(call, part, scratch);
+    if constexpr (Lanes::finds_fast)
+        if (!call.w.has_zeros) return float_products<Lanes, TableLevels<Lanes>>(call, part, scratch);
+    float_products<Lanes, NibbleLevels<Lanes>>(call, part, scratch);
 }
 template <class Lanes>
 void codebook_float_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {

@@ -7,11 +7,13 @@ namespace fewbit::inline v0::kernels {
 namespace {
 
 struct Avx512F32 : Avx512 {
-    static constexpr std::size_t word_elements = 1;    ///< of K in 4 bytes of x
-    static constexpr int tile_rows = 8;                ///< 8 x 3 sums, 3 weights and one of x: 28 of 32 registers
-    static constexpr int panel_tiles = 3;              ///< x 8 rows
-    static constexpr int chains = 8;                   ///< independent sums that hide the latency of dot()
-    static constexpr std::size_t chunk_words = 1024;   ///< of K in a panel: 192 KiB of L2
+    static constexpr std::size_t word_elements = 1;  ///< of K in 4 bytes of x
+    static constexpr int tile_rows = 8;       ///< 8 x 3 sums, 3 weights and one of x: 28 of 32 registers
+    static constexpr int panel_tiles = 3;     ///< x 8 rows
+    static constexpr int few_rows = 32;       ///< with which panels do not pay
+    static constexpr bool finds_fast = true;  ///< Table: one instruction for any 16 numbers
+    static constexpr int chains = 8, most_parts = 4;  ///< independent sums that hide the latency of dot()
+    static constexpr std::size_t chunk_words = 1024;  ///< of K in a panel: 192 KiB of L2
 
     static Bytes set_bits(int v) { return _mm512_set1_epi32(v); }
     /// (v & mask) | or_with
@@ -34,7 +36,8 @@ struct Avx512F32 : Avx512 {
     }
     /// v, where `magnitude` >= least: v | bits.
     static Bytes or_from(Bytes v, Bytes magnitude, int least, int bits) {
-        return _mm512_mask_or_epi32(v, _mm512_cmpge_epi32_mask(magnitude, set_bits(least)), v, set_bits(bits));
+        return _mm512_mask_or_epi32(v, _mm512_cmpge_epi32_mask(magnitude, set_bits(least)), v,
+                                    set_bits(bits));
     }
     // (Not the form without a mask: g++ 12 takes its undefined operand for a mistake of ours.)
     static Floats to_floats(Ints v) { return _mm512_maskz_cvtepi32_ps(0xFFFF, v); }
@@ -55,7 +58,8 @@ struct Avx512F32 : Avx512 {
     static Floats word(const float* x) { return _mm512_set1_ps(*x); }
     static Floats pack_word(const Floats (&v)[1]) { return v[0]; }
     static Floats pack_exact(const Floats (&v)[1]) { return v[0]; }
-    static float element(const float* x, std::size_t) { return *x; }
+    /// Element k of a row, of words `stride` apart.
+    static float element(const float* x, std::size_t stride, std::size_t k) { return x[k * stride]; }
 };
 
 }  // namespace

@@ -49,7 +49,8 @@ constexpr std::array compute {
                      kernels::limit_avx512_vnni_dot_int8},
 #endif
 #if defined(FEWBIT_BUILT_AVX512_BF16)
-        ComputeLimit{"dot-bf16", Isa::avx512_bf16, "dpbf16", 12 * 32 * 2, kernels::limit_avx512_bf16_dot_bf16},
+        ComputeLimit{"dot-bf16", Isa::avx512_bf16, "dpbf16", 12 * 32 * 2,
+                     kernels::limit_avx512_bf16_dot_bf16},
 #endif
 };
 

@@ -4,7 +4,8 @@
 //
 // Tolerances. u = 2^-24. Kernels sum T rounded terms whose magnitudes add up to at most S = sum |x||w| +
 // |bias| (reference::matmul returns it); any order of summation errs by at most (T + c) u S / (1 - (T + c)
-// u). f32 activations: T = K, c = 4 (dequantization rounds up to three times, the bias once). int8: the
+// u). f32 and bf16 activations: T = K, c = 4 (dequantization rounds up to three times, the bias once). bf16 (the reference
+// has x rounded): tuned kernels round weights to bf16 too, each by at most 2^-8 of it. int8: the
 // integer sums are exact; T = pieces between two scales, c = 6, doubled for a real offset, which adds a term
 // per piece. Asymmetric int8: S counts |code| + |zero|; the correction adds one rounding to f32, and those of
 // its doubles, groups * 2^-53, are less than another: c = 8.
@@ -27,7 +28,8 @@ using namespace fewbit::testing;
 
 namespace {
 
-double tolerance(const Format& format, const ActivationFormat& activations, std::size_t k, double magnitude) {
+double tolerance(const KernelInfo& info, const Format& format, const ActivationFormat& activations,
+                 std::size_t k, double magnitude) {
     double terms = static_cast<double>(k) + 4;
     if (activations.element == ActivationElement::int8) {
         const double pieces =
@@ -35,7 +37,10 @@ double tolerance(const Format& format, const ActivationFormat& activations, std:
         terms = (format.offset == Offset::real ? 2 : 1) * pieces + (activations.asymmetric ? 8 : 6);
     }
     const double error = terms * 0x1p-24;
-    return error / (1 - error) * magnitude + static_cast<double>(k + 1) * 0x1p-149;
+    const bool rounds_weights = activations.element == ActivationElement::bf16 && info.isa != Isa::generic &&
+                                !(format.is_float() && element_scalar(format) == Scalar::bf16);
+    return (error / (1 - error) + (rounds_weights ? 0x1p-8 : 0)) * magnitude +
+           static_cast<double>(k + 1) * 0x1p-149;
 }
 
 /// Runs one case; an empty string when everything held.
@@ -74,7 +79,8 @@ std::string run_case(const KernelInfo& info, const Format& format, const Activat
         for (std::size_t m = 0; m < shape.m; ++m)
             for (std::size_t n = 0; n < shape.n; ++n) {
                 const double value = static_cast<double>(y.view(m, n)), expected = truth[m * shape.n + n];
-                const double allowed = tolerance(format, activations, shape.k, magnitudes[m * shape.n + n]);
+                const double allowed =
+                    tolerance(info, format, activations, shape.k, magnitudes[m * shape.n + n]);
                 if (!(std::fabs(value - expected) <= allowed))
                     return text("y[", m, "][", n, "] = ", value, ", expected ", expected, " +- ", allowed,
                                 " (", lanes, " lanes)");
@@ -165,7 +171,7 @@ TEST_CASE("large products: several panels, long groups, and K at the bound of in
              {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym", "int8-tensor-fzero",
               "int3-channel", "f32", "q4_k", "iq4_xs", "q8_0", "nf4-g64-dq", "e2m1-channel", "mxfp8",
               "fp8-e5m2-tensor", "mxfp4", "q1_0"})
-            for (const char* x : {"f32", "int8-row", "int8-g32", "int8-tensor-asym"}) {
+            for (const char* x : {"f32", "bf16", "int8-row", "int8-g32", "int8-tensor-asym"}) {
                 const Format format = *parse_format(weights);
                 const ActivationFormat activations = *parse_activation_format(x);
                 if (activations.asymmetric && format.granularity == Granularity::group) continue;  // time
@@ -226,8 +232,9 @@ TEST_CASE("activations that are not finite make exactly their rows NaN") {
                                             : info.bits == block_weights          ? "q4_1"
                                             : (info.bits & codebook_weights) != 0 ? "nf4-g32"
                                                                                   : "int4-g32");
-        const ActivationFormat activations =
-            info.activations == ActivationElement::f32 ? exact_activations() : int8_group_activations(32);
+        const ActivationFormat activations = info.activations == ActivationElement::int8
+                                                 ? int8_group_activations(32)
+                                                 : ActivationFormat{info.activations};
         const MatmulQuery query{format, activations, 5, 20, 96, Fallback::allow};
         if (!refusal(info, query).empty()) continue;
         QuantizedMatrix w = *QuantizedMatrix::allocate(format, 20, 96);

@@ -105,9 +105,10 @@ struct ActivationFormat {
     if (whole == "f32") return exact_activations();
     if (whole == "bf16") return bf16_activations();
     const auto unknown = [whole] {
-        return fail(ErrorKind::bad_input, "activation format '", whole,
-                    "' is not known; known are f32, bf16 and int<b>-<row|g<n>|tensor>[-asym][-static] with b from "
-                    "2 to 8, such as int8-row, int8-g32 and int4-tensor-asym-static");
+        return fail(
+            ErrorKind::bad_input, "activation format '", whole,
+            "' is not known; known are f32, bf16 and int<b>-<row|g<n>|tensor>[-asym][-static] with b from "
+            "2 to 8, such as int8-row, int8-g32 and int4-tensor-asym-static");
     };
     std::string_view rest = whole;
     const std::string_view element = detail::next_word(rest), shared = detail::next_word(rest);

@@ -66,9 +66,9 @@ struct WeightsView {
 inline constexpr std::size_t activation_tile_rows = 4;
 
 /// Activations as a kernel sees them. f32, bf16: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r
-/// rows [word][r], where a word of 4 bytes is one f32 or two bf16 along K, so that the tile of row m starts at m *
-/// stride_elements (an odd K of bf16 is followed by a zero), and what follows the stride is empty. f32 one by one are the
-/// caller's floats. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows
+/// rows [word][r], so that the tile of row m starts at m * stride_elements. A word is one f32, or two bf16: of each four along
+/// K the first and third, then the second and fourth, zeros beyond k. Rows one by one stand as they are, f32 where the caller
+/// has them. What follows the stride is empty. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows
 ///   codes   [stride_elements / 4][r][4]   zeros beyond k, at least 64 for each row
 ///   scales  [groups][r]
 ///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K

@@ -34,12 +34,12 @@ public:
                                                      ExecutionContext context = {},
                                                      const std::optional<StaticRange>& range = {}) {
         if (auto valid = check(linear); !valid) return Unexpected{std::move(valid).error()};
-        auto main = Product::create(linear.weights,
-                                    linear.weights.format().is_float() &&
-                                            activations.element == ActivationElement::int8
-                                        ? exact_activations()
-                                        : activations,
-                                    fallback, context);
+        auto main = Product::create(
+            linear.weights,
+            linear.weights.format().is_float() && activations.element == ActivationElement::int8
+                ? exact_activations()
+                : activations,
+            fallback, context);
         if (!main) return Unexpected{std::move(main).error()};
         PackedLinear packed(*std::move(main));
         if (const ActivationFormat& used = packed.kernel().activations();

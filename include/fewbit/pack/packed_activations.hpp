@@ -151,7 +151,7 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
         packed.bytes_ = x.rows * x.cols * sizeof(float);
         return packed;
     }
-    view.stride_elements = round_up(x.cols, 4 / element_bytes);
+    view.stride_elements = round_up(x.cols, 4);
     const auto bytes = checked_product({x.rows, view.stride_elements, element_bytes});
     packed.memory_ = bytes ? allocate_host(*bytes) : nullptr;
     if (!packed.memory_)
@@ -159,9 +159,12 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
     std::byte* const memory = packed.memory_.get();
     const auto arrange_tile = [&](std::size_t index, std::size_t) {
         const std::size_t first = index * rows_together, rows = std::min(rows_together, x.rows - first);
-        (bf16 ? detail::arrange_rows<true> : detail::arrange_rows<false>)(
-            x.data + first * x.stride_elements, x.stride_elements, rows, x.cols,
-            memory + first * view.stride_elements * element_bytes);
+        if (rows_together == 1)
+            return detail::round_row(x.data + first * x.stride_elements, x.cols,
+                                     memory + first * view.stride_elements * element_bytes);
+        (bf16 ? detail::arrange_rows<true>
+              : detail::arrange_rows<false>)(x.data + first * x.stride_elements, x.stride_elements, rows,
+                                             x.cols, memory + first * view.stride_elements * element_bytes);
     };
     const std::size_t tiles = ceil_div(x.rows, rows_together);
     if (tiles == 1)

@@ -43,8 +43,10 @@ inline void codebook_int8(const KernelCall& call, const Rectangle& part, void* s
                  scratch);
 }
 
-inline constexpr KernelCode codebook_f32_code{codebook_floats<float>, grouped_f32_scratch_bytes, 4, panel_channels};
-inline constexpr KernelCode codebook_bf16_code{codebook_floats<Bf16>, grouped_f32_scratch_bytes, 4, panel_channels};
+inline constexpr KernelCode codebook_f32_code{codebook_floats<float>, grouped_f32_scratch_bytes, 4,
+                                              panel_channels};
+inline constexpr KernelCode codebook_bf16_code{codebook_floats<Bf16>, grouped_f32_scratch_bytes, 4,
+                                               panel_channels};
 inline constexpr KernelCode codebook_int8_code{codebook_int8, grouped_int8_scratch_bytes, 1, 1};
 
 }  // namespace fewbit::inline v0::generic

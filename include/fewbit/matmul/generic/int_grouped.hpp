@@ -74,7 +74,7 @@ inline void int_grouped_int8(const KernelCall& call, const Rectangle& part, void
 inline constexpr KernelCode int_grouped_f32_code{int_grouped_floats<float>, grouped_f32_scratch_bytes, 4,
                                                  panel_channels};
 inline constexpr KernelCode int_grouped_bf16_code{int_grouped_floats<Bf16>, grouped_f32_scratch_bytes, 4,
-                                                 panel_channels};
+                                                  panel_channels};
 inline constexpr KernelCode int_grouped_int8_code{int_grouped_int8, grouped_int8_scratch_bytes, 1, 1};
 
 }  // namespace fewbit::inline v0::generic

@@ -26,8 +26,8 @@ struct Bf16 {
 /// `Rows` rows of x against the panel. The accumulators live in arrays of constant size, which compilers keep
 /// in vector registers; no reassociation is needed.
 template <int Rows, class X>
-inline void multiply_panel(const X* x, std::size_t x_stride, const float* panel, std::size_t count,
-                           float* y, std::size_t y_stride, std::size_t channels) noexcept {
+inline void multiply_panel(const X* x, std::size_t x_stride, const float* panel, std::size_t count, float* y,
+                           std::size_t y_stride, std::size_t channels) noexcept {
     float sums[Rows][panel_channels] = {};
     for (int r = 0; r < Rows; ++r)
         for (std::size_t j = 0; j < channels; ++j) sums[r][j] = y[static_cast<std::size_t>(r) * y_stride + j];
