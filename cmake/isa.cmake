@@ -15,6 +15,7 @@ set(FEWBIT_ISA_ROWS
     "avx_vnni|x86_64|-mavx2 -mfma -mf16c -mavxvnni"
     "avx512vl_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=256"
     "avx512_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512"
+    "avx512_bf16|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mprefer-vector-width=512"
     "neon|aarch64|${FEWBIT_NEON_FLAGS}"
     "neon_dotprod|aarch64|-march=armv8.2-a+dotprod ${FEWBIT_NEON_FLAGS}"
     "neon_i8mm|aarch64|-march=armv8.2-a+dotprod+i8mm ${FEWBIT_NEON_FLAGS}")

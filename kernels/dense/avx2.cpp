@@ -1,7 +1,6 @@
 // AVX2 kernels for float weights (f32, f16, bf16) in Layout::rows with f32 activations.
 //
-//   few rows of x    dot products along K in lanes of 8, R rows by C channels at a time; W is read in place,
-//                    once, which is what limits it
+//   few rows of x    dot products along K, in place (rows.hpp)
 //   more             blocks of W and x copied into panels that the caches hold, and a tile of 6 rows by 16
 //                    channels over them, which keeps the multipliers busy
 //
@@ -12,7 +11,7 @@
 
 #include <cstring>
 
-#include "fewbit/matmul/contract.hpp"
+#include "kernels/dense/rows.hpp"
 
 namespace fewbit::inline v0::kernels {
 
@@ -47,69 +46,28 @@ float horizontal_sum(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// --- few rows ---------------------------------------------------------------------------------------------
+/// Registers of 256 bits, for rows.hpp.
+struct Lanes {
+    using Floats = __m256;
+    static constexpr std::size_t words = lanes, word_elements = 1;
+    static constexpr int channels_of_four = 3;  ///< 12 sums
 
-/// y[0, R)[0, C) for rows of x at m and channels at n. Each element's arithmetic is the same for every R and
-/// C.
-template <Scalar Type, int R, int C>
-void tile(const KernelCall& call, std::size_t m, std::size_t n) {
-    constexpr std::size_t element_bytes = Type == Scalar::f32 ? 4 : 2;
-    const std::size_t k = call.w.k;
-    const float* x[R];
-    const std::uint8_t* w[C];
-    for (int r = 0; r < R; ++r)
-        x[r] = static_cast<const float*>(call.x.values) +
-               (m + static_cast<std::size_t>(r)) * call.x.stride_elements;
-    for (int c = 0; c < C; ++c)
-        w[c] = call.w.codes + (n + static_cast<std::size_t>(c)) * call.w.codes_stride_bytes;
-    __m256 sums[R][C];
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) sums[r][c] = _mm256_setzero_ps();
-    std::size_t i = 0;
-    for (; i + lanes <= k; i += lanes) {
-        __m256 rows[R];
-        for (int r = 0; r < R; ++r) rows[r] = _mm256_loadu_ps(x[r] + i);
-        for (int c = 0; c < C; ++c) {
-            const __m256 weights = load8<Type>(w[c] + i * element_bytes);
-            for (int r = 0; r < R; ++r) sums[r][c] = _mm256_fmadd_ps(rows[r], weights, sums[r][c]);
-        }
+    template <Scalar Type>
+    static Floats load(const std::uint8_t* p) {
+        return load8<Type>(p);
     }
-    if (i < k) {
-        __m256 rows[R];
-        for (int r = 0; r < R; ++r)
-            rows[r] = load_tail<Scalar::f32>(reinterpret_cast<const std::uint8_t*>(x[r] + i), k - i);
-        for (int c = 0; c < C; ++c) {
-            const __m256 weights = load_tail<Type>(w[c] + i * element_bytes, k - i);
-            for (int r = 0; r < R; ++r) sums[r][c] = _mm256_fmadd_ps(rows[r], weights, sums[r][c]);
-        }
+    template <Scalar Type>
+    static Floats load_part(const std::uint8_t* p, std::size_t count) {
+        return load_tail<Type>(p, count);
     }
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) {
-            const std::size_t column = n + static_cast<std::size_t>(c);
-            const float bias = call.y.bias != nullptr ? call.y.bias[column] : 0.0f;
-            call.y.values[(m + static_cast<std::size_t>(r)) * call.y.stride_elements + column] =
-                horizontal_sum(sums[r][c]) + bias;
-        }
-}
-
-template <Scalar Type, int R>
-void row_block(const KernelCall& call, std::size_t m, std::size_t n, std::size_t n_end) {
-    constexpr int wide = R == 1 ? 8 : 3;
-    for (; n + wide <= n_end; n += wide) tile<Type, R, wide>(call, m, n);
-    for (; n < n_end; ++n) tile<Type, R, 1>(call, m, n);
-}
-
-/// Blocks of 24 channels are swept by all rows before the next, so that x, not W, is read again.
-template <Scalar Type>
-void few_rows(const KernelCall& call, const Rectangle& part) {
-    constexpr std::size_t block = 24;
-    for (std::size_t n = part.n_begin; n < part.n_end; n += block) {
-        const std::size_t n_end = n + block < part.n_end ? n + block : part.n_end;
-        std::size_t m = part.m_begin;
-        for (; m + 4 <= part.m_end; m += 4) row_block<Type, 4>(call, m, n, n_end);
-        for (; m < part.m_end; ++m) row_block<Type, 1>(call, m, n, n_end);
+    static Floats load_x(const std::uint8_t* p) { return load8<Scalar::f32>(p); }
+    static Floats load_x_part(const std::uint8_t* p, std::size_t count) {
+        return load_tail<Scalar::f32>(p, count);
     }
-}
+    static Floats dot(Floats sum, Floats w, Floats x) { return _mm256_fmadd_ps(x, w, sum); }
+    static Floats zero() { return _mm256_setzero_ps(); }
+    static float sum(Floats v) { return horizontal_sum(v); }
+};
 
 // --- panels -----------------------------------------------------------------------------------------------
 
@@ -265,7 +223,7 @@ template <Scalar Type>
 void rectangle(const KernelCall& call, const Rectangle& part, void* scratch) {
     // By the rows of the whole product, so that every part of it is computed alike.
     if (call.x.m < worth_panels)
-        few_rows<Type>(call, part);
+        few_rows<Lanes, Type>(call, part);
     else
         panels<Type>(call, part, static_cast<float*>(scratch));
 }

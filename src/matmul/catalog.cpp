@@ -26,6 +26,11 @@ namespace fewbit::inline v0 {
 #else
 #define FEWBIT_CODE_avx512_vnni(symbol) nullptr
 #endif
+#if defined(FEWBIT_BUILT_AVX512_BF16)
+#define FEWBIT_CODE_avx512_bf16(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_avx512_bf16(symbol) nullptr
+#endif
 #if defined(FEWBIT_BUILT_NEON)
 #define FEWBIT_CODE_neon(symbol) &kernels::symbol
 #else

@@ -57,7 +57,8 @@ std::string run_case(const KernelInfo& info, const Format& format, const Activat
         for (std::size_t m = 0; m < shape.m; ++m)
             for (std::size_t n = 0; n < shape.n; ++n) {
                 const double value = static_cast<double>(y.view(m, n)), expected = truth[m * shape.n + n];
-                const double allowed = tolerance(format, activations, shape.k, magnitudes[m * shape.n + n]);
+                const double allowed =
+                    tolerance(info.isa, format, activations, shape.k, magnitudes[m * shape.n + n]);
                 if (!(std::fabs(value - expected) <= allowed))
                     return text("y[", m, "][", n, "] = ", value, ", expected ", expected, " +- ", allowed,
                                 " (", lanes, " lanes)");
@@ -148,7 +149,7 @@ TEST_CASE("large products: several panels, long groups, and K at the bound of in
              {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym", "int8-tensor-fzero",
               "int3-channel", "f32", "q4_k", "iq4_xs", "q8_0", "nf4-g64-dq", "e2m1-channel", "mxfp8",
               "fp8-e5m2-tensor", "mxfp4", "q1_0"})
-            for (const char* x : {"f32", "int8-row", "int8-g32", "int8-tensor-asym"}) {
+            for (const char* x : {"f32", "bf16", "int8-row", "int8-g32", "int8-tensor-asym"}) {
                 const Format format = *parse_format(weights);
                 const ActivationFormat activations = *parse_activation_format(x);
                 if (activations.asymmetric && format.granularity == Granularity::group) continue;  // time
@@ -209,8 +210,9 @@ TEST_CASE("activations that are not finite make exactly their rows NaN") {
                                             : info.bits == block_weights          ? "q4_1"
                                             : (info.bits & codebook_weights) != 0 ? "nf4-g32"
                                                                                   : "int4-g32");
-        const ActivationFormat activations =
-            info.activations == ActivationElement::f32 ? exact_activations() : int8_group_activations(32);
+        const ActivationFormat activations = info.activations == ActivationElement::int8
+                                                 ? int8_group_activations(32)
+                                                 : ActivationFormat{info.activations};
         const MatmulQuery query{format, activations, 5, 20, 96, Fallback::allow};
         if (!refusal(info, query).empty()) continue;
         QuantizedMatrix w = *QuantizedMatrix::allocate(format, 20, 96);

@@ -144,7 +144,7 @@ private:
                 const std::size_t i = m * p_.n + n;
                 const auto value = static_cast<double>(y(m, n));
                 const double allowed =
-                    tolerance(p_.format, p_.activations, p_.k, magnitudes_[i]) + allowance_;
+                    tolerance(kernel.isa(), p_.format, p_.activations, p_.k, magnitudes_[i]) + allowance_;
                 if (std::isnan(truth_[i]) ? !std::isnan(value) : !(std::fabs(value - truth_[i]) <= allowed))
                     return text("y[", m, "][", n, "] = ", value, ", expected ", truth_[i], " +- ", allowed,
                                 context.workers() == 1 ? "" : " (cut into parts)");

@@ -42,6 +42,15 @@ namespace fewbit::inline v0 {
 #endif
 }
 
+/// AVX-512 BF16, besides what cpu_has_avx512_vnni() asks for.
+[[nodiscard]] inline bool cpu_has_avx512_bf16() noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return cpu_has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 // Arm tells features through the operating system. Its functions are declared here under names of their own: its headers
 // are not for public ones, and a second declaration would have to match each C library's exception specification.
 #if defined(__aarch64__) && defined(__linux__)

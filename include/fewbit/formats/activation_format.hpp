@@ -1,7 +1,8 @@
 // ActivationFormat: how x (M, K) enters a product. A plain struct in every query, never a hidden default.
 //
-// Names: f32 ("exact") | int<b>-<row|g<n>|tensor>[-asym][-static], b from 2 to 8: "int8-row", "int4-g32".
-// x is read as scale * (code - zero) with one grid for a row, n elements along K or all of x. Codes are int8
+// Names: f32 ("exact") | bf16 | int<b>-<row|g<n>|tensor>[-asym][-static], b from 2 to 8: "int8-row", "int4-g32".
+// bf16: each element of x is rounded to the nearest bf16, ties to even.
+// int: x is read as scale * (code - zero) with one grid for a row, n elements along K or all of x. Codes are int8
 // whatever b is (kernels read nothing else): fewer bits only narrow their range. With P = 2^(b-1) - 1:
 //   symmetric  codes -P .. P, zero 0, scale = max|x| / P in f32
 //   asym       codes -P-1 .. P, but -127 .. 127 for b = 8; the range [low, high] = [min(x, 0), max(x, 0)],
@@ -25,7 +26,11 @@
 
 namespace fewbit::inline v0 {
 
-enum class ActivationElement : std::uint8_t { f32, int8 };
+enum class ActivationElement : std::uint8_t { f32, int8, bf16 };
+
+[[nodiscard]] constexpr std::string_view name(ActivationElement element) noexcept {
+    return element == ActivationElement::f32 ? "f32" : element == ActivationElement::bf16 ? "bf16" : "int8";
+}
 
 struct ActivationFormat {
     ActivationElement element = ActivationElement::f32;
@@ -49,7 +54,7 @@ struct ActivationFormat {
 
     friend bool operator==(const ActivationFormat& a, const ActivationFormat& b) noexcept {
         if (a.element != b.element) return false;
-        if (a.element == ActivationElement::f32) return true;
+        if (a.element != ActivationElement::int8) return true;
         return a.granularity == b.granularity &&
                (a.granularity != Granularity::group || a.group == b.group) && a.bits == b.bits &&
                a.asymmetric == b.asymmetric && a.is_static == b.is_static;
@@ -57,6 +62,7 @@ struct ActivationFormat {
 };
 
 [[nodiscard]] inline ActivationFormat exact_activations() noexcept { return {}; }
+[[nodiscard]] inline ActivationFormat bf16_activations() noexcept { return {ActivationElement::bf16}; }
 [[nodiscard]] inline ActivationFormat int8_row_activations() noexcept {
     return {ActivationElement::int8, Granularity::channel, 0};
 }
@@ -66,7 +72,7 @@ struct ActivationFormat {
 
 /// Says which member of a hand-made ActivationFormat is out of range.
 [[nodiscard]] inline Result<void> validate(const ActivationFormat& format) {
-    if (format.element == ActivationElement::f32) return {};
+    if (format.element != ActivationElement::int8) return {};
     if (format.bits < 2 || format.bits > 8)
         return fail(ErrorKind::unsupported, "activations of ", format.bits,
                     " bits are not supported; 2 to 8 are");
@@ -84,7 +90,7 @@ struct ActivationFormat {
 
 /// The name that parse_activation_format reads back to an equal format.
 [[nodiscard]] inline std::string name(const ActivationFormat& format) {
-    if (format.element == ActivationElement::f32) return "f32";
+    if (format.element != ActivationElement::int8) return std::string(name(format.element));
     std::string out = text("int", format.bits);
     switch (format.granularity) {
         case Granularity::group: out += text("-g", format.group); break;
@@ -97,10 +103,12 @@ struct ActivationFormat {
 /// Reads a name (the grammar stands at the head of this file). Error: a sentence that quotes it.
 [[nodiscard]] inline Result<ActivationFormat> parse_activation_format(std::string_view whole) {
     if (whole == "f32") return exact_activations();
+    if (whole == "bf16") return bf16_activations();
     const auto unknown = [whole] {
-        return fail(ErrorKind::bad_input, "activation format '", whole,
-                    "' is not known; known are f32 and int<b>-<row|g<n>|tensor>[-asym][-static] with b from "
-                    "2 to 8, such as int8-row, int8-g32 and int4-tensor-asym-static");
+        return fail(
+            ErrorKind::bad_input, "activation format '", whole,
+            "' is not known; known are f32, bf16 and int<b>-<row|g<n>|tensor>[-asym][-static] with b from "
+            "2 to 8, such as int8-row, int8-g32 and int4-tensor-asym-static");
     };
     std::string_view rest = whole;
     const std::string_view element = detail::next_word(rest), shared = detail::next_word(rest);

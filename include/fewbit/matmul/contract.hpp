@@ -22,6 +22,7 @@ enum class Isa : std::uint8_t {
     avx_vnni,
     avx512vl_vnni,
     avx512_vnni,
+    avx512_bf16,
     neon,
     neon_dotprod,
     neon_i8mm
@@ -78,9 +79,10 @@ inline constexpr std::size_t activation_tile_rows = 4;
 /// sums of what they cut.
 inline constexpr std::size_t max_sum_elements = 256;
 
-/// Activations as a kernel sees them. f32: `values` are the caller's floats, row by row, and what follows the
-/// stride is empty. int8: tiles of rows_together rows, the last one perhaps of fewer; of a tile of r rows, with e for
-/// elements_together
+/// Activations as a kernel sees them, in tiles of rows_together rows, the last one perhaps of fewer. f32, bf16: of a tile
+/// of r rows [word][r], so that the tile of row m starts at m * stride_elements. A word is one f32, or two bf16: of each
+/// four along K the first and third, then the second and fourth, zeros beyond k. Rows one by one stand as they are, f32
+/// where the caller has them. What follows the stride is empty. int8: of a tile of r rows, with e for elements_together
 ///   codes   [stride_elements / e][r][e]   zeros beyond k, at least 64 for each row
 ///   scales  [groups][r]
 ///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K
@@ -147,7 +149,7 @@ struct KernelCode {
     std::size_t tile_n = 1;
     std::size_t (*scratch_bytes_of)(const KernelCall&) noexcept =
         nullptr;                    ///< what this call needs; may be null
-    std::size_t rows_together = 1;  ///< how it reads int8 activations: 1 or activation_tile_rows
+    std::size_t rows_together = 1;  ///< how it reads activations: int8 1 or activation_tile_rows
     void (*quantize)(const ActivationTile&) noexcept =
         nullptr;                        ///< for rows_together; null: portable code does
     std::size_t elements_together = 4;  ///< of K of each row, where rows stand together: what a product takes

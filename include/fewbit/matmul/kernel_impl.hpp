@@ -18,7 +18,7 @@ FEWBIT_INLINE unsigned weights_bit(const Format& format, Layout layout) noexcept
 
 FEWBIT_INLINE std::string refusal(const KernelInfo& info, const MatmulQuery& query) {
     if (info.activations != query.activations.element)
-        return text("is for ", info.activations == ActivationElement::f32 ? "f32" : "int8", " activations");
+        return text("is for ", name(info.activations), " activations");
     const unsigned wanted = weights_bit(query.weights, info.layout);
     if ((info.bits & wanted) == 0) {
         if ((info.bits & integer_weights) != 0 && (wanted & integer_weights) != 0)

@@ -90,8 +90,8 @@ struct CheckedProduct {
         return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " was chosen for ",
                     name(kernel.activations()), " activations, but x is packed as ", name(x.format()));
 
-    if (x.format().element == ActivationElement::int8 &&
-        (x.view().rows_together != kernel.info().code->rows_together ||
+    if (x.view().rows_together != kernel.info().code->rows_together ||
+        (x.format().element == ActivationElement::int8 &&
          x.view().elements_together != kernel.info().code->elements_together))
         return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " reads ",
                     kernel.info().code->rows_together, " rows of x together, ",

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "fewbit/core/scalar.hpp"
 #include "fewbit/formats/activation_format.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
 
@@ -56,7 +57,7 @@ struct Activations {
     Activations out;
     out.values.resize(x.rows * x.cols);
     out.sizes.resize(x.rows * x.cols);
-    const bool exact = format.element == ActivationElement::f32;
+    const bool exact = format.element != ActivationElement::int8;
     const bool tensor = !exact && format.granularity == Granularity::tensor;
     const std::size_t group = format.group_elements(x.cols);
     const double most = std::ldexp(1.0, format.bits - 1) - 1;
@@ -66,8 +67,11 @@ struct Activations {
             const std::size_t end = std::min(begin + group, x.cols);
             if (exact) {
                 for (std::size_t k = begin; k < end; ++k) {
-                    out.values[m * x.cols + k] = static_cast<double>(x(m, k));
-                    out.sizes[m * x.cols + k] = std::fabs(static_cast<double>(x(m, k)));
+                    const float read = format.element == ActivationElement::bf16
+                                           ? float_from_bf16(bf16_from_float(x(m, k)))
+                                           : x(m, k);
+                    out.values[m * x.cols + k] = static_cast<double>(read);
+                    out.sizes[m * x.cols + k] = std::fabs(static_cast<double>(read));
                 }
                 continue;
             }

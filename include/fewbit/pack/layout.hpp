@@ -105,7 +105,7 @@ private:
     if (format.is_float()) return text("layout tile16 holds codes, not ", name(format));
     if (group < k && group % 8 != 0)
         return text("layout tile16 needs groups of a multiple of 8, not ", group);
-    if (activations.element == ActivationElement::f32) return {};
+    if (activations.element != ActivationElement::int8) return {};
     const std::size_t x_group = activations.group_elements(k);
     if (x_group < k && x_group % 8 != 0)
         return text("layout tile16 needs activation groups of a multiple of 8, not ", x_group);

@@ -8,7 +8,8 @@
 //   zeros   int32 (M), only of asymmetric formats: kernels multiply by codes as they are, matmul() subtracts
 //           scale * zero * sum_k w[n][k] afterwards
 // A grid that several rows share stands in each of them.
-// For f32 activations it is only a view of x, which must outlive it.
+// f32 and bf16: the numbers alone, rounded to bf16. Rows of f32 for kernels that take them one by one are only a view of x,
+// which must outlive it.
 #pragma once
 
 #include <algorithm>
@@ -23,6 +24,7 @@
 #include "fewbit/formats/activation_format.hpp"
 #include "fewbit/matmul/contract.hpp"
 #include "fewbit/pack/activation_codes.hpp"
+#include "fewbit/pack/float_tiles.hpp"
 
 namespace fewbit::inline v0 {
 
@@ -72,6 +74,8 @@ public:
         return view_.sums[row.first * view_.sum_groups + row.number(run)];
     }
 
+    friend Result<PackedActivations> pack_float_activations(MatrixView<const float>, const ActivationFormat&,
+                                                            std::size_t, ExecutionContext);
     friend Result<PackedActivations> pack_activations(MatrixView<const float>, const ActivationFormat&,
                                                       const ActivationArrangement&, ExecutionContext,
                                                       const std::optional<StaticRange>&);
@@ -139,6 +143,50 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
 
 }  // namespace detail
 
+/// pack_activations() of f32 and bf16.
+[[nodiscard]] inline Result<PackedActivations> pack_float_activations(MatrixView<const float> x,
+                                                                      const ActivationFormat& format,
+                                                                      std::size_t rows_together,
+                                                                      ExecutionContext context) {
+    const bool bf16 = format.element == ActivationElement::bf16;
+    const std::size_t element_bytes = bf16 ? 2 : sizeof(float);
+    PackedActivations packed;
+    packed.format_ = format;
+    packed.k_ = x.cols;
+    ActivationsView& view = packed.view_;
+    view.m = x.rows;
+    view.rows_together = rows_together;
+    if (!bf16 && (rows_together == 1 || x.rows <= 1)) {
+        view.values = x.data;
+        view.stride_elements = x.stride_elements;
+        packed.bytes_ = x.rows * x.cols * sizeof(float);
+        return packed;
+    }
+    view.stride_elements = round_up(x.cols, 4);
+    const auto bytes = checked_product({x.rows, view.stride_elements, element_bytes});
+    packed.memory_ = bytes ? allocate_host(*bytes) : nullptr;
+    if (!packed.memory_)
+        return fail(ErrorKind::out_of_memory, "no memory to arrange activations of ", x.rows, " x ", x.cols);
+    std::byte* const memory = packed.memory_.get();
+    const auto arrange_tile = [&](std::size_t index, std::size_t) {
+        const std::size_t first = index * rows_together, rows = std::min(rows_together, x.rows - first);
+        if (rows_together == 1)
+            return detail::round_row(x.data + first * x.stride_elements, x.cols,
+                                     memory + first * view.stride_elements * element_bytes);
+        (bf16 ? detail::arrange_rows<true>
+              : detail::arrange_rows<false>)(x.data + first * x.stride_elements, x.stride_elements, rows,
+                                             x.cols, memory + first * view.stride_elements * element_bytes);
+    };
+    const std::size_t tiles = ceil_div(x.rows, rows_together);
+    if (tiles == 1)
+        arrange_tile(0, 0);
+    else
+        context.parallel_for(tiles, arrange_tile);
+    view.values = memory;
+    packed.bytes_ = *bytes;
+    return packed;
+}
+
 /// Quantizes x (M, K) and arranges it. `range`: of a static format, and only of it. The bytes do not depend
 /// on the number of threads, nor the codes on the arrangement. Error: bad format, a range that is missing, not
 /// wanted or not one, overflow, no memory.
@@ -151,17 +199,12 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
         return fail(
             ErrorKind::bad_input, name(format), " activations ",
             range ? "find their range in x; none can be given" : "need a range that was found beforehand");
+    if (!integer) return pack_float_activations(x, format, wanted.rows_together, context);
     PackedActivations packed;
     packed.format_ = format;
     packed.k_ = x.cols;
     ActivationsView& view = packed.view_;
     view.m = x.rows;
-    if (!integer) {
-        view.values = x.data;
-        view.stride_elements = x.stride_elements;
-        packed.bytes_ = x.rows * x.cols * sizeof(float);
-        return packed;
-    }
     const std::size_t k = x.cols;
     view.stride_elements = round_up(k, 64) + 64;
     view.rows_together = wanted.rows_together;

@@ -114,12 +114,14 @@ namespace detail {
 
 /// `count` codes of one channel from a step on into its four bytes of each step: 8 codes of up to 4 bits, or 4. `codes`
 /// has room for 8 more, which are read where a step is not full and must be 0.
-inline void write_tile16_codes(const std::uint8_t* codes, std::size_t count, int field_bits, std::uint8_t* out) noexcept {
+inline void write_tile16_codes(const std::uint8_t* codes, std::size_t count, int field_bits,
+                               std::uint8_t* out) noexcept {
     if (field_bits == 4) {
         for (std::size_t i = 0; i < count; i += 8, out += 64) {
             std::uint64_t eight = 0;
             std::memcpy(&eight, codes + i, 8);
-            const auto word = static_cast<std::uint32_t>(eight) | static_cast<std::uint32_t>(eight >> 32) << 4;
+            const auto word = static_cast<std::uint32_t>(eight) | static_cast<std::uint32_t>(eight >> 32)
+                                                                      << 4;
             std::memcpy(out, &word, 4);
         }
         return;
@@ -150,8 +152,8 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
     const std::size_t groups = t.elements / t.group;
     const ggml::HalfPlaces halves = ggml::half_places(t.type);
     const bool stored_halves = twin.scale == Scalar::f16 && ratio == 1.0f;  // as they are in the block
-    const auto* block =
-        reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data()) + row * ggml::row_bytes(t.type, source.k());
+    const auto* block = reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data()) +
+                        row * ggml::row_bytes(t.type, source.k());
     std::uint8_t codes[ggml::max_block_elements + 8] = {};
     for (std::size_t b = 0; b < source.k() / t.elements; ++b, block += t.bytes) {
         ggml::unpack_codes(t.type, block, codes);
@@ -233,7 +235,8 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
                 std::uint8_t codes[block + 8];
                 source.codes.unpack(first + c, k_begin + done + written, {codes, part - written});
                 std::memset(codes + (part - written), 0, 8);
-                write_tile16_codes(codes, part - written, shape.field_bits, to + written / shape.step_elements * 64);
+                write_tile16_codes(codes, part - written, shape.field_bits,
+                                   to + written / shape.step_elements * 64);
             }
         }
         out += steps * 64;

@@ -47,14 +47,18 @@ private:
     const ggml::BlockTraits& traits_;
 };
 
-inline void blocks_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    grouped_f32(BlockRows(call.w), call, part, scratch);
+template <class X>
+inline void blocks_floats(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    grouped_floats<X>(BlockRows(call.w), call, part, scratch);
 }
 inline void blocks_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     grouped_int8(BlockRows(call.w), call, part, scratch);
 }
 
-inline constexpr KernelCode blocks_f32_code{blocks_f32, grouped_f32_scratch_bytes, 4, panel_channels};
+inline constexpr KernelCode blocks_f32_code{blocks_floats<float>, grouped_f32_scratch_bytes, 4,
+                                            panel_channels};
+inline constexpr KernelCode blocks_bf16_code{blocks_floats<Bf16>, grouped_f32_scratch_bytes, 4,
+                                             panel_channels};
 inline constexpr KernelCode blocks_int8_code{blocks_int8, grouped_int8_scratch_bytes, 1, 1};
 
 }  // namespace fewbit::inline v0::generic

@@ -34,15 +34,19 @@ struct CodebookRows {
     }
 };
 
-inline void codebook_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    grouped_f32(CodebookRows<float, float>{call.w, call.w.table, 1.0f}, call, part, scratch);
+template <class X>
+inline void codebook_floats(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    grouped_floats<X>(CodebookRows<float, float>{call.w, call.w.table, 1.0f}, call, part, scratch);
 }
 inline void codebook_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     grouped_int8(CodebookRows<std::int16_t, std::int8_t>{call.w, call.w.levels, call.w.unit}, call, part,
                  scratch);
 }
 
-inline constexpr KernelCode codebook_f32_code{codebook_f32, grouped_f32_scratch_bytes, 4, panel_channels};
+inline constexpr KernelCode codebook_f32_code{codebook_floats<float>, grouped_f32_scratch_bytes, 4,
+                                              panel_channels};
+inline constexpr KernelCode codebook_bf16_code{codebook_floats<Bf16>, grouped_f32_scratch_bytes, 4,
+                                               panel_channels};
 inline constexpr KernelCode codebook_int8_code{codebook_int8, grouped_int8_scratch_bytes, 1, 1};
 
 }  // namespace fewbit::inline v0::generic

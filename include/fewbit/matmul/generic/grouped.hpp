@@ -3,7 +3,7 @@
 //   w[n][k] = scale * level + offset       scale and offset of a group along K
 //
 // `Rows` gives parameters(n, g) and levels(n, k, count, out) for k at multiples of 256; Rows::Level is an integer
-// of 16 bits, or float where only f32 activations are multiplied.
+// of 16 bits, or float where only float activations are multiplied.
 #pragma once
 
 #include <cstdint>
@@ -33,22 +33,22 @@ inline void for_each_group(std::size_t begin, std::size_t end, std::size_t group
 
 inline constexpr std::size_t grouped_f32_scratch_bytes = panel_elements * panel_channels * sizeof(float);
 
-/// f32 activations: dequantizes panels of 8 channels, then multiplies in f32.
-template <class Rows>
-inline void grouped_f32(const Rows& rows, const KernelCall& call, const Rectangle& part,
-                        void* scratch) noexcept {
-    run_panels(call, part, static_cast<float*>(scratch),
-               [&](std::size_t n, std::size_t k_begin, std::size_t count, std::size_t lane, float* panel) {
-                   typename Rows::Level levels[panel_elements];
-                   rows.levels(n, k_begin, count, levels);
-                   for_each_group(k_begin, k_begin + count, call.w.group_elements,
-                                  [&](std::size_t k, std::size_t length, std::size_t g) {
-                                      const GroupParameters p = rows.parameters(n, g);
-                                      for (std::size_t i = k - k_begin; i < k - k_begin + length; ++i)
-                                          panel[i * panel_channels + lane] =
-                                              p.scale * static_cast<float>(levels[i]) + p.offset;
-                                  });
-               });
+/// f32 or bf16 activations (X: float or Bf16): dequantizes panels of 8 channels, then multiplies in f32.
+template <class X, class Rows>
+inline void grouped_floats(const Rows& rows, const KernelCall& call, const Rectangle& part,
+                           void* scratch) noexcept {
+    run_panels<X>(call, part, static_cast<float*>(scratch),
+                  [&](std::size_t n, std::size_t k_begin, std::size_t count, std::size_t lane, float* panel) {
+                      typename Rows::Level levels[panel_elements];
+                      rows.levels(n, k_begin, count, levels);
+                      for_each_group(k_begin, k_begin + count, call.w.group_elements,
+                                     [&](std::size_t k, std::size_t length, std::size_t g) {
+                                         const GroupParameters p = rows.parameters(n, g);
+                                         for (std::size_t i = k - k_begin; i < k - k_begin + length; ++i)
+                                             panel[i * panel_channels + lane] =
+                                                 p.scale * static_cast<float>(levels[i]) + p.offset;
+                                     });
+                  });
 }
 
 inline constexpr std::size_t grouped_chunk = 2048;  ///< of K

@@ -63,15 +63,18 @@ private:
     }
 };
 
-inline void int_grouped_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    grouped_f32(IntegerRows{call.w}, call, part, scratch);
+template <class X>
+inline void int_grouped_floats(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    grouped_floats<X>(IntegerRows{call.w}, call, part, scratch);
 }
 inline void int_grouped_int8(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     grouped_int8(IntegerRows{call.w}, call, part, scratch);
 }
 
-inline constexpr KernelCode int_grouped_f32_code{int_grouped_f32, grouped_f32_scratch_bytes, 4,
+inline constexpr KernelCode int_grouped_f32_code{int_grouped_floats<float>, grouped_f32_scratch_bytes, 4,
                                                  panel_channels};
+inline constexpr KernelCode int_grouped_bf16_code{int_grouped_floats<Bf16>, grouped_f32_scratch_bytes, 4,
+                                                  panel_channels};
 inline constexpr KernelCode int_grouped_int8_code{int_grouped_int8, grouped_int8_scratch_bytes, 1, 1};
 
 }  // namespace fewbit::inline v0::generic

@@ -5,7 +5,9 @@
 //   y[m][n + j] += sum_k x[m][k] * panel[k][j]      in ascending k, whatever the rectangle
 #pragma once
 
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 
 #include "fewbit/matmul/contract.hpp"
 
@@ -14,11 +16,18 @@ namespace fewbit::inline v0::generic {
 inline constexpr std::size_t panel_channels = 8;
 inline constexpr std::size_t panel_elements = 256;  ///< of K: 8 KiB, so that it stays in L1
 
+/// An element of bf16 activations.
+struct Bf16 {
+    std::uint16_t bits;
+
+    operator float() const noexcept { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+};
+
 /// `Rows` rows of x against the panel. The accumulators live in arrays of constant size, which compilers keep
 /// in vector registers; no reassociation is needed.
-template <int Rows>
-inline void multiply_panel(const float* x, std::size_t x_stride, const float* panel, std::size_t count,
-                           float* y, std::size_t y_stride, std::size_t channels) noexcept {
+template <int Rows, class X>
+inline void multiply_panel(const X* x, std::size_t x_stride, const float* panel, std::size_t count, float* y,
+                           std::size_t y_stride, std::size_t channels) noexcept {
     float sums[Rows][panel_channels] = {};
     for (int r = 0; r < Rows; ++r)
         for (std::size_t j = 0; j < channels; ++j) sums[r][j] = y[static_cast<std::size_t>(r) * y_stride + j];
@@ -33,9 +42,10 @@ inline void multiply_panel(const float* x, std::size_t x_stride, const float* pa
 }
 
 /// Runs a rectangle. fill(n, k_begin, count, lane, panel) writes channel n of the panel: panel[k * 8 + lane].
-template <class Fill>
+/// X: float or Bf16.
+template <class X, class Fill>
 inline void run_panels(const KernelCall& call, const Rectangle& part, float* panel, Fill&& fill) noexcept {
-    const auto* x = static_cast<const float*>(call.x.values);
+    const auto* x = static_cast<const X*>(call.x.values);
     for (std::size_t n = part.n_begin; n < part.n_end; n += panel_channels) {
         const std::size_t channels = part.n_end - n < panel_channels ? part.n_end - n : panel_channels;
         for (std::size_t m = part.m_begin; m < part.m_end; ++m)
@@ -52,8 +62,8 @@ inline void run_panels(const KernelCall& call, const Rectangle& part, float* pan
                              call.y.values + m * call.y.stride_elements + n, call.y.stride_elements,
                              channels);
             };
-            rows(multiply_panel<4>, 4);
-            rows(multiply_panel<1>, 1);
+            rows(multiply_panel<4, X>, 4);
+            rows(multiply_panel<1, X>, 1);
         }
     }
 }

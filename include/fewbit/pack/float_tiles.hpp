@@ -1,0 +1,49 @@
+// The arithmetic of PackedActivations that stay floats: rows of f32 or bf16, of which some stand together in words of 4
+// bytes (matmul/contract.hpp draws them). Laid out for compilers to vectorize.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "fewbit/core/scalar.hpp"
+
+namespace fewbit::inline v0::detail {
+
+/// `rows` rows of x (k elements each), stride_elements apart, as [word][row], a word being one f32, or two bf16: of each four
+/// along K the first and third, then the second and fourth, zeros beyond k.
+template <bool Bf16>
+inline void arrange_rows(const float* x, std::size_t stride_elements, std::size_t rows, std::size_t k,
+                         std::byte* out) noexcept {
+    constexpr std::size_t piece = 256, per_word = Bf16 ? 2 : 1;
+    std::uint32_t words[piece];
+    for (std::size_t first = 0; first < k; first += piece * per_word)
+        for (std::size_t r = 0; r < rows; ++r) {
+            const float* const from = x + r * stride_elements + first;
+            const std::size_t count = std::min(k - first, piece * per_word);
+            const std::size_t whole = Bf16 ? (count + 3) / 4 * 2 : count;
+            if constexpr (Bf16) {
+                std::uint16_t halves[2 * piece];
+                for (std::size_t i = 0; i < count; ++i) halves[i] = bf16_from_float(from[i]);
+                for (std::size_t i = count; i < 2 * whole; ++i) halves[i] = 0;
+                for (std::size_t i = 0; i < whole; ++i) {
+                    const std::size_t at = i / 2 * 4 + i % 2;
+                    words[i] = halves[at] | static_cast<std::uint32_t>(halves[at + 2]) << 16;
+                }
+            } else {
+                std::memcpy(words, from, 4 * whole);
+            }
+            std::byte* const to = out + 4 * (first / per_word * rows + r);
+            for (std::size_t i = 0; i < whole; ++i) std::memcpy(to + 4 * i * rows, words + i, 4);
+        }
+}
+
+/// A row of x in bf16, element by element, with zeros up to a multiple of 4.
+inline void round_row(const float* x, std::size_t k, std::byte* out) noexcept {
+    auto* const halves = reinterpret_cast<std::uint16_t*>(out);
+    for (std::size_t i = 0; i < k; ++i) halves[i] = bf16_from_float(x[i]);
+    for (std::size_t i = k; i % 4 != 0; ++i) halves[i] = 0;
+}
+
+}  // namespace fewbit::inline v0::detail

@@ -1,0 +1,152 @@
+// How codes of tile16 become floats, for floats.hpp: level(vector, i, zero), the value of the i-th of K that a vector holds, in
+// units of the scale.
+//
+// Bits of a code that stand at `place` of a mantissa whose exponent makes that place the unit are 2^(23 - place) + code: one
+// subtraction, of that power and the zero point, gives code - zero exactly. No shift, no conversion.
+#pragma once
+
+#include "kernels/tile16/int8.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+/// Integers in fields of `Bits`.
+template <class Lanes, int Bits>
+class IntegerLevels {
+public:
+    static constexpr std::size_t step_elements = 32 / Bits;
+    static constexpr int bias = 0;
+    static constexpr bool has_words = false;
+
+    /// What is subtracted at each place of the lower half of a word.
+    static constexpr int places = 16 / Bits;
+    struct Zero {
+        typename Lanes::Floats minus[places];
+    };
+
+    explicit IntegerLevels(const WeightsView&) {}
+    [[nodiscard]] float unit() const { return 1.0f; }
+
+    [[nodiscard]] Zero zero(typename Lanes::Ints code) const {
+        Zero out;
+        const auto value = Lanes::to_floats(code);
+#pragma GCC unroll 4
+        for (int p = 0; p < places; ++p)
+            out.minus[p] = Lanes::add(Lanes::as_floats(Lanes::set_bits(power(Bits * p))), value);
+        return out;
+    }
+    template <int I>
+    [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector,
+                                                        const Zero& zero) const {
+        // Of 4 bits: four low nibbles, then four high ones.
+        constexpr int shift = Bits == 8 ? 8 * I : 8 * (I % 4) + 4 * (I / 4), place = shift % 16;
+        const auto half = shift < 16 ? vector : Lanes::template shift_right<16>(vector);
+        return Lanes::subtract(
+            Lanes::as_floats(Lanes::and_or(half, Lanes::set_bits(((1 << Bits) - 1) << place),
+                                           Lanes::set_bits(power(place)))),
+            zero.minus[place / Bits]);
+    }
+
+private:
+    /// The bits of 2^(23 - place).
+    static constexpr int power(int place) { return (127 + 23 - place) << 23; }
+};
+
+template <class Lanes>
+using NibbleLevels = IntegerLevels<Lanes, 4>;
+template <class Lanes>
+using ByteLevels = IntegerLevels<Lanes, 8>;
+
+/// What codes of 4 bits stand for where all channels read them alike, in units of the scale.
+inline void list_levels(const WeightsView& w, float (&out)[16]) {
+    for (int code = 0; code < 16; ++code)
+        out[code] = w.kind == Codes::table ? w.table[code]
+                                           : static_cast<float>(code - (w.has_offsets ? 0 : w.middle_code));
+}
+
+/// Places in a table of 16.
+template <class Lanes>
+class TableLevels {
+public:
+    static constexpr std::size_t step_elements = 8;
+    static constexpr int bias = 0;
+    static constexpr bool has_words = false;
+    struct Zero {};
+
+    explicit TableLevels(const WeightsView& w) {
+        float levels[16];
+        list_levels(w, levels);
+        table_ = Lanes::load_table(levels);
+    }
+    [[nodiscard]] float unit() const { return 1.0f; }
+    [[nodiscard]] Zero zero(typename Lanes::Ints) const { return {}; }
+    template <int I>
+    [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector, const Zero&) const {
+        return Lanes::template find<8 * (I % 4) + 4 * (I / 4)>(table_, vector);
+    }
+
+private:
+    typename Lanes::Table table_;
+};
+
+/// Words of two bf16 from codes of 4 bits that all channels read alike: one lookup of 16 bits for both, whatever else stands
+/// beside the codes.
+template <class Lanes>
+class FoundWords {
+public:
+    static constexpr std::size_t step_elements = 8;
+    static constexpr int bias = 0;
+    static constexpr bool has_words = true;
+    struct Zero {};
+
+    explicit FoundWords(const WeightsView& w) {
+        float levels[16];
+        list_levels(w, levels);
+        table_ = Lanes::load_pairs(levels);
+    }
+    [[nodiscard]] float unit() const { return 1.0f; }
+    [[nodiscard]] Zero zero(typename Lanes::Ints) const { return {}; }
+    template <int Word>
+    [[gnu::always_inline]] typename Lanes::Floats word(typename Lanes::Bytes vector) const {
+        return Lanes::template find_pairs<8 * (Word % 2) + 4 * (Word / 2)>(table_, vector);
+    }
+
+private:
+    typename Lanes::Bytes table_;
+};
+
+/// fp8 with `Mantissa` bits below the point and the exponent's `Bias`. Magnitudes from `Special` on, in units of the code,
+/// are infinity and NaN. The bits of a code, moved to where an f32 has its own, are the value times a power of two, also
+/// where both are subnormal.
+template <class Lanes, int Mantissa, int Bias, int Special, bool HasInfinity>
+class Float8Levels {
+public:
+    static constexpr std::size_t step_elements = 4;
+    static constexpr int bias = 0;
+    static constexpr bool has_words = false;
+    struct Zero {};
+
+    explicit Float8Levels(const WeightsView&) {}
+    [[nodiscard]] float unit() const { return 1.0f; }
+    [[nodiscard]] Zero zero(typename Lanes::Ints) const { return {}; }
+    template <int I>
+    [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector, const Zero&) const {
+        const auto top = Lanes::template shift_left<24 - 8 * I>(vector);  // the code's sign is the word's
+        const auto spread = Lanes::template shift_signed<1 + Mantissa>(top);
+        const auto bits = Lanes::bit_and(
+            spread, Lanes::set_bits(static_cast<int>(0x80000000u | (0x7Fu << (23 - Mantissa)))));
+        const auto value = Lanes::multiply(Lanes::as_floats(bits),
+                                           Lanes::as_floats(Lanes::set_bits((127 + 127 - Bias) << 23)));
+        const auto magnitude = Lanes::bit_and(top, Lanes::set_bits(0x7F000000));
+        return Lanes::as_floats(Lanes::or_from(Lanes::as_bits(value), magnitude, Special << 24,
+                                               HasInfinity ? 0x7F800000 : 0x7FC00000));
+    }
+};
+
+template <class Lanes>
+using E4m3Levels = Float8Levels<Lanes, 3, 7, 0x7F, false>;
+template <class Lanes>
+using E5m2Levels = Float8Levels<Lanes, 2, 15, 0x7C, true>;
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels

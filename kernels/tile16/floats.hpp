@@ -1,0 +1,445 @@
+// Float activations times tile16: templates over the registers of an instruction set (Lanes) and over what codes stand for
+// (Levels, float_fields.hpp); README.md of this folder has the arithmetic and the bounds.
+//
+//   few rows    tiles of rows x 16 channels straight from the stream
+//   more        some tiles of channels x a chunk of K become floats in a panel, scales included, over which tiles of rows run
+//
+//   word        4 bytes of x: one element of f32, or elements k and k + 2 of bf16 (two fields of 16 bits of a vector of
+//               codes, so that some lookups give both)
+//   panel       [word][tile][16 channels]
+//   x           tiles of Lanes::tile_rows rows, [word][row]: a stream that is read in its order
+//
+// Sums run in ascending k, in parts that depend on the rows of the whole product alone.
+#pragma once
+
+#include "kernels/tile16/float_fields.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+/// What levels of a group are corrected by, for each register of a tile's channels.
+template <class Lanes, class Levels>
+struct LevelGroup {
+    typename Levels::Zero zero[Lanes::registers];
+    typename Lanes::Floats scale[Lanes::registers], offset[Lanes::registers];
+
+    void read(const WeightsView& w, const StreamSource<Lanes, Levels>& source, std::size_t parameters,
+              bool zeros) {
+#pragma GCC unroll 2
+        for (int c = 0; c < Lanes::registers; ++c) {
+            scale[c] = source.scale(parameters, c);
+            offset[c] = w.has_offsets ? source.offset(parameters, c) : Lanes::zero();
+            if (zeros)
+                zero[c] = source.field().zero(w.has_zeros ? source.zero(parameters, c)
+                                                          : Lanes::set_int(source.middle()));
+        }
+    }
+};
+
+/// Words of x that `count` elements from a multiple of 4 on take.
+template <class Lanes>
+constexpr std::size_t words_of(std::size_t count) {
+    return Lanes::word_elements == 1 ? count : (count + 3) / 4 * 2;
+}
+
+/// The levels of a word, the `Word`-th of a vector.
+template <class Lanes, int Word, class Levels>
+[[gnu::always_inline]] inline void read_levels(const Levels& field, typename Lanes::Bytes vector,
+                                               const typename Levels::Zero& zero,
+                                               typename Lanes::Floats (&out)[Lanes::word_elements]) {
+    if constexpr (Lanes::word_elements == 1) {
+        out[0] = field.template level<Word>(vector, zero);
+    } else {
+        constexpr int first = Word / 2 * 4 + Word % 2;
+        out[0] = field.template level<first>(vector, zero);
+        out[1] = field.template level<first + 2>(vector, zero);
+    }
+}
+
+/// use(Constant of i) for each i below Count.
+template <int Count, int I = 0>
+[[gnu::always_inline]] inline void for_each_word(auto&& use) {
+    if constexpr (I < Count) {
+        use(Constant<I>{});
+        for_each_word<Count, I + 1>(use);
+    }
+}
+
+// --- few rows ---------------------------------------------------------------------------------------------
+
+constexpr std::size_t fetch_bytes =
+    4096;  ///< that the stream is asked for beforehand: there is much to do for each vector
+constexpr std::size_t longest_piece = 1024;  ///< of K in a chain of sums, or their roundings would add up
+
+/// Adds what a vector has of the first `words` words; `x` at its first. Words go to the parts in turn, from `First` on.
+template <class Lanes, class Levels, int Parts, int Count, bool All, int First = 0>
+[[gnu::always_inline]] inline void add_vector(const Levels& field, const std::uint8_t* codes,
+                                              const LevelGroup<Lanes, Levels>& group, const float* x,
+                                              std::size_t words,
+                                              typename Lanes::Floats (&sum)[Parts][Count][Lanes::registers]) {
+#pragma GCC unroll 2
+    for (int c = 0; c < Lanes::registers; ++c) {
+        const auto vector = Lanes::load_in_order(codes + c * static_cast<int>(4 * Lanes::channels));
+        for_each_word<static_cast<int>(Levels::step_elements / Lanes::word_elements)>([&](auto word) {
+            constexpr int i = word;
+            if (!All && static_cast<std::size_t>(i) >= words) return;
+            typename Lanes::Floats w;
+            if constexpr (Levels::has_words) {
+                w = field.template word<i>(vector);
+            } else {
+                typename Lanes::Floats levels[Lanes::word_elements];
+                read_levels<Lanes, i>(field, vector, group.zero[c], levels);
+                w = Lanes::pack_exact(levels);
+            }
+#pragma GCC unroll 16
+            for (int r = 0; r < Count; ++r)
+                sum[(First + i) % Parts][r][c] =
+                    Lanes::dot(sum[(First + i) % Parts][r][c], w, Lanes::word(x + i * Count + r));
+        });
+    }
+}
+
+/// `Count` rows from m on x 16 channels from n on. `x_sums`: with offsets, [piece][row].
+template <class Lanes, class Levels, int Count>
+void multiply_stream(const KernelCall& call, const Levels& field, const float* x_sums, std::size_t m,
+                     std::size_t n) {
+    constexpr int C = Lanes::registers, chains = Count * C;
+    constexpr int parts = chains >= Lanes::chains                                 ? 1
+                          : 2 * chains >= Lanes::chains                           ? 2
+                          : 4 * chains >= Lanes::chains || Lanes::most_parts == 4 ? 4
+                                                                                  : 8;
+    constexpr std::size_t step = Levels::step_elements, step_words = step / Lanes::word_elements;
+    constexpr bool two = static_cast<std::size_t>(parts) > step_words;  ///< vectors for all parts
+    const WeightsView& w = call.w;
+    const StreamSource<Lanes, Levels> source(call, field, n);
+    const auto* x =
+        static_cast<const float*>(call.x.values) + m * (call.x.stride_elements / Lanes::word_elements);
+    LevelGroup<Lanes, Levels> group;
+    typename Lanes::Floats total[Count][C];
+#pragma GCC unroll 16
+    for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 2
+        for (int c = 0; c < C; ++c) total[r][c] = Lanes::zero();
+    group.read(w, source, 0, true);
+    for (std::size_t k = 0; k < w.k;) {
+        const std::size_t g = k / w.group_elements;
+        const std::size_t end = smaller(smaller(w.k, (g + 1) * w.group_elements), k + longest_piece);
+        const std::uint8_t* codes = source.codes(source.places().codes(g, k));
+        group.read(w, source, source.places().parameters(g), w.has_zeros);
+        typename Lanes::Floats sum[parts][Count][C];
+#pragma GCC unroll 8
+        for (int p = 0; p < parts; ++p)
+#pragma GCC unroll 16
+            for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 2
+                for (int c = 0; c < C; ++c) sum[p][r][c] = Lanes::zero();
+        if constexpr (two)
+            for (; k + 2 * step <= end;
+                 k += 2 * step, codes += 2 * vector_bytes, x += 2 * step_words * Count) {
+                Lanes::fetch(codes + fetch_bytes);
+                Lanes::fetch(codes + fetch_bytes + vector_bytes);
+                add_vector<Lanes, Levels, parts, Count, true>(field, codes, group, x, step_words, sum);
+                add_vector<Lanes, Levels, parts, Count, true, static_cast<int>(step_words)>(
+                    field, codes + vector_bytes, group, x + step_words * Count, step_words, sum);
+            }
+        for (; k + step <= end; k += step, codes += vector_bytes, x += step_words * Count) {
+            Lanes::fetch(codes + fetch_bytes);
+            add_vector<Lanes, Levels, parts, Count, true>(field, codes, group, x, step_words, sum);
+        }
+        if (k < end) {
+            add_vector<Lanes, Levels, parts, Count, false>(field, codes, group, x, words_of<Lanes>(end - k),
+                                                           sum);
+            k = end;
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 2
+            for (int c = 0; c < C; ++c) {
+                const auto add_half = [&](int p, int half) __attribute__((always_inline)) {
+                    if (p + half < parts) sum[p][r][c] = Lanes::add(sum[p][r][c], sum[p + half][r][c]);
+                };
+#pragma GCC unroll 4
+                for (int p = 0; p < 4; ++p) add_half(p, 4);
+                add_half(0, 2);
+                add_half(1, 2);
+                add_half(0, 1);
+                total[r][c] = Lanes::multiply_add(sum[0][r][c], group.scale[c], total[r][c]);
+                if (w.has_offsets)
+                    total[r][c] = Lanes::multiply_add(Lanes::set(x_sums[r]), group.offset[c], total[r][c]);
+            }
+        x_sums += Count;
+    }
+    float* const y = call.y.values + m * call.y.stride_elements + n;
+    const std::size_t count = smaller(tile_channels, w.n - n);
+#pragma GCC unroll 16
+    for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 2
+        for (int c = 0; c < C; ++c) {
+            if (call.y.bias != nullptr)
+                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
+            store_some<Lanes>(y + static_cast<std::size_t>(r) * call.y.stride_elements, c, count,
+                              total[r][c]);
+        }
+}
+
+/// Pieces of K that multiply_stream adds apart, at most.
+inline std::size_t most_float_pieces(const WeightsView& w) { return w.groups + w.k / longest_piece + 1; }
+
+/// Sums of x over the pieces of multiply_stream, for rows [m, m + rows): [piece][row].
+template <class Lanes>
+void sum_pieces(const KernelCall& call, std::size_t m, std::size_t rows, float* sums) {
+    const auto* x =
+        static_cast<const float*>(call.x.values) + m * (call.x.stride_elements / Lanes::word_elements);
+    for (std::size_t k = 0; k < call.w.k; sums += rows) {
+        const std::size_t group_end = (k / call.w.group_elements + 1) * call.w.group_elements;
+        const std::size_t end = smaller(smaller(call.w.k, group_end), k + longest_piece);
+        for (std::size_t r = 0; r < rows; ++r) {
+            double sum[4] = {0, 0, 0, 0};
+            for (std::size_t i = k; i < end; ++i)
+                sum[i % 4] += static_cast<double>(Lanes::element(x + r, rows, i));
+            sums[r] = static_cast<float>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        }
+        k = end;
+    }
+}
+
+template <class Lanes, class Levels, int Most>
+void multiply_stream_rows(std::size_t rows, const KernelCall& call, const Levels& field, const float* x_sums,
+                          std::size_t m, std::size_t n) {
+    if constexpr (Most > 1) {
+        if (rows != Most)
+            return multiply_stream_rows<Lanes, Levels, Most - 1>(rows, call, field, x_sums, m, n);
+    }
+    multiply_stream<Lanes, Levels, Most>(call, field, x_sums, m, n);
+}
+
+/// Tiles of rows one after the other over the same codes, which the first has brought into the cache.
+template <class Lanes, class Levels>
+void multiply_streams(const KernelCall& call, const Rectangle& part, float* x_sums) {
+    constexpr std::size_t rows_together = Lanes::tile_rows;
+    constexpr int most_rows = Lanes::few_rows < Lanes::tile_rows ? Lanes::few_rows : Lanes::tile_rows;
+    const Levels field(call.w);
+    const std::size_t sums = call.w.has_offsets ? most_float_pieces(call.w) : 0;
+    const auto each_tile = [&](auto&& body) {
+        for (std::size_t m = part.m_begin; m < part.m_end; m += rows_together)
+            body(m, smaller(rows_together, part.m_end - m), x_sums + (m - part.m_begin) * sums);
+    };
+    if (call.w.has_offsets)
+        each_tile([&](std::size_t m, std::size_t rows, float* to) { sum_pieces<Lanes>(call, m, rows, to); });
+    for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
+        each_tile([&](std::size_t m, std::size_t rows, const float* of) {
+            multiply_stream_rows<Lanes, Levels, most_rows>(rows, call, field, of, m, n);
+        });
+}
+
+// --- panels -----------------------------------------------------------------------------------------------
+
+/// [k, k_end) of a tile's channels, as floats with their scales: word i at to[i * stride].
+template <class Lanes, class Levels>
+void fill_panel(const KernelCall& call, const StreamSource<Lanes, Levels>& source, std::size_t k,
+                std::size_t k_end, float* to, std::size_t stride) {
+    const WeightsView& w = call.w;
+    LevelGroup<Lanes, Levels> group;
+    while (k < k_end) {
+        const std::size_t g = k / w.group_elements, end = smaller(k_end, (g + 1) * w.group_elements);
+        group.read(w, source, source.places().parameters(g), true);
+        const std::uint8_t* from = source.codes(source.places().codes(g, k));
+        for (; k < end; k += Levels::step_elements, from += vector_bytes) {
+#pragma GCC unroll 2
+            for (int c = 0; c < Lanes::registers; ++c) {
+                const auto vector = Lanes::load_bytes(from + c * static_cast<int>(4 * Lanes::channels));
+                for_each_word<static_cast<int>(Levels::step_elements / Lanes::word_elements)>([&](auto word) {
+                    constexpr int i = word;
+                    typename Lanes::Floats value[Lanes::word_elements];
+                    read_levels<Lanes, i>(source.field(), vector, group.zero[c], value);
+                    for (auto& v : value)
+                        v = w.has_offsets ? Lanes::multiply_add(v, group.scale[c], group.offset[c])
+                                          : Lanes::multiply(v, group.scale[c]);
+                    Lanes::store(to + i * stride + static_cast<std::size_t>(c) * Lanes::channels,
+                                 Lanes::pack_word(value));
+                });
+            }
+            to += Levels::step_elements / Lanes::word_elements * stride;
+        }
+        k = end;
+    }
+}
+
+/// A panel and what is to be done with it.
+struct PanelPart {
+    const float* words;
+    std::size_t count;  ///< of words along K
+    bool first, last;   ///< of K
+    Ahead ahead{};
+};
+
+/// y = (first ? 0 : y) + products, for `Count` rows from m on and the channels of a panel, from n on; with the last the bias.
+template <class Lanes, int Tiles, int Count>
+void multiply_words(const OutputView& out, const PanelPart& part, const float* x, std::size_t m,
+                    std::size_t n, std::size_t channels) {
+    constexpr int C = Tiles * Lanes::registers;
+    constexpr std::size_t block = 32;
+    typename Lanes::Floats sum[Count][C];
+#pragma GCC unroll 16
+    for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c) sum[r][c] = Lanes::zero();
+    const float* words = part.words;
+    const auto add_word = [&]() __attribute__((always_inline)) {
+        typename Lanes::Floats w[C];
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c) w[c] = Lanes::load(words + c * static_cast<int>(Lanes::channels));
+#pragma GCC unroll 16
+        for (int r = 0; r < Count; ++r) {
+            const auto value = Lanes::word(x + r);
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) sum[r][c] = Lanes::dot(sum[r][c], w[c], value);
+        }
+        words += Tiles * tile_channels;
+        x += Count;
+    };
+    Ahead ahead = part.ahead;
+    std::size_t left = part.count;
+    for (; left >= block; left -= block) {
+        for (std::size_t i = 0; i < ahead.lines && ahead.next < ahead.end; ++i, ahead.next += vector_bytes)
+            Lanes::fetch_ahead(ahead.next);
+        for (std::size_t i = 0; i < block; i += 4) {
+            add_word();
+            add_word();
+            add_word();
+            add_word();
+        }
+    }
+    for (; left != 0; --left) add_word();
+#pragma GCC unroll 16
+    for (int r = 0; r < Count; ++r) {
+        float* const y = out.values + (m + static_cast<std::size_t>(r)) * out.stride_elements + n;
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c) {
+            if (!part.first) sum[r][c] = Lanes::add(load_some<Lanes>(y, c, channels), sum[r][c]);
+            if (part.last && out.bias != nullptr)
+                sum[r][c] = Lanes::add(sum[r][c], load_some<Lanes>(out.bias + n, c, channels));
+            store_some<Lanes>(y, c, channels, sum[r][c]);
+        }
+    }
+}
+
+template <class Lanes, int Tiles, int Most>
+void multiply_word_rows(std::size_t rows, const OutputView& out, const PanelPart& part, const float* x,
+                        std::size_t m, std::size_t n, std::size_t channels) {
+    if constexpr (Most > 1) {
+        if (rows != Most)
+            return multiply_word_rows<Lanes, Tiles, Most - 1>(rows, out, part, x, m, n, channels);
+    }
+    multiply_words<Lanes, Tiles, Most>(out, part, x, m, n, channels);
+}
+
+/// Elements of K in a panel: equal parts, of at most Lanes::chunk_words words.
+template <class Lanes>
+std::size_t float_chunk(std::size_t k) {
+    constexpr std::size_t most = Lanes::chunk_words * Lanes::word_elements, unit = 64;
+    static_assert(most % unit == 0);
+    const std::size_t chunks = (k + most - 1) / most;
+    return smaller(most, ((k + chunks - 1) / chunks + unit - 1) / unit * unit);
+}
+
+/// All rows of `part` times `Tiles` x 16 channels from n on.
+template <class Lanes, class Levels, int Tiles>
+void multiply_float_panel(const KernelCall& call, const Levels& field, const Rectangle& part, std::size_t n,
+                          float* panel) {
+    constexpr std::size_t rows_together = Lanes::tile_rows, stride = Tiles * tile_channels;
+    const std::size_t chunk = float_chunk<Lanes>(call.w.k), k_all = call.w.k;
+    // The next panel's weights are fetched meanwhile, a part by each tile.
+    const std::size_t next = n + stride;
+    const std::size_t tiles =
+        (part.m_end - part.m_begin + rows_together - 1) / rows_together * ((k_all + chunk - 1) / chunk);
+    const std::size_t lines =
+        next < part.n_end ? (Tiles * call.w.codes_stride_bytes / vector_bytes + tiles - 1) / tiles : 0;
+    const std::uint8_t* ahead = call.w.codes + next / tile_channels * call.w.codes_stride_bytes;
+    const std::size_t x_words = call.x.stride_elements / Lanes::word_elements;
+    for (std::size_t k = 0; k < k_all; k += chunk) {
+        const std::size_t k_end = smaller(k_all, k + chunk);
+        for (int t = 0; t < Tiles; ++t) {
+            const std::size_t first = n + static_cast<std::size_t>(t) * tile_channels;
+            fill_panel(call, StreamSource<Lanes, Levels>(call, field, first), k, k_end,
+                       panel + static_cast<std::size_t>(t) * tile_channels, stride);
+        }
+        PanelPart words{panel, words_of<Lanes>(k_end - k), k == 0, k_end == k_all};
+        words.ahead.lines = (lines * 32 + words.count - 1) / words.count;
+        for (std::size_t m = part.m_begin; m < part.m_end; m += rows_together) {
+            const std::size_t rows = smaller(rows_together, part.m_end - m);
+            words.ahead.next = ahead;
+            words.ahead.end = ahead += lines * vector_bytes;
+            multiply_word_rows<Lanes, Tiles, Lanes::tile_rows>(
+                rows, call.y, words,
+                static_cast<const float*>(call.x.values) + m * x_words + k / Lanes::word_elements * rows, m,
+                n, smaller(stride, call.w.n - n));
+        }
+    }
+}
+
+/// The same for as many tiles as there are, up to Most; returns how many.
+template <class Lanes, class Levels, int Most>
+std::size_t multiply_float_panels(const KernelCall& call, const Levels& field, const Rectangle& part,
+                                  std::size_t n, float* panel) {
+    if constexpr (Most > 1) {
+        if (part.n_end - n <= (Most - 1) * tile_channels)
+            return multiply_float_panels<Lanes, Levels, Most - 1>(call, field, part, n, panel);
+    }
+    multiply_float_panel<Lanes, Levels, Most>(call, field, part, n, panel);
+    return Most;
+}
+
+// ----------------------------------------------------------------------------------------------------------
+
+/// Whether all rows of the call (not of a part of it) are few.
+template <class Lanes>
+bool is_few(const KernelCall& call) {
+    return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
+}
+
+template <class Lanes, class Levels>
+void float_products(const KernelCall& call, const Rectangle& part, void* scratch) {
+    auto* const memory = static_cast<float*>(scratch);
+    if (is_few<Lanes>(call)) {
+        if constexpr (Lanes::word_elements == 2 && Levels::step_elements == 8)
+            if (!call.w.has_zeros) return multiply_streams<Lanes, FoundWords<Lanes>>(call, part, memory);
+        return multiply_streams<Lanes, Levels>(call, part, memory);
+    }
+    const Levels field(call.w);
+    for (std::size_t n = part.n_begin; n < part.n_end;)
+        n += tile_channels *
+             multiply_float_panels<Lanes, Levels, Lanes::panel_tiles>(call, field, part, n, memory);
+}
+
+template <class Lanes>
+std::size_t float_scratch_bytes(const KernelCall& call) noexcept {
+    if (!is_few<Lanes>(call))
+        return (float_chunk<Lanes>(call.w.k) + 8) * Lanes::panel_tiles * tile_channels * sizeof(float);
+    return call.w.has_offsets ? most_float_pieces(call.w) * call.x.m * sizeof(float) : 0;
+}
+
+// What kernel files export, for their Lanes.
+
+template <class Lanes>
+void integer_float_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    if (call.w.bits > 4) return float_products<Lanes, ByteLevels<Lanes>>(call, part, scratch);
+    if constexpr (Lanes::finds_fast)
+        if (!call.w.has_zeros) return float_products<Lanes, TableLevels<Lanes>>(call, part, scratch);
+    float_products<Lanes, NibbleLevels<Lanes>>(call, part, scratch);
+}
+template <class Lanes>
+void codebook_float_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    switch (call.w.kind) {
+        case Codes::fp8_e4m3: return float_products<Lanes, E4m3Levels<Lanes>>(call, part, scratch);
+        case Codes::fp8_e5m2: return float_products<Lanes, E5m2Levels<Lanes>>(call, part, scratch);
+        default: return float_products<Lanes, TableLevels<Lanes>>(call, part, scratch);
+    }
+}
+template <class Lanes>
+constexpr KernelCode float_kernel(decltype(KernelCode::run) run) {
+    return {run, 0, Lanes::tile_rows, tile_channels, float_scratch_bytes<Lanes>, Lanes::tile_rows, nullptr};
+}
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels
