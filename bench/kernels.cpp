@@ -108,9 +108,9 @@ void register_cases() {
     for (const KernelInfo& info : kernel_catalog())
         for (const Format& format : formats_of(info))
             for (const std::size_t m : {std::size_t{1}, std::size_t{32}}) {
-                const ActivationFormat activations = info.activations == ActivationElement::f32
-                                                         ? exact_activations()
-                                                         : int8_group_activations(32);
+                const ActivationFormat activations = info.activations == ActivationElement::int8
+                                                         ? int8_group_activations(32)
+                                                         : ActivationFormat{info.activations};
                 const std::string why =
                     refusal(info, {format, activations, m, n_channels, k_elements, Fallback::allow});
                 const std::string title = std::string(info.name) + "/" + name(format) + "/" +

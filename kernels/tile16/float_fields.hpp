@@ -116,8 +116,7 @@ private:
 };
 
 /// fp8 with `Mantissa` bits below the point and the exponent's `Bias`. Magnitudes from `Special` on, in units of the code,
-/// are infinity and NaN. The bits of a code, moved to where an f32 has its own, are the value times a power of two, also
-/// where both are subnormal.
+/// are infinity and NaN. The bits of a code are moved to where an f32 has its own.
 template <class Lanes, int Mantissa, int Bias, int Special, bool HasInfinity>
 class Float8Levels {
 public:
@@ -132,13 +131,17 @@ public:
     template <int I>
     [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector, const Zero&) const {
         const auto top = Lanes::template shift_left<24 - 8 * I>(vector);  // the code's sign is the word's
-        const auto spread = Lanes::template shift_signed<1 + Mantissa>(top);
-        const auto bits = Lanes::bit_and(
-            spread, Lanes::set_bits(static_cast<int>(0x80000000u | (0x7Fu << (23 - Mantissa)))));
-        const auto value = Lanes::multiply(Lanes::as_floats(bits),
-                                           Lanes::as_floats(Lanes::set_bits((127 + 127 - Bias) << 23)));
-        const auto magnitude = Lanes::bit_and(top, Lanes::set_bits(0x7F000000));
-        return Lanes::as_floats(Lanes::or_from(Lanes::as_bits(value), magnitude, Special << 24,
+        const auto magnitude = Lanes::bit_and(Lanes::template shift_right<1 + Mantissa>(top),
+                                              Lanes::set_bits(0x7F << (23 - Mantissa)));
+        const auto normal = Lanes::add(magnitude, Lanes::set_bits((127 - Bias) << 23));
+        // Subnormals: 2^(1 - Bias) (1 + m) - 2^(1 - Bias), so that no f32 subnormal arises.
+        const auto first = Lanes::set_bits((128 - Bias) << 23);
+        const auto subnormal =
+            Lanes::subtract(Lanes::as_floats(Lanes::add(magnitude, first)), Lanes::as_floats(first));
+        const auto value = Lanes::select_below(magnitude, 1 << 23, Lanes::as_bits(subnormal), normal);
+        const auto sign = Lanes::bit_and(top, Lanes::set_bits(static_cast<int>(0x80000000u)));
+        return Lanes::as_floats(Lanes::or_from(Lanes::bit_or(value, sign), magnitude,
+                                               Special << (23 - Mantissa),
                                                HasInfinity ? 0x7F800000 : 0x7FC00000));
     }
 };

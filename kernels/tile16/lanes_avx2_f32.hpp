@@ -21,6 +21,7 @@ struct Avx2F32 : Lanes256 {
         return _mm256_or_si256(_mm256_and_si256(v, mask), or_with);
     }
     static Bytes bit_and(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
+    static Bytes bit_or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
     template <int Bits>
     static Bytes shift_right(Bytes v) {
         return _mm256_srli_epi32(v, Bits);
@@ -29,10 +30,9 @@ struct Avx2F32 : Lanes256 {
     static Bytes shift_left(Bytes v) {
         return _mm256_slli_epi32(v, Bits);
     }
-    /// Copies of the sign come in from the left.
-    template <int Bits>
-    static Bytes shift_signed(Bytes v) {
-        return _mm256_srai_epi32(v, Bits);
+    /// magnitude < least ? a : b
+    static Bytes select_below(Bytes magnitude, int least, Bytes a, Bytes b) {
+        return _mm256_blendv_epi8(b, a, _mm256_cmpgt_epi32(set_bits(least), magnitude));
     }
     /// v, where `magnitude` >= least: v | bits.
     static Bytes or_from(Bytes v, Bytes magnitude, int least, int bits) {

@@ -21,6 +21,7 @@ struct Avx512F32 : Avx512 {
         return _mm512_ternarylogic_epi32(v, mask, or_with, 0xEA);
     }
     static Bytes bit_and(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
+    static Bytes bit_or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
     template <int Bits>
     static Bytes shift_right(Bytes v) {
         return _mm512_srli_epi32(v, Bits);
@@ -29,10 +30,9 @@ struct Avx512F32 : Avx512 {
     static Bytes shift_left(Bytes v) {
         return _mm512_slli_epi32(v, Bits);
     }
-    /// Copies of the sign come in from the left.
-    template <int Bits>
-    static Bytes shift_signed(Bytes v) {
-        return _mm512_srai_epi32(v, Bits);
+    /// magnitude < least ? a : b
+    static Bytes select_below(Bytes magnitude, int least, Bytes a, Bytes b) {
+        return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(magnitude, set_bits(least)), b, a);
     }
     /// v, where `magnitude` >= least: v | bits.
     static Bytes or_from(Bytes v, Bytes magnitude, int least, int bits) {

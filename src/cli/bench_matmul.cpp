@@ -53,8 +53,9 @@ public:
         MatmulCase matmul(format, shape.n, shape.k, rotated_bytes_, context);
         bool titled = false;
         for (const ActivationFormat& wanted : options_.activations) {
-            const ActivationFormat activations = format.is_float() ? exact_activations() : wanted;
-            if (format.is_float() && &wanted != &options_.activations.front()) continue;
+            const bool as_wanted = !format.is_float() || wanted.element != ActivationElement::int8;
+            const ActivationFormat activations = as_wanted ? wanted : exact_activations();
+            if (!as_wanted && &wanted != &options_.activations.front()) continue;
             if (activations.element == ActivationElement::int8 &&
                 activations.granularity == Granularity::tensor) {
                 // The verifier multiplies a few rows of x, and one grid for all rows is not theirs.
@@ -135,6 +136,8 @@ private:
 
         const std::string peak =
             activations.element == ActivationElement::f32                                  ? "fma-f32"
+            : activations.element == ActivationElement::bf16 && meter.once("dot-bf16") > 0 ? "dot-bf16"
+            : activations.element == ActivationElement::bf16                               ? "fma-f32"
             : matmul.format().bits <= 4 && meter.once("dot-int4") > meter.once("dot-int8") ? "dot-int4"
                                                                                            : "dot-int8";
         Samples bandwidth, arithmetic;

@@ -29,7 +29,7 @@ std::vector<Format> probed_formats() {
 }
 
 std::vector<ActivationFormat> probed_activations() {
-    return {exact_activations(), int8_row_activations(), int8_group_activations(32),
+    return {exact_activations(), bf16_activations(), int8_row_activations(), int8_group_activations(32),
             int8_group_activations(128)};
 }
 
@@ -40,8 +40,10 @@ struct Choice {
     std::string reason;  ///< why it is a fallback, or why there is none
 };
 
-std::string_view name_of(ActivationElement element) {
-    return element == ActivationElement::f32 ? "f32" : "int8";
+/// Columns of the tables.
+constexpr std::array elements{ActivationElement::f32, ActivationElement::bf16, ActivationElement::int8};
+std::size_t column_of(ActivationElement element) {
+    return static_cast<std::size_t>(std::ranges::find(elements, element) - elements.begin());
 }
 
 std::string elements_of(const KernelInfo& info) {
@@ -109,7 +111,7 @@ Json json_of(const std::vector<Choice>& choices) {
         kernels.push_back({{"name", info.name},
                            {"family", info.family},
                            {"isa", name(info.isa)},
-                           {"activations", name_of(info.activations)},
+                           {"activations", name(info.activations)},
                            {"layout", name(info.layout)},
                            {"bits", bits},
                            {"float_weights", (info.bits & float_weights) != 0},
@@ -137,11 +139,11 @@ Json json_of(const std::vector<Choice>& choices) {
 /// Formats with the same outcome share a row: "int4 int8" | kernel for f32 | kernel for int8.
 void print_choices(const std::vector<Choice>& choices) {
     struct Outcome {
-        std::array<std::string, 2> kernels;
+        std::array<std::string, elements.size()> kernels;
         std::vector<std::string> formats;
     };
     std::vector<Outcome> outcomes;
-    std::map<std::string, std::array<std::string, 2>> by_format;
+    std::map<std::string, std::array<std::string, elements.size()>> by_format;
     std::vector<std::string> order;
     for (const Choice& choice : choices) {
         // Offsets change nothing here, and groups only where a layout refuses them: those stand in a row of
@@ -150,7 +152,7 @@ void print_choices(const std::vector<Choice>& choices) {
         const bool odd = choice.format.granularity == Granularity::group && choice.format.group == 20;
         const std::string key = element_name(choice.format) + (odd ? "-g20" : "");
         if (!by_format.count(key)) order.push_back(key);
-        std::string& cell = by_format[key][choice.activations.element == ActivationElement::f32 ? 0 : 1];
+        std::string& cell = by_format[key][column_of(choice.activations.element)];
         const std::string text = choice.kernel == nullptr ? "-"
                                                           : fmt::format("{}{}", choice.kernel->name,
                                                                         choice.reason.empty() ? "" : " *");
@@ -166,7 +168,7 @@ void print_choices(const std::vector<Choice>& choices) {
         if (same == outcomes.end()) same = outcomes.insert(outcomes.end(), {by_format[key], {}});
         same->formats.push_back(key);
     }
-    Table table({{"weights"}, {"with f32 activations"}, {"with int8 activations"}});
+    Table table({{"weights"}, {"with f32 activations"}, {"with bf16"}, {"with int8"}});
     for (const Outcome& outcome : outcomes) {
         const std::string formats = wrapped(fmt::format("{}", fmt::join(outcome.formats, " ")), 24);
         std::size_t begin = 0;
@@ -174,9 +176,9 @@ void print_choices(const std::vector<Choice>& choices) {
             const std::size_t end = std::min(formats.find('\n', begin), formats.size());
             const std::string line = formats.substr(begin, end - begin);
             if (first)
-                table.add({line, outcome.kernels[0], outcome.kernels[1]});
+                table.add({line, outcome.kernels[0], outcome.kernels[1], outcome.kernels[2]});
             else
-                table.add({line, "", ""});
+                table.add({line, "", "", ""});
             begin = end + 1;
         }
     }
@@ -209,20 +211,20 @@ void print_text(const std::vector<Choice>& choices) {
 
 /// The table of the README: what the catalogue offers on any machine, so that it is the same on all.
 void print_markdown() {
-    Table table({{"weights"}, {"f32 activations"}, {"int8 activations"}});
+    Table table({{"weights"}, {"f32 activations"}, {"bf16 activations"}, {"int8 activations"}});
     const auto row = [&](const std::string& weights, const Format& format) {
-        std::array<std::vector<std::string>, 2> cells;
+        std::array<std::vector<std::string>, elements.size()> cells;
         for (const IsaInfo& isa : isa_table)
-            for (const ActivationElement x : {ActivationElement::f32, ActivationElement::int8})
+            for (const ActivationElement x : elements)
                 if (std::ranges::any_of(kernel_catalog(), [&](const KernelInfo& info) {
                         return (info.bits & weights_bit(format, info.layout)) != 0 && info.isa == isa.isa &&
                                info.activations == x;
                     }))
-                    cells[x == ActivationElement::f32 ? 0 : 1].emplace_back(isa.name);
+                    cells[column_of(x)].emplace_back(isa.name);
         const auto text = [](const std::vector<std::string>& cell) {
             return cell.empty() ? std::string("-") : fmt::format("{}", fmt::join(cell, ", "));
         };
-        table.add({weights, text(cells[0]), text(cells[1])});
+        table.add({weights, text(cells[0]), text(cells[1]), text(cells[2])});
     };
     row("`f32`, `f16`, `bf16`", float_format(Scalar::f32));
     for (int bits = min_bits; bits <= max_bits; ++bits) {

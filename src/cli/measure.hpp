@@ -52,7 +52,7 @@ private:
 
 /// One way to reach a limit on some number of threads.
 struct Limit {
-    std::string name;     ///< "read", "fma-f32", "dot-int8", "dot-int4"
+    std::string name;     ///< "read", "fma-f32", "dot-bf16", "dot-int8", "dot-int4"
     std::string variant;  ///< of a reader: "plain", ...; of arithmetic: its instructions
     std::string isa;
     std::string pages;  ///< "4k", "huge"; empty for arithmetic

@@ -86,8 +86,9 @@ CLI::Option* add_activations(CLI::App& command, ActivationFormat& activations, S
             [&activations, ranges](const std::string& name) {
                 activations = parse_activations("--activations", name, ranges);
             },
-            fmt::format("How activations enter the products: f32 (exact) or {}, as in int8-row, int8-g32",
-                        activation_grammar(ranges)))
+            fmt::format(
+                "How activations enter the products: f32 (exact), bf16 or {}, as in int8-row, int8-g32",
+                activation_grammar(ranges)))
         ->type_name("NAME")
         ->default_str(name(activations));
 }
@@ -105,9 +106,10 @@ CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat
                 for (const std::string& name : names)
                     activations.push_back(parse_activations("--activations", name, ranges));
             },
-            fmt::format("How activations enter the products: f32 (exact) or {}, as in int8-row, int8-g32; "
-                        "float weights always take f32",
-                        activation_grammar(ranges)))
+            fmt::format(
+                "How activations enter the products: f32 (exact), bf16 or {}, as in int8-row, int8-g32; "
+                "float weights always take f32",
+                activation_grammar(ranges)))
         ->delimiter(',')
         ->type_name("NAME,...")
         ->default_str(defaults);

@@ -38,8 +38,7 @@ TEST_CASE("the catalogue's names are unique and made of family, isa and activati
     for (const KernelInfo& info : kernel_catalog()) {
         INFO(info.name);
         CHECK(names.insert(info.name).second);
-        CHECK(info.name == text(info.family, "/", name(info.isa), "/",
-                                info.activations == ActivationElement::f32 ? "f32" : "int8"));
+        CHECK(info.name == text(info.family, "/", name(info.isa), "/", name(info.activations)));
         if (info.isa == Isa::generic) CHECK(info.code != nullptr);
         if (info.code != nullptr) {
             CHECK(info.code->run != nullptr);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "fewbit/calibrate/range.hpp"
+#include "fewbit/core/scalar.hpp"
 #include "fewbit/formats/activation_format.hpp"
 #include "fewbit/qat/fake_quantize.hpp"
 
@@ -53,7 +54,7 @@ inline bool fake_dynamic_run(const float* x, std::size_t count, std::int32_t mos
 }  // namespace detail
 
 /// y (M, K) = codes * scales of x in `format`: one scale per row or group, dynamic and symmetric, of any
-/// number of bits; f32 activations are copied. Nothing is clipped, save what the coarseness of a subnormal
+/// number of bits; f32 activations are copied, those of bf16 rounded. Nothing is clipped, save what the coarseness of a subnormal
 /// scale pushes past the last code: the mask (M, K; a default MatrixView: none) says so. y may be x. Errors:
 /// an x that is NaN or infinite, by index (at run time its row or group would be NaN); shapes; an invalid
 /// format; zero points, tensors and static ranges, which fake_quantize_static is for.
@@ -62,7 +63,7 @@ inline bool fake_dynamic_run(const float* x, std::size_t count, std::int32_t mos
                                                         MatrixView<Place> mask) {
     if (auto valid = validate(format); !valid) return valid;
     if (auto same = detail::check_forward(x, y, mask); !same) return same;
-    const bool quantized = format.element != ActivationElement::f32;
+    const bool quantized = format.element == ActivationElement::int8;
     if (quantized && (format.asymmetric || format.is_static || format.granularity == Granularity::tensor))
         return fail(ErrorKind::unsupported, "activations of ", fewbit::name(format),
                     " cannot be fake-quantized dynamically: only rows and groups without zero points can");
@@ -72,7 +73,10 @@ inline bool fake_dynamic_run(const float* x, std::size_t count, std::int32_t mos
             const std::size_t first = g * group, count = std::min(group, x.cols - first);
             Place* const places = mask.data == nullptr ? nullptr : &mask(r, first);
             if (!quantized) {
-                std::copy_n(&x(r, first), count, &y(r, first));
+                for (std::size_t i = first; i < first + count; ++i)
+                    y(r, i) = format.element == ActivationElement::bf16
+                                  ? float_from_bf16(bf16_from_float(x(r, i)))
+                                  : x(r, i);
                 if (places != nullptr) std::fill_n(places, count, Place::inside);
             } else if (!detail::fake_dynamic_run(&x(r, first), count, format.max_code(), &y(r, first),
                                                  places)) {
