@@ -10,9 +10,9 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Integers in fields of `Bits`.
+/// Integers in fields of `Bits`, read where they stand: 4 x 4 constants for those of 4 bits.
 template <class Lanes, int Bits>
-class IntegerLevels {
+class PlacedLevels {
 public:
     static constexpr std::size_t step_elements = 32 / Bits;
     static constexpr int bias = 0;
@@ -24,7 +24,7 @@ public:
         typename Lanes::Floats minus[places];
     };
 
-    explicit IntegerLevels(const WeightsView&) {}
+    explicit PlacedLevels(const WeightsView&) {}
     [[nodiscard]] float unit() const { return 1.0f; }
 
     [[nodiscard]] Zero zero(typename Lanes::Ints code) const {
@@ -52,10 +52,43 @@ private:
     static constexpr int power(int place) { return (127 + 23 - place) << 23; }
 };
 
+/// The same, converted: an operation more, but hardly a constant.
+template <class Lanes, int Bits>
+class ConvertedLevels {
+public:
+    static constexpr std::size_t step_elements = 32 / Bits;
+    static constexpr int bias = 0;
+    static constexpr bool has_words = false;
+    struct Zero {
+        typename Lanes::Ints code;
+    };
+
+    explicit ConvertedLevels(const WeightsView&) {}
+    [[nodiscard]] float unit() const { return 1.0f; }
+    [[nodiscard]] Zero zero(typename Lanes::Ints code) const { return {code}; }
+    template <int I>
+    [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector,
+                                                        const Zero& zero) const {
+        constexpr int shift = Bits == 8 ? 8 * I : 8 * (I % 4) + 4 * (I / 4);
+        const auto code =
+            Lanes::bit_and(Lanes::template shift_right<shift>(vector), Lanes::set_bits((1 << Bits) - 1));
+        return Lanes::to_floats(Lanes::subtract_ints(code, zero.code));
+    }
+};
+
+template <class Lanes, int Bits, bool Placed = Lanes::many_registers>
+struct IntegerLevels {
+    using type = PlacedLevels<Lanes, Bits>;
+};
+template <class Lanes, int Bits>
+struct IntegerLevels<Lanes, Bits, false> {
+    using type = ConvertedLevels<Lanes, Bits>;
+};
+
 template <class Lanes>
-using NibbleLevels = IntegerLevels<Lanes, 4>;
+using NibbleLevels = typename IntegerLevels<Lanes, 4>::type;
 template <class Lanes>
-using ByteLevels = IntegerLevels<Lanes, 8>;
+using ByteLevels = typename IntegerLevels<Lanes, 8>::type;
 
 /// What codes of 4 bits stand for where all channels read them alike, in units of the scale.
 inline void list_levels(const WeightsView& w, float (&out)[16]) {

@@ -8,11 +8,12 @@ namespace {
 
 struct Avx2F32 : Lanes256 {
     static constexpr std::size_t word_elements = 1;  ///< of K in 4 bytes of x
-    static constexpr int tile_rows = 6;        ///< 6 x 2 sums, 2 weights and one of x: 15 of 16 registers
-    static constexpr int panel_tiles = 1;      ///< x 6 rows
-    static constexpr int few_rows = 1;         ///< with which panels do not pay
+    static constexpr int tile_rows = 6;            ///< 6 x 2 sums, 2 weights and one of x: 15 of 16 registers
+    static constexpr int panel_tiles = 1;          ///< x 6 rows
+    static constexpr int few_rows = 1;             ///< with which panels do not pay
+    static constexpr bool many_registers = false;  ///< room for the constants of PlacedLevels
     static constexpr bool finds_fast = false;  ///< Table: as many instructions as arithmetic takes, and more
-    static constexpr int chains = 8, most_parts = 4;  ///< independent sums that hide the latency of dot()
+    static constexpr int chains = 4, most_parts = 4;  ///< independent sums of a single row
     static constexpr std::size_t chunk_words = 2048;  ///< of K in a panel: 128 KiB of L2
 
     static Bytes set_bits(int v) { return _mm256_set1_epi32(v); }
@@ -41,6 +42,7 @@ struct Avx2F32 : Lanes256 {
     }
     static Floats as_floats(Bytes v) { return _mm256_castsi256_ps(v); }
     static Bytes as_bits(Floats v) { return _mm256_castps_si256(v); }
+    static Ints subtract_ints(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
     static Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 
     /// 16 numbers, found by the low 4 bits of each place: two permutations, which look at three bits.

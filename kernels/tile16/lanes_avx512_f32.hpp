@@ -8,10 +8,11 @@ namespace {
 
 struct Avx512F32 : Avx512 {
     static constexpr std::size_t word_elements = 1;  ///< of K in 4 bytes of x
-    static constexpr int tile_rows = 8;       ///< 8 x 3 sums, 3 weights and one of x: 28 of 32 registers
-    static constexpr int panel_tiles = 3;     ///< x 8 rows
-    static constexpr int few_rows = 32;       ///< with which panels do not pay
-    static constexpr bool finds_fast = true;  ///< Table: one instruction for any 16 numbers
+    static constexpr int tile_rows = 8;           ///< 8 x 3 sums, 3 weights and one of x: 28 of 32 registers
+    static constexpr int panel_tiles = 3;         ///< x 8 rows
+    static constexpr int few_rows = 32;           ///< with which panels do not pay
+    static constexpr bool many_registers = true;  ///< room for the constants of PlacedLevels
+    static constexpr bool finds_fast = true;      ///< Table: one instruction for any 16 numbers
     static constexpr int chains = 8, most_parts = 4;  ///< independent sums that hide the latency of dot()
     static constexpr std::size_t chunk_words = 1024;  ///< of K in a panel: 192 KiB of L2
 
@@ -22,13 +23,14 @@ struct Avx512F32 : Avx512 {
     }
     static Bytes bit_and(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
     static Bytes bit_or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+    // (Not the intrinsics: g++ 12 takes their undefined operand for a mistake of ours.)
     template <int Bits>
     static Bytes shift_right(Bytes v) {
-        return _mm512_srli_epi32(v, Bits);
+        return reinterpret_cast<Bytes>(reinterpret_cast<__v16su>(v) >> Bits);
     }
     template <int Bits>
     static Bytes shift_left(Bytes v) {
-        return _mm512_slli_epi32(v, Bits);
+        return reinterpret_cast<Bytes>(reinterpret_cast<__v16su>(v) << Bits);
     }
     /// magnitude < least ? a : b
     static Bytes select_below(Bytes magnitude, int least, Bytes a, Bytes b) {
