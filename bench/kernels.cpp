@@ -46,11 +46,12 @@ std::string check(const KernelInfo& kernel, const Matrix& x, const QuantizedMatr
                   const ActivationFormat& activations, const Matrix& y) {
     std::vector<double> magnitudes;
     const std::vector<double> expected = reference::matmul(x.view(), w, activations, {}, &magnitudes);
-    // Rounding errors of K additions in float: K epsilon at worst, sqrt(K) epsilon for independent ones.
-    // Tuned kernels for bf16 activations round weights to bf16 too.
-    const bool rounds_weights = activations.element == ActivationElement::bf16 && kernel.isa != Isa::generic;
+    // Rounding errors of K additions in float: K epsilon at worst, sqrt(K) epsilon for independent ones. Those of K
+    // weights, if they are rounded: the largest of them, or as much less as sqrt(K) is less than K.
+    const double root = std::sqrt(static_cast<double>(x.cols()));
     const double epsilon =
-        (8.0 + 4.0 * std::sqrt(static_cast<double>(x.cols()))) * 0x1p-24 + (rounds_weights ? 0x1p-8 : 0);
+        (8.0 + 4.0 * root) * 0x1p-24 +
+        reference::weight_rounding(kernel.isa, w.format(), activations) * std::min(1.0, 8.0 / root);
     for (std::size_t i = 0; i < expected.size(); ++i)
         if (!(std::fabs(static_cast<double>(y.values()[i]) - expected[i]) <= epsilon * magnitudes[i]))
             return "wrong answer at " + std::to_string(i / y.cols()) + ", " + std::to_string(i % y.cols());

@@ -140,7 +140,8 @@ void multiply_dense_panel(const KernelCall& call, const float* x, float* panel, 
     const PanelPart part{panel, words, k == 0, k + count == w.k};
     for (; m < m_end; m += tile_rows) {
         const std::size_t rows = smaller(tile_rows, m_end - m);
-        multiply_word_rows<Lanes, Tiles, Lanes::tile_rows>(rows, call.y, part, x, m, n, channels);
+        with_constant<Lanes::tile_rows>(
+            rows, [&](auto r) { multiply_words<Lanes, Tiles, r>(call.y, part, x, m, n, channels); });
         x += rows * words;
     }
 }
@@ -152,9 +153,7 @@ void dense_panels(const KernelCall& call, const Rectangle& part, float* scratch)
     constexpr std::size_t x_bytes = 4 / Lanes::word_elements;
     float *const panel = scratch, *const x_block = scratch + dense_chunk_words * 48;
     // Equal blocks, because each transposes W again.
-    const std::size_t rows_all = part.m_end - part.m_begin;
-    const std::size_t blocks = (rows_all + dense_block_rows - 1) / dense_block_rows;
-    const std::size_t block = ((rows_all + blocks - 1) / blocks + tile_rows - 1) / tile_rows * tile_rows;
+    const std::size_t block = equal_part(part.m_end - part.m_begin, dense_block_rows, tile_rows);
     static_assert(dense_block_rows % tile_rows == 0);
     for (std::size_t m0 = part.m_begin; m0 < part.m_end; m0 += block) {
         const std::size_t m_end = smaller(part.m_end, m0 + block);

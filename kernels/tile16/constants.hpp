@@ -11,6 +11,10 @@ constexpr std::size_t vector_bytes = 64;  ///< 16 channels x 4 of K, or x 8 in f
 
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
+constexpr std::size_t tiles_of(std::size_t channels) {
+    return (channels + tile_channels - 1) / tile_channels;
+}
+
 /// Bytes of a scale or offset.
 constexpr std::size_t scalar_bytes(Scalar type) {
     return type == Scalar::f32 ? 4 : type == Scalar::e8m0 ? 1 : 2;

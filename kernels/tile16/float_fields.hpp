@@ -5,7 +5,7 @@
 // subtraction, of that power and the zero point, gives code - zero exactly. No shift, no conversion.
 #pragma once
 
-#include "kernels/tile16/int8.hpp"
+#include "kernels/tile16/constants.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {

@@ -13,6 +13,9 @@
 #pragma once
 
 #include "kernels/tile16/float_fields.hpp"
+#include "kernels/tile16/panels.hpp"
+#include "kernels/tile16/registers.hpp"
+#include "kernels/tile16/stream.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -167,7 +170,7 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
                 if (w.has_offsets)
                     total[r][c] = Lanes::multiply_add(Lanes::set(x_sums[r]), group.offset[c], total[r][c]);
             }
-        x_sums += Count;
+        if (w.has_offsets) x_sums += Count;
     }
     float* const y = call.y.values + m * call.y.stride_elements + n;
     const std::size_t count = smaller(tile_channels, w.n - n);
@@ -203,16 +206,6 @@ void sum_pieces(const KernelCall& call, std::size_t m, std::size_t rows, float* 
     }
 }
 
-template <class Lanes, class Levels, int Most>
-void multiply_stream_rows(std::size_t rows, const KernelCall& call, const Levels& field, const float* x_sums,
-                          std::size_t m, std::size_t n) {
-    if constexpr (Most > 1) {
-        if (rows != Most)
-            return multiply_stream_rows<Lanes, Levels, Most - 1>(rows, call, field, x_sums, m, n);
-    }
-    multiply_stream<Lanes, Levels, Most>(call, field, x_sums, m, n);
-}
-
 /// Tiles of rows one after the other over the same codes, which the first has brought into the cache.
 template <class Lanes, class Levels>
 void multiply_streams(const KernelCall& call, const Rectangle& part, float* x_sums) {
@@ -228,7 +221,8 @@ void multiply_streams(const KernelCall& call, const Rectangle& part, float* x_su
         each_tile([&](std::size_t m, std::size_t rows, float* to) { sum_pieces<Lanes>(call, m, rows, to); });
     for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
         each_tile([&](std::size_t m, std::size_t rows, const float* of) {
-            multiply_stream_rows<Lanes, Levels, most_rows>(rows, call, field, of, m, n);
+            with_constant<most_rows>(
+                rows, [&](auto count) { multiply_stream<Lanes, Levels, count>(call, field, of, m, n); });
         });
 }
 
@@ -278,7 +272,6 @@ template <class Lanes, int Tiles, int Count>
 void multiply_words(const OutputView& out, const PanelPart& part, const float* x, std::size_t m,
                     std::size_t n, std::size_t channels) {
     constexpr int C = Tiles * Lanes::registers;
-    constexpr std::size_t block = 32;
     typename Lanes::Floats sum[Count][C];
 #pragma GCC unroll 16
     for (int r = 0; r < Count; ++r)
@@ -300,10 +293,9 @@ void multiply_words(const OutputView& out, const PanelPart& part, const float* x
     };
     Ahead ahead = part.ahead;
     std::size_t left = part.count;
-    for (; left >= block; left -= block) {
-        for (std::size_t i = 0; i < ahead.lines && ahead.next < ahead.end; ++i, ahead.next += vector_bytes)
-            Lanes::fetch_ahead(ahead.next);
-        for (std::size_t i = 0; i < block; i += 4) {
+    for (; left >= fetch_steps; left -= fetch_steps) {
+        ahead.fetch<Lanes>();
+        for (std::size_t i = 0; i < fetch_steps; i += 4) {
             add_word();
             add_word();
             add_word();
@@ -324,23 +316,12 @@ void multiply_words(const OutputView& out, const PanelPart& part, const float* x
     }
 }
 
-template <class Lanes, int Tiles, int Most>
-void multiply_word_rows(std::size_t rows, const OutputView& out, const PanelPart& part, const float* x,
-                        std::size_t m, std::size_t n, std::size_t channels) {
-    if constexpr (Most > 1) {
-        if (rows != Most)
-            return multiply_word_rows<Lanes, Tiles, Most - 1>(rows, out, part, x, m, n, channels);
-    }
-    multiply_words<Lanes, Tiles, Most>(out, part, x, m, n, channels);
-}
-
 /// Elements of K in a panel: equal parts, of at most Lanes::chunk_words words.
 template <class Lanes>
 std::size_t float_chunk(std::size_t k) {
     constexpr std::size_t most = Lanes::chunk_words * Lanes::word_elements, unit = 64;
     static_assert(most % unit == 0);
-    const std::size_t chunks = (k + most - 1) / most;
-    return smaller(most, ((k + chunks - 1) / chunks + unit - 1) / unit * unit);
+    return equal_part(k, most, unit);
 }
 
 /// All rows of `part` times `Tiles` x 16 channels from n on.
@@ -349,13 +330,7 @@ void multiply_float_panel(const KernelCall& call, const Levels& field, const Rec
                           float* panel) {
     constexpr std::size_t rows_together = Lanes::tile_rows, stride = Tiles * tile_channels;
     const std::size_t chunk = float_chunk<Lanes>(call.w.k), k_all = call.w.k;
-    // The next panel's weights are fetched meanwhile, a part by each tile.
-    const std::size_t next = n + stride;
-    const std::size_t tiles =
-        (part.m_end - part.m_begin + rows_together - 1) / rows_together * ((k_all + chunk - 1) / chunk);
-    const std::size_t lines =
-        next < part.n_end ? (Tiles * call.w.codes_stride_bytes / vector_bytes + tiles - 1) / tiles : 0;
-    const std::uint8_t* ahead = call.w.codes + next / tile_channels * call.w.codes_stride_bytes;
+    NextPanel next(call, part, n, stride, rows_together, chunk);
     const std::size_t x_words = call.x.stride_elements / Lanes::word_elements;
     for (std::size_t k = 0; k < k_all; k += chunk) {
         const std::size_t k_end = smaller(k_all, k + chunk);
@@ -365,38 +340,19 @@ void multiply_float_panel(const KernelCall& call, const Levels& field, const Rec
                        panel + static_cast<std::size_t>(t) * tile_channels, stride);
         }
         PanelPart words{panel, words_of<Lanes>(k_end - k), k == 0, k_end == k_all};
-        words.ahead.lines = (lines * 32 + words.count - 1) / words.count;
         for (std::size_t m = part.m_begin; m < part.m_end; m += rows_together) {
             const std::size_t rows = smaller(rows_together, part.m_end - m);
-            words.ahead.next = ahead;
-            words.ahead.end = ahead += lines * vector_bytes;
-            multiply_word_rows<Lanes, Tiles, Lanes::tile_rows>(
-                rows, call.y, words,
-                static_cast<const float*>(call.x.values) + m * x_words + k / Lanes::word_elements * rows, m,
-                n, smaller(stride, call.w.n - n));
+            const auto* const x =
+                static_cast<const float*>(call.x.values) + m * x_words + k / Lanes::word_elements * rows;
+            words.ahead = next.of_tile(words.count);
+            with_constant<Lanes::tile_rows>(rows, [&](auto count) {
+                multiply_words<Lanes, Tiles, count>(call.y, words, x, m, n, smaller(stride, call.w.n - n));
+            });
         }
     }
 }
 
-/// The same for as many tiles as there are, up to Most; returns how many.
-template <class Lanes, class Levels, int Most>
-std::size_t multiply_float_panels(const KernelCall& call, const Levels& field, const Rectangle& part,
-                                  std::size_t n, float* panel) {
-    if constexpr (Most > 1) {
-        if (part.n_end - n <= (Most - 1) * tile_channels)
-            return multiply_float_panels<Lanes, Levels, Most - 1>(call, field, part, n, panel);
-    }
-    multiply_float_panel<Lanes, Levels, Most>(call, field, part, n, panel);
-    return Most;
-}
-
 // ----------------------------------------------------------------------------------------------------------
-
-/// Whether all rows of the call (not of a part of it) are few.
-template <class Lanes>
-bool is_few(const KernelCall& call) {
-    return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
-}
 
 template <class Lanes, class Levels>
 void float_products(const KernelCall& call, const Rectangle& part, void* scratch) {
@@ -407,9 +363,11 @@ void float_products(const KernelCall& call, const Rectangle& part, void* scratch
         return multiply_streams<Lanes, Levels>(call, part, memory);
     }
     const Levels field(call.w);
-    for (std::size_t n = part.n_begin; n < part.n_end;)
-        n += tile_channels *
-             multiply_float_panels<Lanes, Levels, Lanes::panel_tiles>(call, field, part, n, memory);
+    constexpr std::size_t channels = Lanes::panel_tiles * tile_channels;
+    for (std::size_t n = part.n_begin; n < part.n_end; n += channels)
+        with_constant<Lanes::panel_tiles>(tiles_of(smaller(channels, part.n_end - n)), [&](auto tiles) {
+            multiply_float_panel<Lanes, Levels, tiles>(call, field, part, n, memory);
+        });
 }
 
 template <class Lanes>

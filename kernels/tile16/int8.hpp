@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "kernels/tile16/panels.hpp"
 #include "kernels/tile16/registers.hpp"
 #include "kernels/tile16/rows.hpp"
 #include "kernels/tile16/stream.hpp"
@@ -90,15 +91,6 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
     }
 }
 
-/// Weights that are read next, to be fetched while there is nothing but arithmetic: `lines` with every fetch_elements of
-/// K. (Left to the first reads of the next panel, memory would be waited for.)
-struct Ahead {
-    const std::uint8_t* next = nullptr;
-    const std::uint8_t* end = nullptr;
-    std::size_t lines = 0;
-};
-constexpr std::size_t fetch_elements = 32;
-
 /// Adds the products of [k, end) at `codes` with the rows of x to the sums. `even`: a multiple of 32 of them.
 template <class Lanes, class Codes, int Tiles, int Count, class Even>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
@@ -110,7 +102,7 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
     constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
     constexpr std::size_t step = Codes::step_elements;
     constexpr std::size_t step_bytes = vectors_of_step<Lanes, Codes> * C * Lanes::register_bytes;
-    constexpr int unrolled = fetch_elements / step;
+    constexpr int unrolled = fetch_steps / step;
     constexpr int run = Lanes::run > step ? Lanes::run / step : 1;  // steps that begin where runs of x do
     Sums<Lanes, parts, Count, C> part;
 #pragma GCC unroll 16
@@ -121,9 +113,7 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
             for (int c = 0; c < C; ++c) part[p][r][c] = p == 0 ? sums[0][r][c] : Lanes::zero_ints();
     if (even) {
         do {
-            for (std::size_t i = 0; i < ahead.lines && ahead.next < ahead.end;
-                 ++i, ahead.next += vector_bytes)
-                Lanes::fetch_ahead(ahead.next);
+            ahead.fetch<Lanes>();
             add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
             k += unrolled * step;
             codes += unrolled * step_bytes;
@@ -149,12 +139,6 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
 /// What sums are multiplied by: the scale of the weights' group, that of the activations, or both. The one that is the
 /// same for all of K is left to the end.
 enum class Scaling { weights, activations, both };
-
-/// A value that is known when a tile is compiled, because branches on it would cost registers.
-template <auto Value>
-struct Constant {
-    constexpr operator decltype(Value)() const { return Value; }
-};
 
 /// The part of K that is multiplied at a time.
 struct Chunk {
@@ -218,27 +202,31 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
             source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, even, ahead,
             sums);
 
-        const auto add_scaled = [&](auto factor) __attribute__((always_inline)) {
+        const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
 #pragma GCC unroll 16
-            for (int r = 0; r < R; ++r)
+            for (int r = 0; r < R; ++r) {
+                const auto factor = factors_of_row(r);
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c)
                     total[r][c] =
-                        Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(r, c), total[r][c]);
+                        Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(c), total[r][c]);
+            }
         };
         const auto x_scale = [&](int r) __attribute__((always_inline)) {
             return floats_of_rows<Lanes>(of_rows(chunk.corrections.scales, p, r));
         };
         if (how == Scaling::activations) {
-            add_scaled([&](int r, int) { return x_scale(r); });
+            add_scaled([&](int r) { return [scale = x_scale(r)](int) { return scale; }; });
         } else {
             typename Lanes::Floats scale[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.parameters, c);
             if (how == Scaling::weights)
-                add_scaled([&](int, int c) { return scale[c]; });
+                add_scaled([&](int) { return [&](int c) { return scale[c]; }; });
             else
-                add_scaled([&](int r, int c) { return Lanes::multiply(scale[c], x_scale(r)); });
+                add_scaled([&](int r) {
+                    return [&, of_x = x_scale(r)](int c) { return Lanes::multiply(scale[c], of_x); };
+                });
         }
         if (has_offsets)
 #pragma GCC unroll 16
@@ -287,22 +275,11 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
         plain ? run(Constant<Scaling::both>{}, yes, yes) : run(Constant<Scaling::both>{}, yes, no);
 }
 
-/// multiply_tile for a number of rows that is known when it runs: 1 to Most.
-template <class Lanes, int Most, class Source>
-void multiply_rows(std::size_t rows, const KernelCall& call, const Source& source, Scaling how,
-                   const Chunk& chunk, std::size_t m, std::size_t n) {
-    if constexpr (Most > 1) {
-        if (rows != Most) return multiply_rows<Lanes, Most - 1>(rows, call, source, how, chunk, m, n);
-    }
-    multiply_tile<Lanes, Source, Most>(call, source, how, chunk, m, n);
-}
-
 /// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements, that cut no sum of activations.
 template <class Lanes>
 std::size_t chunk_of(const KernelCall& call) {
     const std::size_t run = call.x.sum_group_elements, unit = max_sum_elements / run * run;
-    const std::size_t most = Lanes::chunk_elements / unit * unit, chunks = (call.w.k + most - 1) / most;
-    return smaller(most, ((call.w.k + chunks - 1) / chunks + unit - 1) / unit * unit);
+    return equal_part(call.w.k, Lanes::chunk_elements / unit * unit, unit);
 }
 
 /// Scratch memory of a call: pieces, their corrections for the rows of a tile, then a panel.
@@ -310,18 +287,13 @@ template <class Lanes>
 class Scratch {
 public:
     Scratch(const KernelCall& call, std::byte* memory) : memory_(memory) {
-        const bool few = is_few(call);
+        const bool few = is_few<Lanes>(call);
         elements = few ? call.w.k : chunk_of<Lanes>(call);
         most_ = most_pieces(call, elements);
         rows_ = few ? static_cast<std::size_t>(Lanes::few_rows) : activation_tile_rows;
         panel_at_ = padded(most_ * sizeof(Piece)) + padded(3 * most_ * rows_ * sizeof(float));
         bytes = panel_at_ + (few ? 0 : PanelSource<Lanes, Lanes::panel_tiles>::bytes(call.w, elements));
     }
-    /// Whether all rows of the call (not of a part of it) fit a tile.
-    static bool is_few(const KernelCall& call) {
-        return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
-    }
-
     template <class Places>
     [[nodiscard]] Chunk chunk(const KernelCall& call, const Places& places, std::size_t k,
                               std::size_t end) const {
@@ -355,41 +327,21 @@ template <class Lanes, int Tiles, class Field>
 void multiply_panel(const KernelCall& call, const Field& field, Scaling how, const Rectangle& part,
                     std::size_t n, const Scratch<Lanes>& scratch) {
     PanelSource<Lanes, Tiles> panel(call, scratch.elements, scratch.panel());
-    // The next panel's weights are fetched meanwhile, a part by each tile.
-    const std::size_t next = n + Tiles * tile_channels;
-    const std::size_t tiles = (part.m_end - part.m_begin + activation_tile_rows - 1) / activation_tile_rows *
-                              ((call.w.k + scratch.elements - 1) / scratch.elements);
-    const std::size_t lines =
-        next < part.n_end ? (Tiles * call.w.codes_stride_bytes / vector_bytes + tiles - 1) / tiles : 0;
-    Ahead ahead;
-    ahead.end = call.w.codes + next / tile_channels * call.w.codes_stride_bytes;
+    NextPanel next(call, part, n, Tiles * tile_channels, activation_tile_rows, scratch.elements);
     for (std::size_t k = 0; k < call.w.k; k += scratch.elements) {
         const std::size_t k_end = smaller(call.w.k, k + scratch.elements);
         Chunk chunk = scratch.chunk(call, panel.places(call.w, k), k, k_end);
-        ahead.lines = (lines * fetch_elements + (k_end - k) - 1) / (k_end - k);
         panel.fill(call, field, n, k, k_end);
         for (std::size_t m = part.m_begin; m < part.m_end; m += activation_tile_rows) {
             const std::size_t rows = smaller(activation_tile_rows, part.m_end - m);
             correct(call, chunk.pieces, chunk.count, m, rows, panel.middle(), how != Scaling::weights,
                     chunk.corrections);
-            ahead.next = ahead.end;
-            ahead.end += lines * vector_bytes;
-            chunk.ahead = ahead;
-            multiply_rows<Lanes, static_cast<int>(activation_tile_rows)>(rows, call, panel, how, chunk, m, n);
+            chunk.ahead = next.of_tile(k_end - k);
+            with_constant<static_cast<int>(activation_tile_rows)>(rows, [&](auto count) {
+                multiply_tile<Lanes, PanelSource<Lanes, Tiles>, count>(call, panel, how, chunk, m, n);
+            });
         }
     }
-}
-
-/// The same for as many tiles as there are, up to Most; returns how many.
-template <class Lanes, int Most, class Field>
-std::size_t multiply_panels(const KernelCall& call, const Field& field, Scaling how, const Rectangle& part,
-                            std::size_t n, const Scratch<Lanes>& scratch) {
-    if constexpr (Most > 1) {
-        if (part.n_end - n <= (Most - 1) * tile_channels)
-            return multiply_panels<Lanes, Most - 1>(call, field, how, part, n, scratch);
-    }
-    multiply_panel<Lanes, Most>(call, field, how, part, n, scratch);
-    return Most;
 }
 
 template <class Lanes, template <class> class FieldOf>
@@ -398,7 +350,7 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
     const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
     const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
     const Scratch<Lanes> scratch(call, memory);
-    if (Scratch<Lanes>::is_few(call)) {
+    if (is_few<Lanes>(call)) {
         using Source = StreamSource<Few, FieldOf<Few>>;
         const FieldOf<Few> field(call.w);
         const Source any(call, field, part.n_begin);
@@ -406,14 +358,18 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
         const std::size_t rows = part.m_end - part.m_begin;
         correct(call, chunk.pieces, chunk.count, part.m_begin, rows, any.middle(), how != Scaling::weights,
                 chunk.corrections);
-        for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
-            multiply_rows<Few, Few::few_rows>(rows, call, Source(call, field, n), how, chunk, part.m_begin,
-                                              n);
+        with_constant<Few::few_rows>(rows, [&](auto count) {
+            for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
+                multiply_tile<Few, Source, count>(call, Source(call, field, n), how, chunk, part.m_begin, n);
+        });
         return;
     }
     const FieldOf<Lanes> field(call.w);
-    for (std::size_t n = part.n_begin; n < part.n_end;)
-        n += tile_channels * multiply_panels<Lanes, Lanes::panel_tiles>(call, field, how, part, n, scratch);
+    constexpr std::size_t channels = Lanes::panel_tiles * tile_channels;
+    for (std::size_t n = part.n_begin; n < part.n_end; n += channels)
+        with_constant<Lanes::panel_tiles>(tiles_of(smaller(channels, part.n_end - n)), [&](auto tiles) {
+            multiply_panel<Lanes, tiles>(call, field, how, part, n, scratch);
+        });
 }
 
 template <class Lanes>

@@ -1,11 +1,40 @@
 // Registers of 256 bits for tile16 (int8.hpp): two hold 16 channels.
 #pragma once
 
-#include "kernels/tile16/avx2.hpp"
+#include <cstring>
+
 #include "kernels/tile16/lanes_x86.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
+
+/// Powers of two from their exponents, 0 (the subnormal 2^-127) and 255 (NaN) included.
+__m256 load_e8m0(__m256i exponents) {
+    const __m256i subnormal = _mm256_set1_epi32(0x00400000);
+    const __m256i power = _mm256_max_epi32(_mm256_slli_epi32(exponents, 23), subnormal);
+    const __m256i nan = _mm256_cmpeq_epi32(exponents, _mm256_set1_epi32(255));
+    return _mm256_castsi256_ps(_mm256_or_si256(power, _mm256_and_si256(nan, subnormal)));
+}
+
+__m256 load8(const std::uint8_t* p, Scalar type, std::size_t index) {
+    if (type == Scalar::f16)
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * index)));
+    if (type == Scalar::bf16)
+        return _mm256_castsi256_ps(_mm256_slli_epi32(
+            _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * index))), 16));
+    if (type == Scalar::e8m0)
+        return load_e8m0(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + index))));
+    return _mm256_loadu_ps(reinterpret_cast<const float*>(p) + index);
+}
+
+__m256 broadcast(const std::uint8_t* p, Scalar type) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, p, scalar_bytes(type));
+    if (type == Scalar::f16) return _mm256_set1_ps(_cvtsh_ss(static_cast<unsigned short>(bits)));
+    if (type == Scalar::bf16) bits <<= 16;
+    const __m256i all = _mm256_set1_epi32(static_cast<int>(bits));
+    return type == Scalar::e8m0 ? load_e8m0(all) : _mm256_castsi256_ps(all);
+}
 
 /// What does not depend on how products are made.
 struct Lanes256 : LanesX86 {
@@ -17,7 +46,9 @@ struct Lanes256 : LanesX86 {
     static constexpr std::size_t channels = 8;  ///< of a register
     static constexpr std::size_t register_bytes = 32;
 
-    static Bytes load_bytes(const std::uint8_t* p) { return load_codes(p); }
+    static Bytes load_bytes(const std::uint8_t* p) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    }
     /// Loads that stay in their order: otherwise the CPU does not see a stream and fetches nothing ahead.
     static Bytes load_in_order(const std::uint8_t* p) {
         Bytes v;
@@ -34,7 +65,12 @@ struct Lanes256 : LanesX86 {
     }
     static Bytes look_up(Bytes table, Bytes places) { return _mm256_shuffle_epi8(table, places); }
     static Bytes flip_signs(Bytes v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
-    static Bytes quad(const std::int8_t* x) { return broadcast_codes(x); }
+    /// Four activations for every channel.
+    static Bytes quad(const std::int8_t* x) {
+        int word;
+        std::memcpy(&word, x, sizeof word);
+        return _mm256_set1_epi32(word);
+    }
 
     static Ints zero_ints() { return _mm256_setzero_si256(); }
     static Ints set_int(std::int32_t v) { return _mm256_set1_epi32(v); }

@@ -28,15 +28,9 @@ struct NeonI8mm : LanesNeon {
         store_bytes(p + 16, vreinterpretq_s8_s32(vzip2q_s32(first, second)));
     }
 
-    /// A number of each of two rows, for both channels.
-    static Ints ints_of_rows(const std::int32_t* p) {
-        const int32x2_t both = vld1_s32(p);
-        return vzip1q_s32(vcombine_s32(both, both), vcombine_s32(both, both));
-    }
-    static Floats floats_of_rows(const float* p) {
-        const float32x2_t both = vld1_f32(p);
-        return vzip1q_f32(vcombine_f32(both, both), vcombine_f32(both, both));
-    }
+    /// A number of each of two rows, for both channels. (Reads two more, where there is room for them.)
+    static Ints ints_of_rows(const std::int32_t* p) { return vzip1q_s32(vld1q_s32(p), vld1q_s32(p)); }
+    static Floats floats_of_rows(const float* p) { return vzip1q_f32(vld1q_f32(p), vld1q_f32(p)); }
     /// Of a row like a, and one like b.
     static Floats join(Floats a, Floats b) { return vcombine_f32(vget_low_f32(a), vget_high_f32(b)); }
     static Floats second_row(Floats v) { return vcombine_f32(vget_high_f32(v), vget_high_f32(v)); }

@@ -14,7 +14,6 @@ template <int Count, int Run>
 class Rows {
 public:
     static constexpr int tile = static_cast<int>(activation_tile_rows);
-    static constexpr int tiles = (Count + tile - 1) / tile;
 
     Rows(const ActivationsView& x, std::size_t m)
         : codes_(static_cast<const std::int8_t*>(x.values) + m * x.stride_elements),
@@ -92,20 +91,19 @@ inline void correct(const KernelCall& call, const Piece* pieces, std::size_t cou
     const ActivationsView& x = call.x;
     const std::size_t run = x.sum_group_elements, first_run = pieces[0].begin / run;
     const bool runs_are_pieces = run == smaller(call.w.group_elements, x.group_elements);
-    const std::int32_t factor = call.w.has_zeros ? -1 : -zero;
     for (std::size_t first = 0; first < rows; first += activation_tile_rows) {
         const std::size_t size = smaller(activation_tile_rows, rows - first);
         const std::int32_t* sums = x.sums + (m + first) * x.sum_groups + first_run * size;
         const float* const scales = x.scales + (m + first) * x.groups;
         if (rows == size && runs_are_pieces) {  // one run of numbers, as most panels have
-            for (std::size_t i = 0; i < count * size; ++i) out.starts[i] = factor * sums[i];
+            std::memcpy(out.starts, sums, count * size * sizeof(std::int32_t));
         } else {
-            for (std::size_t p = 0; p < count; ++p)
-                for (std::size_t r = 0; r < size; ++r) out.starts[p * rows + first + r] = 0;
-            for (std::size_t p = 0; p < count; ++p)
+            for (std::size_t p = 0; p < count; ++p) {
+                std::int32_t* const sum = out.starts + p * rows + first;
+                for (std::size_t r = 0; r < size; ++r) sum[r] = 0;
                 for (std::size_t k = pieces[p].begin; k < pieces[p + 1].begin; k += run, sums += size)
-                    for (std::size_t r = 0; r < size; ++r)
-                        out.starts[p * rows + first + r] += factor * sums[r];
+                    for (std::size_t r = 0; r < size; ++r) sum[r] += sums[r];
+            }
         }
         if (scaled && rows == size && x.group_elements == run) {
             std::memcpy(out.scales, scales + first_run * size, count * size * sizeof(float));
@@ -114,17 +112,12 @@ inline void correct(const KernelCall& call, const Piece* pieces, std::size_t cou
                 for (std::size_t r = 0; r < size; ++r)
                     out.scales[p * rows + first + r] = scales[pieces[p].x_group * size + r];
         }
-        if (!call.w.has_offsets) continue;
-        sums = x.sums + (m + first) * x.sum_groups + first_run * size;
-        for (std::size_t p = 0; p < count; ++p) {
-            float* const out_sums = out.sums + p * rows + first;
-            std::int32_t sum[activation_tile_rows] = {};
-            for (std::size_t k = pieces[p].begin; k < pieces[p + 1].begin; k += run, sums += size)
-                for (std::size_t r = 0; r < size; ++r) sum[r] += sums[r];
-            for (std::size_t r = 0; r < size; ++r)
-                out_sums[r] = static_cast<float>(sum[r]) * (scaled ? out.scales[p * rows + first + r] : 1.0f);
-        }
     }
+    if (call.w.has_offsets)
+        for (std::size_t i = 0; i < count * rows; ++i)
+            out.sums[i] = static_cast<float>(out.starts[i]) * (scaled ? out.scales[i] : 1.0f);
+    const std::int32_t factor = call.w.has_zeros ? -1 : -zero;
+    for (std::size_t i = 0; i < count * rows; ++i) out.starts[i] *= factor;
 }
 
 }  // namespace

@@ -59,14 +59,10 @@ struct Subject {
 class Bench {
 public:
     Bench(const Options& options, std::size_t most_threads)
-        : options_(options), cache_(last_level_cache()), weights_((options.quick ? 2 : 8) * cache_.bytes) {
-        for (const std::size_t threads : thread_counts(most_threads)) {
-            pools_.push_back(std::make_unique<ThreadPool>(threads));
-            meters_.push_back(
-                std::make_unique<LimitMeter>((options.quick ? 2 : 8) * cache_.bytes, *pools_.back()));
-            meters_.back()->choose(meters_.back()->measure(3, {}));
-        }
-    }
+        : options_(options),
+          cache_(last_level_cache()),
+          weights_((options.quick ? 2 : 8) * cache_.bytes),
+          threads_(metered_threads(most_threads, (options.quick ? 2 : 8) * cache_.bytes)) {}
 
     void run(BlockType type) {
         say("\n{:<8} {:>3}  {:<8} {:>8} {:>5}  {:>8} {:>9}\n", ggml::name(type), "thr", "encoder", "GB/s",
@@ -74,7 +70,7 @@ public:
         for (const bool weighted : {false, true}) {
             if (weighted && !ggml::uses_importance(type)) continue;
             if (!verify(type, weighted)) continue;
-            for (std::size_t t = 0; t < pools_.size(); ++t) run(type, weighted, t);
+            for (std::size_t t = 0; t < threads_.size(); ++t) run(type, weighted, t);
         }
         flush_out();
     }
@@ -131,7 +127,7 @@ private:
     void run(BlockType type, bool weighted, std::size_t t) {
         const std::size_t repetitions = options_.quick ? 3 : 7;
         const double slice = options_.quick ? 0.01 : 0.03;
-        ThreadPool& pool = *pools_[t];
+        ThreadPool& pool = *threads_[t].pool;
         std::vector<Subject> subjects;
         for (const ggml::Encoder& encoder : ggml::encoders()) {
             Subject subject{&encoder, pool.workers(), 0, {}};
@@ -147,7 +143,7 @@ private:
             for (Subject& subject : subjects)
                 subject.samples.seconds.push_back(turn(type, weighted, subject, pool) /
                                                   static_cast<double>(subject.rows));
-            bandwidth.seconds.push_back(meters_[t]->once("read"));
+            bandwidth.seconds.push_back(threads_[t].meter->once("read"));
         }
         for (const Subject& subject : subjects)
             report(type, weighted, pool.workers(), subject, subjects.front().samples.median(),
@@ -179,8 +175,7 @@ private:
     const Options& options_;
     CacheSize cache_;
     Weights weights_;
-    std::vector<std::unique_ptr<ThreadPool>> pools_;
-    std::vector<std::unique_ptr<LimitMeter>> meters_;
+    std::vector<MeteredThreads> threads_;
     std::vector<std::uint8_t> out_;
     Json results_ = Json::array();
     bool wrong_ = false;

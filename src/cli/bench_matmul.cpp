@@ -40,22 +40,14 @@ public:
     Bench(const Options& options, std::size_t most_threads)
         : options_(options),
           cache_(last_level_cache()),
-          rotated_bytes_((options.quick ? 2 : 8) * cache_.bytes) {
-        for (const std::size_t threads : thread_counts(most_threads)) {
-            pools_.push_back(std::make_unique<ThreadPool>(threads));
-            meters_.push_back(std::make_unique<LimitMeter>(rotated_bytes_, *pools_.back()));
-            meters_.back()->choose(meters_.back()->measure(3, {}));
-        }
-    }
+          rotated_bytes_((options.quick ? 2 : 8) * cache_.bytes),
+          threads_(metered_threads(most_threads, rotated_bytes_)) {}
 
     void run(const Shape& shape, const Format& format) {
-        ExecutionContext context(*pools_.back());
+        ExecutionContext context(*threads_.back().pool);
         MatmulCase matmul(format, shape.n, shape.k, rotated_bytes_, context);
         bool titled = false;
-        for (const ActivationFormat& wanted : options_.activations) {
-            const bool as_wanted = !format.is_float() || wanted.element != ActivationElement::int8;
-            const ActivationFormat activations = as_wanted ? wanted : exact_activations();
-            if (!as_wanted && &wanted != &options_.activations.front()) continue;
+        for (const ActivationFormat& activations : timed_activations(format, options_.activations)) {
             if (activations.element == ActivationElement::int8 &&
                 activations.granularity == Granularity::tensor) {
                 // The verifier multiplies a few rows of x, and one grid for all rows is not theirs.
@@ -81,7 +73,7 @@ public:
             const Matrix x = random_matrix(rows, shape.k, 2);
             Verifier verifier(matmul, x.view(), activations);
             for (const std::size_t m : options_.m)
-                for (std::size_t t = 0; t < pools_.size(); ++t)
+                for (std::size_t t = 0; t < threads_.size(); ++t)
                     run(matmul, activations, x.view().rows_from(0, m), verifier, t);
         }
     }
@@ -109,8 +101,8 @@ private:
              Verifier& verifier, std::size_t t) {
         const std::size_t m = x.rows;
         const bool rotate = m <= largest_rotated_m;
-        ExecutionContext context(*pools_[t]);
-        LimitMeter& meter = *meters_[t];
+        ExecutionContext context(*threads_[t].pool);
+        LimitMeter& meter = *threads_[t].meter;
         Matrix y(m, matmul.n());
         Progress progress(fmt::format("{}, M = {}", name(matmul.format()), m));
 
@@ -134,12 +126,7 @@ private:
             subjects.push_back(std::move(subject));
         }
 
-        const std::string peak =
-            activations.element == ActivationElement::f32                                  ? "fma-f32"
-            : activations.element == ActivationElement::bf16 && meter.once("dot-bf16") > 0 ? "dot-bf16"
-            : activations.element == ActivationElement::bf16                               ? "fma-f32"
-            : matmul.format().bits <= 4 && meter.once("dot-int4") > meter.once("dot-int8") ? "dot-int4"
-                                                                                           : "dot-int8";
+        const std::string peak = arithmetic_limit(matmul.format(), activations, meter);
         Samples bandwidth, arithmetic;
         const std::size_t repetitions = options_.quick ? 3 : 7;
         const double slice = options_.quick ? 0.01 : 0.03;
@@ -184,7 +171,7 @@ private:
         const auto chosen =
             select_kernel({matmul.format(), activations, m, matmul.n(), matmul.k(), Fallback::allow});
         const bool is_chosen = chosen && &chosen->info() == &subject.kernel.info();
-        const std::size_t threads = pools_[t]->workers();
+        const std::size_t threads = threads_[t].pool->workers();
 
         say("{:>4} {:>3}  {:<11} {:<8} {:>8} {:>4.0f}% {:>6.1f} {:>6.1f}  {:>4.0f} % {}  {:>9}\n", m, threads,
             name(activations), name(subject.kernel.isa()), seconds_text(seconds),
@@ -214,8 +201,7 @@ private:
     const Options& options_;
     CacheSize cache_;
     std::size_t rotated_bytes_;
-    std::vector<std::unique_ptr<ThreadPool>> pools_;
-    std::vector<std::unique_ptr<LimitMeter>> meters_;
+    std::vector<MeteredThreads> threads_;
     std::vector<std::string> refused_;
     Json results_ = Json::array();
     bool wrong_ = false;

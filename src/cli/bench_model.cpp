@@ -32,14 +32,9 @@ std::vector<int> some_tokens(std::size_t count, std::size_t vocabulary) {
 class Bench {
 public:
     Bench(const Options& options, std::size_t most_threads)
-        : options_(options), cache_(last_level_cache()), elements_(linear_elements(options.shape)) {
-        const std::size_t buffer = (options.quick ? 2 : 8) * cache_.bytes;
-        for (const std::size_t threads : thread_counts(most_threads)) {
-            pools_.push_back(std::make_unique<ThreadPool>(threads));
-            meters_.push_back(std::make_unique<LimitMeter>(buffer, *pools_.back()));
-            meters_.back()->choose(meters_.back()->measure(3, {}));
-        }
-    }
+        : options_(options),
+          elements_(linear_elements(options.shape)),
+          threads_(metered_threads(most_threads, (options.quick ? 2 : 8) * last_level_cache().bytes)) {}
 
     void run(const Format& format, const ActivationFormat& activations) {
         const auto query = [&](std::size_t n, std::size_t k) {
@@ -51,13 +46,13 @@ public:
             say("\n{}\n(--fallback allow times it all the same)\n", refused_.back());
             return;
         }
-        ExecutionContext context(*pools_.back());
+        ExecutionContext context(*threads_.back().pool);
         std::optional<io::ModelFile> file = synthetic_model(options_.shape, format, activations, context);
         const model::Transformer transformer =
             make_transformer(*file, {activations, options_.fallback}, context);
         file.reset();
         print_title(transformer, format, activations);
-        for (std::size_t t = 0; t < pools_.size(); ++t) run(transformer, format, activations, t);
+        for (std::size_t t = 0; t < threads_.size(); ++t) run(transformer, format, activations, t);
     }
 
     [[nodiscard]] bool empty() const noexcept { return results_.empty(); }
@@ -91,19 +86,16 @@ private:
 
     void run(const model::Transformer& transformer, const Format& format, const ActivationFormat& activations,
              std::size_t t) {
-        ExecutionContext context(*pools_[t]);
-        LimitMeter& meter = *meters_[t];
+        ExecutionContext context(*threads_[t].pool);
+        LimitMeter& meter = *threads_[t].meter;
         const io::ModelShape& s = transformer.shape();
         const auto prompt = some_tokens(options_.prompt, s.vocabulary),
                    answer = some_tokens(options_.generate, s.vocabulary);
         auto cache = expect(model::KvCache::create(s, prompt.size() + answer.size()));
         Matrix logits(1, s.vocabulary);
-        const std::string peak =
-            activations.element == ActivationElement::f32 || format.is_float()    ? "fma-f32"
-            : format.bits <= 4 && meter.once("dot-int4") > meter.once("dot-int8") ? "dot-int4"
-                                                                                  : "dot-int8";
+        const std::string peak = arithmetic_limit(format, activations, meter);
         const std::size_t repetitions = options_.quick ? 3 : 5;
-        Progress progress(fmt::format("{}, {} threads", name(format), pools_[t]->workers()));
+        Progress progress(fmt::format("{}, {} threads", name(format), threads_[t].pool->workers()));
         Samples prompts, answers, bandwidth, arithmetic;
         for (std::size_t repetition = 0; repetition <= repetitions; ++repetition) {
             cache.truncate(0);
@@ -126,7 +118,7 @@ private:
         const auto bytes = static_cast<double>(transformer.bytes_per_token());
         Json row{{"format", name(format)},
                  {"activations", name(activations)},
-                 {"threads", pools_[t]->workers()},
+                 {"threads", threads_[t].pool->workers()},
                  {"kernels", Json::array()}};
         for (const model::KernelUse& use : transformer.kernels())
             row["kernels"].push_back({{"kernel", use.kernel}, {"layers", use.layers.size()}});
@@ -165,10 +157,8 @@ private:
     }
 
     const Options& options_;
-    CacheSize cache_;
     LinearElements elements_;
-    std::vector<std::unique_ptr<ThreadPool>> pools_;
-    std::vector<std::unique_ptr<LimitMeter>> meters_;
+    std::vector<MeteredThreads> threads_;
     std::vector<std::string> refused_;
     Json results_ = Json::array();
 };
@@ -190,10 +180,8 @@ Status run(Options options, Program& program) {
 
     Bench bench(options, program.executor().workers());
     for (const Format& format : options.formats)
-        for (const ActivationFormat& activations : options.activations) {
-            bench.run(format, format.is_float() ? exact_activations() : activations);
-            if (format.is_float()) break;
-        }
+        for (const ActivationFormat& activations : timed_activations(format, options.activations))
+            bench.run(format, activations);
     if (!bench.empty())
         say("\nMedians of repetitions, ± between the quartiles. GOPS: two operations for every weight of "
             "the\n"

@@ -84,15 +84,18 @@ const PackedMatrix& MatmulCase::packed(Layout layout, std::size_t index, Executi
 }
 
 Verifier::Verifier(const MatmulCase& matmul, MatrixView<const float> x, const ActivationFormat& activations)
-    : n_(matmul.n()) {
+    : n_(matmul.n()), format_(matmul.format()) {
     for (const std::size_t row : {std::size_t{0}, std::size_t{1}, x.rows / 2, x.rows - 1})
         if (row < x.rows && (rows_.empty() || row > rows_.back())) rows_.push_back(row);
     Matrix chosen(rows_.size(), x.cols);
     for (std::size_t i = 0; i < rows_.size(); ++i) std::ranges::copy(x.row(rows_[i]), chosen.row(i).begin());
     expected_ =
         reference::matmul(std::as_const(chosen).view(), matmul.weights(), activations, {}, &magnitudes_);
-    // Rounding errors of K additions in float: K epsilon at worst, sqrt(K) epsilon for independent ones.
-    epsilon_ = (8.0 + 4.0 * std::sqrt(static_cast<double>(x.cols))) * 0x1p-24;
+    // Rounding errors of K additions in float: K epsilon at worst, sqrt(K) epsilon for independent ones. Those of K
+    // weights, if they are rounded: the largest of them, or as much less as sqrt(K) is less than K.
+    const double root = std::sqrt(static_cast<double>(x.cols));
+    epsilon_ = (8.0 + 4.0 * root) * 0x1p-24;
+    rounded_share_ = std::min(1.0, 8.0 / root);
 }
 
 std::optional<std::string> Verifier::verify(const Kernel& kernel, const Matrix& y, std::string& complaint) {
@@ -104,6 +107,8 @@ std::optional<std::string> Verifier::verify(const Kernel& kernel, const Matrix& 
                                 kernel.name(), m, n, got, whose, expected, allowed);
         return false;
     };
+    const double epsilon =
+        epsilon_ + reference::weight_rounding(kernel.isa(), format_, kernel.activations()) * rounded_share_;
     bool all_rows = true;
     for (std::size_t m = 0; m < y.rows(); ++m) {
         const auto found = std::find(rows_.begin(), rows_.end(), m);
@@ -113,7 +118,7 @@ std::optional<std::string> Verifier::verify(const Kernel& kernel, const Matrix& 
         }
         const std::size_t i = static_cast<std::size_t>(found - rows_.begin()) * n_;
         for (std::size_t n = 0; n < n_; ++n)
-            if (!check(m, n, expected_[i + n], epsilon_ * magnitudes_[i + n], "the reference"))
+            if (!check(m, n, expected_[i + n], epsilon * magnitudes_[i + n], "the reference"))
                 return std::nullopt;
     }
     if (all_rows) return "reference";
@@ -130,7 +135,7 @@ std::optional<std::string> Verifier::verify(const Kernel& kernel, const Matrix& 
     for (const double magnitude : magnitudes_) largest = std::max(largest, magnitude);
     for (std::size_t m = 0; m < y.rows(); ++m)
         for (std::size_t n = 0; n < n_; ++n)
-            if (!check(m, n, static_cast<double>(trusted_[m * n_ + n]), 2 * epsilon_ * largest,
+            if (!check(m, n, static_cast<double>(trusted_[m * n_ + n]), (epsilon_ + epsilon) * largest,
                        trusted_kernel_))
                 return std::nullopt;
     return fmt::format("{}, {} (all rows)", verified, trusted_kernel_);

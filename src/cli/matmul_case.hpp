@@ -58,7 +58,9 @@ public:
 private:
     std::vector<std::size_t> rows_;  // of x that the reference computed
     std::size_t n_ = 0;
-    double epsilon_ = 0;            // times the sum of magnitudes: what rounding may cost
+    Format format_;
+    double epsilon_ = 0;            // times the sum of magnitudes: what rounding of sums may cost
+    double rounded_share_ = 0;      // of what rounding every weight the same way would cost
     std::vector<double> expected_;  // (rows_, n)
     std::vector<double> magnitudes_;
     std::vector<float> trusted_;  // the answer of a verified kernel

@@ -108,7 +108,7 @@ CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat
             },
             fmt::format(
                 "How activations enter the products: f32 (exact), bf16 or {}, as in int8-row, int8-g32; "
-                "float weights always take f32",
+                "float weights take f32 where integers are asked for",
                 activation_grammar(ranges)))
         ->delimiter(',')
         ->type_name("NAME,...")

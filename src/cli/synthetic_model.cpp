@@ -67,8 +67,7 @@ io::ModelFile synthetic_model(const io::ModelShape& shape, const Format& format,
     io::ModelFile file;
     file.shape = shape;
     file.type = "synthetic";
-    const auto kernel = select_kernel({format, format.is_float() ? exact_activations() : activations, 1,
-                                       shape.dim, shape.dim, Fallback::allow});
+    const auto kernel = select_kernel({format, activations, 1, shape.dim, shape.dim, Fallback::allow});
     const bool share = kernel && kernel->layout() != Layout::rows;
     std::map<std::pair<std::size_t, std::size_t>, QuantizedMatrix> made;
     const auto matrix = [&](const std::string& name, std::size_t n, std::size_t k) {

@@ -13,7 +13,7 @@
 
 #include "fewbit/formats/activation_format.hpp"
 #include "fewbit/formats/format.hpp"
-#include "fewbit/matmul/contract.hpp"
+#include "fewbit/matmul/reference.hpp"
 
 namespace fewbit::testing {
 
@@ -27,9 +27,7 @@ inline double tolerance(Isa isa, const Format& format, const ActivationFormat& a
         terms = (format.offset == Offset::real ? 2 : 1) * pieces + (activations.asymmetric ? 8 : 6);
     }
     const double error = terms * 0x1p-24;
-    const bool rounds_weights = activations.element == ActivationElement::bf16 && isa != Isa::generic &&
-                                !(format.is_float() && element_scalar(format) == Scalar::bf16);
-    return (error / (1 - error) + (rounds_weights ? 0x1p-8 : 0)) * magnitude +
+    return (error / (1 - error) + reference::weight_rounding(isa, format, activations)) * magnitude +
            static_cast<double>(k + 1) * 0x1p-149;
 }
 

@@ -67,19 +67,34 @@ private:
     Draw draw_;
 };
 
-/// What a product may lose because a factor of three numbers lies below the smallest normal f32: half of 2^-149 each
-/// time, times the factors that follow. The contract's cases have no such scales.
-double underflow_allowance(const Problem& p, MatrixView<const float> x, const QuantizedMatrix& w) {
-    double x_most = 0, w_most = 0;
+/// What products may lose because numbers lie below the smallest normal f32, whose factors the contract's cases do not
+/// have.
+struct Underflow {
+    double any =
+        0;  ///< where a factor of three is rounded to a subnormal: half of 2^-149, times those that follow
+    double flushed =
+        0;  ///< by vdpbf16ps beside that, which reads 0 for x and W below 2^-126 and says 0 for such sums
+};
+Underflow underflow(const Problem& p, MatrixView<const float> x, const QuantizedMatrix& w) {
+    double x_most = 0, scale_most = 0, w_most = 0;
+    const auto raise = [](double& most, double value) {
+        if (std::isfinite(value)) most = std::max(most, std::fabs(value));
+    };
     for (std::size_t m = 0; m < x.rows; ++m)
-        for (const float value : x.row(m))
-            if (std::isfinite(value)) x_most = std::max(x_most, static_cast<double>(std::fabs(value)));
+        for (const float value : x.row(m)) raise(x_most, static_cast<double>(value));
     for (std::size_t r = 0; r < w.scale_rows(); ++r)
         for (std::size_t g = 0; g < w.scale_cols(); ++g)
-            w_most = std::max({w_most, static_cast<double>(std::fabs(w.scale(r, g))),
-                               static_cast<double>(std::fabs(w.offset(r, g)))});
+            for (const float value : {w.scale(r, g), w.offset(r, g)})
+                raise(scale_most, static_cast<double>(value));
     const double codes = p.activations.element == ActivationElement::int8 ? 255.0 * 127.0 : 1.0;
-    return 0x1p-149 * static_cast<double>(p.k + 1) * (1 + codes * (1 + x_most + w_most));
+    const auto terms = static_cast<double>(p.k + 1);
+    Underflow may{0x1p-149 * terms * (1 + codes * (1 + x_most + scale_most))};
+    if (p.activations.element == ActivationElement::bf16) {
+        for (std::size_t n = 0; n < p.n; ++n)
+            for (const double value : reference::weight_row(w, n).magnitudes) raise(w_most, value);
+        may.flushed = 0x1p-126 * terms * (1 + x_most + scale_most + w_most);
+    }
+    return may;
 }
 
 /// One problem with its data and the right answer; kernels are tried on it one by one.
@@ -103,7 +118,7 @@ public:
             bias(0, n) = std::ldexp(draw_.uniform(), std::min(p_.x_power + p_.w_power + 5, largest_power));
         if (p_.bias) bias_ = {bias.data, p_.n};
         truth_ = reference::matmul(x_, w_, p_.activations, bias_, &magnitudes_, range_);
-        allowance_ = underflow_allowance(p_, x_, w_);
+        underflow_ = underflow(p_, x_, w_);
     }
 
     /// An empty string where the kernel is right.
@@ -144,7 +159,8 @@ private:
                 const std::size_t i = m * p_.n + n;
                 const auto value = static_cast<double>(y(m, n));
                 const double allowed =
-                    tolerance(kernel.isa(), p_.format, p_.activations, p_.k, magnitudes_[i]) + allowance_;
+                    tolerance(kernel.isa(), p_.format, p_.activations, p_.k, magnitudes_[i]) +
+                    underflow_.any + (kernel.isa() == Isa::generic ? 0 : underflow_.flushed);
                 if (std::isnan(truth_[i]) ? !std::isnan(value) : !(std::fabs(value - truth_[i]) <= allowed))
                     return text("y[", m, "][", n, "] = ", value, ", expected ", truth_[i], " +- ", allowed,
                                 context.workers() == 1 ? "" : " (cut into parts)");
@@ -166,7 +182,7 @@ private:
     std::span<const float> bias_;
     std::optional<StaticRange> range_;
     std::vector<double> truth_, magnitudes_;
-    double allowance_ = 0;
+    Underflow underflow_;
     std::map<Layout, std::optional<PackedMatrix>> packed_;
     std::optional<PackedActivations> packed_x_;
     const KernelCode* packed_for_ = nullptr;  ///< the kernel of packed_x_

@@ -95,10 +95,11 @@ inline Format draw_format(Draw& draw) {
 }
 
 inline ActivationFormat draw_activations_of(const Format& weights, Draw& draw) {
-    const bool only_f32 =
+    const bool only_floats =
         weights.is_float() || weights.element == Element::fp8_e4m3 || weights.element == Element::fp8_e5m2;
     const std::size_t kind = draw.below(8);
-    if (only_f32 || kind < 3) return exact_activations();
+    if (kind == 0) return bf16_activations();
+    if (only_floats || kind < 3) return exact_activations();
     if (kind == 3) return draw_activation_format(draw);
     if (kind == 4) return int8_row_activations();
     // Groups that nest with those of the weights, where there are any, or not.

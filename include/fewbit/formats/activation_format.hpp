@@ -70,6 +70,13 @@ struct ActivationFormat {
     return {ActivationElement::int8, Granularity::group, group};
 }
 
+/// What weights of a format are multiplied with where `wanted` is asked for: with float weights f32 takes the place of
+/// int8, for which there are no integers to add up.
+[[nodiscard]] inline ActivationFormat activations_for(const Format& weights,
+                                                      const ActivationFormat& wanted) noexcept {
+    return weights.is_float() && wanted.element == ActivationElement::int8 ? exact_activations() : wanted;
+}
+
 /// Says which member of a hand-made ActivationFormat is out of range.
 [[nodiscard]] inline Result<void> validate(const ActivationFormat& format) {
     if (format.element != ActivationElement::int8) return {};

@@ -87,7 +87,7 @@ inline constexpr std::size_t max_sum_elements = 256;
 ///   scales  [groups][r]
 ///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K
 /// so that the tile of row m starts at m * stride_elements, m * groups and m * sum_groups. Tiles of one row are
-/// plain rows.
+/// plain rows. Three numbers behind the last scale and the last sum may be read.
 struct ActivationsView {
     std::size_t m = 0;
     const void* values = nullptr;

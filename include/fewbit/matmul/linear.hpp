@@ -25,7 +25,7 @@ namespace fewbit::inline v0 {
 
 class PackedLinear {
 public:
-    /// Chooses a kernel for `linear` with `activations` (float weights take f32 for int8) and packs.
+    /// Chooses a kernel for `linear` with `activations` (activations_for() has the last word) and packs.
     /// Layout::rows shares the bytes of the weights. `range`: what T(x) spans, for static activations; no
     /// others look at it. Error: the message of select_kernel, a transform that does not fit K, static
     /// activations without a range or with one that is none, no memory.
@@ -34,12 +34,8 @@ public:
                                                      ExecutionContext context = {},
                                                      const std::optional<StaticRange>& range = {}) {
         if (auto valid = check(linear); !valid) return Unexpected{std::move(valid).error()};
-        auto main = Product::create(
-            linear.weights,
-            linear.weights.format().is_float() && activations.element == ActivationElement::int8
-                ? exact_activations()
-                : activations,
-            fallback, context);
+        auto main = Product::create(linear.weights, activations_for(linear.weights.format(), activations),
+                                    fallback, context);
         if (!main) return Unexpected{std::move(main).error()};
         PackedLinear packed(*std::move(main));
         if (const ActivationFormat& used = packed.kernel().activations();

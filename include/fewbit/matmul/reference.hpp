@@ -10,6 +10,7 @@
 #include "fewbit/core/scalar.hpp"
 #include "fewbit/formats/activation_format.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
+#include "fewbit/matmul/contract.hpp"
 
 namespace fewbit::inline v0::reference {
 
@@ -50,6 +51,15 @@ struct Activations {
     std::vector<double> values;  ///< (M, K)
     std::vector<double> sizes;   ///< (M, K) |scale| (|code| + |zero|): what kernels add up, zero points apart
 };
+
+/// How far from those of weight_row(), relative to each, a kernel's weights may be: tuned kernels for bf16 activations
+/// round them to bf16, unless that is what they are.
+[[nodiscard]] inline double weight_rounding(Isa isa, const Format& weights,
+                                            const ActivationFormat& activations) noexcept {
+    const bool rounds = activations.element == ActivationElement::bf16 && isa != Isa::generic &&
+                        !(weights.is_float() && element_scalar(weights) == Scalar::bf16);
+    return rounds ? 0x1p-8 : 0;
+}
 
 /// `range`: of a static format, finite and not reversed.
 [[nodiscard]] inline Activations activations(MatrixView<const float> x, const ActivationFormat& format,

@@ -27,9 +27,9 @@
 namespace fewbit::inline v0::model {
 
 struct ModelOptions {
-    /// Of layers with integer weights; float weights always take f32. Rows of one call share a dynamic tensor
-    /// grid, so with int<b>-tensor a token's result depends on the tokens that are evaluated with it, later
-    /// ones included; `row` and `-static` have no such effect.
+    /// Of all layers, but activations_for() float weights. Rows of one call share a dynamic tensor grid, so with
+    /// int<b>-tensor a token's result depends on the tokens that are evaluated with it, later ones included;
+    /// `row` and `-static` have no such effect.
     ActivationFormat activations;
     Fallback fallback = Fallback::refuse;  ///< may generic kernels run
     std::size_t chunk_positions = 256;     ///< positions that are evaluated together; memory grows with it
