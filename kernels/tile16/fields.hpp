@@ -1,6 +1,8 @@
-// How codes lie in the vectors of tile16, for int8.hpp: `quads` runs of four along K per vector, each as bytes, unsigned or
-// signed as Lanes multiplies them, whose 0 is the format's zero plus `bias`.
+// What codes of tile16 are multiplied as, for int8.hpp: `quads` runs of four along K per vector of a step (Steps), each as
+// bytes, unsigned or signed as Lanes multiplies them, whose 0 is the format's zero plus `bias`.
 #pragma once
+
+#include <type_traits>
 
 #include "kernels/tile16/int8.hpp"
 #include "kernels/tile16/quantize.hpp"
@@ -8,34 +10,30 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-template <class Lanes>
-struct NibbleField {
-    static constexpr std::size_t step_elements = 8;
-    static constexpr int quads = 2, bias = 0;
-    explicit NibbleField(const WeightsView&) {}
-    [[nodiscard]] float unit() const { return 1.0f; }
-    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
-        return which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector);
-    }
-};
-
-template <class Lanes>
-struct ByteField {
-    static constexpr std::size_t step_elements = 4;
-    static constexpr int quads = 1, bias = Lanes::signed_weights ? -128 : 0;
-    explicit ByteField(const WeightsView&) {}
-    [[nodiscard]] float unit() const { return 1.0f; }
-    [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int) const {
-        return Lanes::signed_weights ? Lanes::flip_signs(vector) : vector;
-    }
+/// Integers that take `Bits` bits of the stream.
+template <int Bits>
+struct Integers {
+    template <class Lanes>
+    struct Field {
+        using Steps = Planes<Lanes, Bits>;
+        static constexpr bool flipped =
+            Lanes::signed_weights && Bits == 8;  ///< smaller ones are no less signed
+        static constexpr int quads = Steps::quads, bias = flipped ? -128 : 0;
+        explicit Field(const WeightsView&) {}
+        [[nodiscard]] float unit() const { return 1.0f; }
+        [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
+            if constexpr (quads == 1) return flipped ? Lanes::flip_signs(vector) : vector;
+            return which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector);
+        }
+    };
 };
 
 /// Places in a table of 16 signed levels.
 template <class Lanes>
 class TableField {
 public:
-    static constexpr std::size_t step_elements = 8;
-    static constexpr int quads = 2, bias = Lanes::signed_weights ? 0 : 128;
+    using Steps = Planes<Lanes, 4>;
+    static constexpr int quads = Steps::quads, bias = Lanes::signed_weights ? 0 : 128;
     explicit TableField(const WeightsView& w)
         : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),
           unit_(w.unit) {}
@@ -57,8 +55,10 @@ void products(const KernelCall& call, const Rectangle& part, void* scratch) noex
 }
 template <class Nibbles, class Bytes>
 void integer_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    call.w.bits <= 4 ? products<Nibbles, NibbleField>(call, part, scratch)
-                     : products<Bytes, ByteField>(call, part, scratch);
+    with_field_bits(call.w.field_bits, [&](auto bits) {
+        using Lanes = std::conditional_t<(bits <= 4), Nibbles, Bytes>;
+        products<Lanes, Integers<bits>::template Field>(call, part, scratch);
+    });
 }
 
 template <class Nibbles, class Bytes>

@@ -1,21 +1,23 @@
-// How codes of tile16 become floats, for floats.hpp: level(vector, i, zero), the value of the i-th of K that a vector holds, in
-// units of the scale.
+// How codes of tile16 become floats, for floats.hpp: level(vector, i, zero), the value of the i-th of K that a vector of a step
+// (Steps) holds, in units of the scale.
 //
 // Bits of a code that stand at `place` of a mantissa whose exponent makes that place the unit are 2^(23 - place) + code: one
 // subtraction, of that power and the zero point, gives code - zero exactly. No shift, no conversion.
 #pragma once
 
-#include "kernels/tile16/constants.hpp"
+#include <type_traits>
+
+#include "kernels/tile16/planes.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Integers in fields of `Bits`, read where they stand: 4 x 4 constants for those of 4 bits.
-template <class Lanes, int Bits>
+/// Integers that take `Stored` bits of the stream, read where vectors have them: 4 x 4 constants for fields of 4 bits.
+template <class Lanes, int Stored>
 class PlacedLevels {
 public:
-    static constexpr std::size_t step_elements = 32 / Bits;
-    static constexpr int bias = 0;
+    using Steps = Planes<Lanes, Stored>;
+    static constexpr int Bits = Steps::field, bias = 0;
     static constexpr bool has_words = false;
 
     /// What is subtracted at each place of the lower half of a word.
@@ -53,11 +55,11 @@ private:
 };
 
 /// The same, converted: an operation more, but hardly a constant.
-template <class Lanes, int Bits>
+template <class Lanes, int Stored>
 class ConvertedLevels {
 public:
-    static constexpr std::size_t step_elements = 32 / Bits;
-    static constexpr int bias = 0;
+    using Steps = Planes<Lanes, Stored>;
+    static constexpr int Bits = Steps::field, bias = 0;
     static constexpr bool has_words = false;
     struct Zero {
         typename Lanes::Ints code;
@@ -76,19 +78,9 @@ public:
     }
 };
 
-template <class Lanes, int Bits, bool Placed = Lanes::many_registers>
-struct IntegerLevels {
-    using type = PlacedLevels<Lanes, Bits>;
-};
-template <class Lanes, int Bits>
-struct IntegerLevels<Lanes, Bits, false> {
-    using type = ConvertedLevels<Lanes, Bits>;
-};
-
-template <class Lanes>
-using NibbleLevels = typename IntegerLevels<Lanes, 4>::type;
-template <class Lanes>
-using ByteLevels = typename IntegerLevels<Lanes, 8>::type;
+template <class Lanes, int Stored>
+using IntegerLevels =
+    std::conditional_t<Lanes::many_registers, PlacedLevels<Lanes, Stored>, ConvertedLevels<Lanes, Stored>>;
 
 /// What codes of 4 bits stand for where all channels read them alike, in units of the scale.
 inline void list_levels(const WeightsView& w, float (&out)[16]) {
@@ -97,11 +89,11 @@ inline void list_levels(const WeightsView& w, float (&out)[16]) {
                                            : static_cast<float>(code - (w.has_offsets ? 0 : w.middle_code));
 }
 
-/// Places in a table of 16.
-template <class Lanes>
+/// Places in a table of 16, which take `Stored` bits of the stream.
+template <class Lanes, int Stored = 4>
 class TableLevels {
 public:
-    static constexpr std::size_t step_elements = 8;
+    using Steps = Planes<Lanes, Stored>;
     static constexpr int bias = 0;
     static constexpr bool has_words = false;
     struct Zero {};
@@ -124,10 +116,10 @@ private:
 
 /// Words of two bf16 from codes of 4 bits that all channels read alike: one lookup of 16 bits for both, whatever else stands
 /// beside the codes.
-template <class Lanes>
+template <class Lanes, int Stored>
 class FoundWords {
 public:
-    static constexpr std::size_t step_elements = 8;
+    using Steps = Planes<Lanes, Stored>;
     static constexpr int bias = 0;
     static constexpr bool has_words = true;
     struct Zero {};
@@ -153,7 +145,7 @@ private:
 template <class Lanes, int Mantissa, int Bias, int Special, bool HasInfinity>
 class Float8Levels {
 public:
-    static constexpr std::size_t step_elements = 4;
+    using Steps = Planes<Lanes, 8>;
     static constexpr int bias = 0;
     static constexpr bool has_words = false;
     struct Zero {};

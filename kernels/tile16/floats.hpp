@@ -45,6 +45,13 @@ constexpr std::size_t words_of(std::size_t count) {
     return Lanes::word_elements == 1 ? count : (count + 3) / 4 * 2;
 }
 
+/// Words of x that a vector of codes meets, and a step of them.
+template <class Lanes, class Levels>
+constexpr int vector_words =
+    static_cast<int>(Levels::Steps::step_elements / Lanes::word_elements) / Levels::Steps::vectors;
+template <class Lanes, class Levels>
+constexpr std::size_t step_words = Levels::Steps::step_elements / Lanes::word_elements;
+
 /// The levels of a word, the `Word`-th of a vector.
 template <class Lanes, int Word, class Levels>
 [[gnu::always_inline]] inline void read_levels(const Levels& field, typename Lanes::Bytes vector,
@@ -59,39 +66,33 @@ template <class Lanes, int Word, class Levels>
     }
 }
 
-/// use(Constant of i) for each i below Count.
-template <int Count, int I = 0>
-[[gnu::always_inline]] inline void for_each_word(auto&& use) {
-    if constexpr (I < Count) {
-        use(Constant<I>{});
-        for_each_word<Count, I + 1>(use);
-    }
-}
-
 // --- few rows ---------------------------------------------------------------------------------------------
 
 constexpr std::size_t fetch_bytes =
     4096;  ///< that the stream is asked for beforehand: there is much to do for each vector
 constexpr std::size_t longest_piece = 1024;  ///< of K in a chain of sums, or their roundings would add up
 
-/// Adds what a vector has of the first `words` words; `x` at its first. Words go to the parts in turn, from `First` on.
+/// Adds what a step has of the first `words` words; `x` at its first. Words go to the parts in turn, from `First` on.
 template <class Lanes, class Levels, int Parts, int Count, bool All, int First = 0>
-[[gnu::always_inline]] inline void add_vector(const Levels& field, const std::uint8_t* codes,
-                                              const LevelGroup<Lanes, Levels>& group, const float* x,
-                                              std::size_t words,
-                                              typename Lanes::Floats (&sum)[Parts][Count][Lanes::registers]) {
+[[gnu::always_inline]] inline void add_step(const Levels& field, const std::uint8_t* codes,
+                                            const LevelGroup<Lanes, Levels>& group, const float* x,
+                                            std::size_t words,
+                                            typename Lanes::Floats (&sum)[Parts][Count][Lanes::registers]) {
+    using Steps = typename Levels::Steps;
 #pragma GCC unroll 2
     for (int c = 0; c < Lanes::registers; ++c) {
-        const auto vector = Lanes::load_in_order(codes + c * static_cast<int>(4 * Lanes::channels));
-        for_each_word<static_cast<int>(Levels::step_elements / Lanes::word_elements)>([&](auto word) {
-            constexpr int i = word;
+        const auto step = Steps::read(codes, c, Lanes::load_in_order);
+        for_each<static_cast<int>(step_words<Lanes, Levels>)>([&](auto word) {
+            constexpr int i = word, v = i / vector_words<Lanes, Levels>,
+                          place = i % vector_words<Lanes, Levels>;
             if (!All && static_cast<std::size_t>(i) >= words) return;
+            const auto vector = Steps::template vector<v>(step);
             typename Lanes::Floats w;
             if constexpr (Levels::has_words) {
-                w = field.template word<i>(vector);
+                w = field.template word<place>(vector);
             } else {
                 typename Lanes::Floats levels[Lanes::word_elements];
-                read_levels<Lanes, i>(field, vector, group.zero[c], levels);
+                read_levels<Lanes, place>(field, vector, group.zero[c], levels);
                 w = Lanes::pack_exact(levels);
             }
 #pragma GCC unroll 16
@@ -111,8 +112,9 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
                           : 2 * chains >= Lanes::chains                           ? 2
                           : 4 * chains >= Lanes::chains || Lanes::most_parts == 4 ? 4
                                                                                   : 8;
-    constexpr std::size_t step = Levels::step_elements, step_words = step / Lanes::word_elements;
-    constexpr bool two = static_cast<std::size_t>(parts) > step_words;  ///< vectors for all parts
+    constexpr std::size_t step = Levels::Steps::step_elements, step_bytes = Levels::Steps::step_bytes;
+    constexpr std::size_t words = step_words<Lanes, Levels>;
+    constexpr bool two = static_cast<std::size_t>(parts) > words;  ///< steps for all parts
     const WeightsView& w = call.w;
     const StreamSource<Lanes, Levels> source(call, field, n);
     const auto* x =
@@ -137,21 +139,21 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
 #pragma GCC unroll 2
                 for (int c = 0; c < C; ++c) sum[p][r][c] = Lanes::zero();
         if constexpr (two)
-            for (; k + 2 * step <= end;
-                 k += 2 * step, codes += 2 * vector_bytes, x += 2 * step_words * Count) {
+            for (; k + 2 * step <= end; k += 2 * step, codes += 2 * step_bytes, x += 2 * words * Count) {
                 Lanes::fetch(codes + fetch_bytes);
                 Lanes::fetch(codes + fetch_bytes + vector_bytes);
-                add_vector<Lanes, Levels, parts, Count, true>(field, codes, group, x, step_words, sum);
-                add_vector<Lanes, Levels, parts, Count, true, static_cast<int>(step_words)>(
-                    field, codes + vector_bytes, group, x + step_words * Count, step_words, sum);
+                add_step<Lanes, Levels, parts, Count, true>(field, codes, group, x, words, sum);
+                add_step<Lanes, Levels, parts, Count, true, static_cast<int>(words)>(
+                    field, codes + step_bytes, group, x + words * Count, words, sum);
             }
-        for (; k + step <= end; k += step, codes += vector_bytes, x += step_words * Count) {
-            Lanes::fetch(codes + fetch_bytes);
-            add_vector<Lanes, Levels, parts, Count, true>(field, codes, group, x, step_words, sum);
+        for (; k + step <= end; k += step, codes += step_bytes, x += words * Count) {
+            for (std::size_t line = 0; line < step_bytes; line += vector_bytes)
+                Lanes::fetch(codes + fetch_bytes + line);
+            add_step<Lanes, Levels, parts, Count, true>(field, codes, group, x, words, sum);
         }
         if (k < end) {
-            add_vector<Lanes, Levels, parts, Count, false>(field, codes, group, x, words_of<Lanes>(end - k),
-                                                           sum);
+            add_step<Lanes, Levels, parts, Count, false>(field, codes, group, x, words_of<Lanes>(end - k),
+                                                         sum);
             k = end;
         }
 #pragma GCC unroll 16
@@ -210,7 +212,8 @@ void sum_pieces(const KernelCall& call, std::size_t m, std::size_t rows, float* 
 template <class Lanes, class Levels>
 void multiply_streams(const KernelCall& call, const Rectangle& part, float* x_sums) {
     constexpr std::size_t rows_together = Lanes::tile_rows;
-    constexpr int most_rows = Lanes::few_rows < Lanes::tile_rows ? Lanes::few_rows : Lanes::tile_rows;
+    constexpr int few = few_rows<Lanes>(Levels::Steps::bits);
+    constexpr int most_rows = few < Lanes::tile_rows ? few : Lanes::tile_rows;
     const Levels field(call.w);
     const std::size_t sums = call.w.has_offsets ? most_float_pieces(call.w) : 0;
     const auto each_tile = [&](auto&& body) {
@@ -232,20 +235,22 @@ void multiply_streams(const KernelCall& call, const Rectangle& part, float* x_su
 template <class Lanes, class Levels>
 void fill_panel(const KernelCall& call, const StreamSource<Lanes, Levels>& source, std::size_t k,
                 std::size_t k_end, float* to, std::size_t stride) {
+    using Steps = typename Levels::Steps;
     const WeightsView& w = call.w;
     LevelGroup<Lanes, Levels> group;
     while (k < k_end) {
         const std::size_t g = k / w.group_elements, end = smaller(k_end, (g + 1) * w.group_elements);
         group.read(w, source, source.places().parameters(g), true);
         const std::uint8_t* from = source.codes(source.places().codes(g, k));
-        for (; k < end; k += Levels::step_elements, from += vector_bytes) {
+        for (; k < end; k += Steps::step_elements, from += Steps::step_bytes) {
 #pragma GCC unroll 2
             for (int c = 0; c < Lanes::registers; ++c) {
-                const auto vector = Lanes::load_bytes(from + c * static_cast<int>(4 * Lanes::channels));
-                for_each_word<static_cast<int>(Levels::step_elements / Lanes::word_elements)>([&](auto word) {
-                    constexpr int i = word;
+                const auto step = Steps::read(from, c, Lanes::load_bytes);
+                for_each<static_cast<int>(step_words<Lanes, Levels>)>([&](auto word) {
+                    constexpr int i = word, words = vector_words<Lanes, Levels>;
                     typename Lanes::Floats value[Lanes::word_elements];
-                    read_levels<Lanes, i>(source.field(), vector, group.zero[c], value);
+                    read_levels<Lanes, i % words>(source.field(), Steps::template vector<i / words>(step),
+                                                  group.zero[c], value);
                     for (auto& v : value)
                         v = w.has_offsets ? Lanes::multiply_add(v, group.scale[c], group.offset[c])
                                           : Lanes::multiply(v, group.scale[c]);
@@ -253,7 +258,7 @@ void fill_panel(const KernelCall& call, const StreamSource<Lanes, Levels>& sourc
                                  Lanes::pack_word(value));
                 });
             }
-            to += Levels::step_elements / Lanes::word_elements * stride;
+            to += step_words<Lanes, Levels> * stride;
         }
         k = end;
     }
@@ -358,8 +363,10 @@ template <class Lanes, class Levels>
 void float_products(const KernelCall& call, const Rectangle& part, void* scratch) {
     auto* const memory = static_cast<float*>(scratch);
     if (is_few<Lanes>(call)) {
-        if constexpr (Lanes::word_elements == 2 && Levels::step_elements == 8)
-            if (!call.w.has_zeros) return multiply_streams<Lanes, FoundWords<Lanes>>(call, part, memory);
+        constexpr int bits = Levels::Steps::bits;
+        if constexpr (Lanes::word_elements == 2 && bits <= 4)
+            if (!call.w.has_zeros)
+                return multiply_streams<Lanes, FoundWords<Lanes, bits>>(call, part, memory);
         return multiply_streams<Lanes, Levels>(call, part, memory);
     }
     const Levels field(call.w);
@@ -373,7 +380,8 @@ void float_products(const KernelCall& call, const Rectangle& part, void* scratch
 template <class Lanes>
 std::size_t float_scratch_bytes(const KernelCall& call) noexcept {
     if (!is_few<Lanes>(call))
-        return (float_chunk<Lanes>(call.w.k) + 8) * Lanes::panel_tiles * tile_channels * sizeof(float);
+        return (float_chunk<Lanes>(call.w.k) + step_overhang) * Lanes::panel_tiles * tile_channels *
+               sizeof(float);
     return call.w.has_offsets ? most_float_pieces(call.w) * call.x.m * sizeof(float) : 0;
 }
 
@@ -381,10 +389,12 @@ std::size_t float_scratch_bytes(const KernelCall& call) noexcept {
 
 template <class Lanes>
 void integer_float_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
-    if (call.w.bits > 4) return float_products<Lanes, ByteLevels<Lanes>>(call, part, scratch);
-    if constexpr (Lanes::finds_fast)
-        if (!call.w.has_zeros) return float_products<Lanes, TableLevels<Lanes>>(call, part, scratch);
-    float_products<Lanes, NibbleLevels<Lanes>>(call, part, scratch);
+    with_field_bits(call.w.field_bits, [&](auto bits) {
+        if constexpr (Lanes::finds_fast && bits <= 4)
+            if (!call.w.has_zeros)
+                return float_products<Lanes, TableLevels<Lanes, bits>>(call, part, scratch);
+        float_products<Lanes, IntegerLevels<Lanes, bits>>(call, part, scratch);
+    });
 }
 template <class Lanes>
 void codebook_float_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {

@@ -27,18 +27,22 @@ constexpr bool is_unpacked = false;
 template <class Lanes>
 constexpr bool is_unpacked<PanelField<Lanes>> = true;
 
-/// Vectors of a step and tile.
-template <class Lanes, class Codes>
-constexpr int vectors_of_step = is_unpacked<Codes> ? Lanes::halves : 1;
+/// Bytes of a step of `Registers` registers of channels.
+template <class Lanes, class Codes, int Registers>
+constexpr std::size_t bytes_of_step =
+    is_unpacked<Codes> ? static_cast<std::size_t>(Lanes::halves* Registers) * Lanes::register_bytes
+                       : Codes::Steps::step_bytes;
 
-/// `Steps` vectors of codes of each tile of channels times the activations of each row, from k on: quads of K (or
-/// what a product takes) go to parts 0, 1, ... in turn.
+/// `Count` of rows times `Steps` steps of codes of each tile of channels, from k on: quads of K (or what a product takes)
+/// go to parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 [[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
                                              const Rows<Count, Lanes::run>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
-    constexpr int stored = vectors_of_step<Lanes, Codes>, bytes = static_cast<int>(Lanes::register_bytes);
+    constexpr int quads = Codes::Steps::vectors * Codes::quads;
+    constexpr int step_bytes = static_cast<int>(bytes_of_step<Lanes, Codes, C>);
+    constexpr int half_bytes = is_unpacked<Codes> ? C * static_cast<int>(Lanes::register_bytes) : 0;
 #pragma GCC unroll 2
     for (int half = 0; half < Lanes::halves; ++half) {
         if (half != 0)
@@ -46,24 +50,24 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
         [[maybe_unused]] typename Lanes::Narrow narrow[R][C];
 #pragma GCC unroll 8
         for (int s = 0; s < Steps; ++s) {
-            const std::uint8_t* const from = codes + (s * stored + half % stored) * C * bytes;
+            const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
             // With one to four rows the CPU fetches ahead best by itself; with more it falls behind.
             if constexpr (!is_unpacked<Codes> && Count >= 4 + Codes::quads) Lanes::fetch_ahead(from + 8192);
-            typename Lanes::Bytes vector[C];
+            typename Codes::Steps::Step step[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
-                vector[c] = is_unpacked<Codes> ? Lanes::load_bytes(from + c * bytes)
-                                               : Lanes::load_in_order(from + c * bytes);
-#pragma GCC unroll 2
-            for (int q = 0; q < Codes::quads; ++q) {
-                const int quad = s * Codes::quads + q;
+                step[c] = Codes::Steps::read(from, c,
+                                             is_unpacked<Codes> ? Lanes::load_bytes : Lanes::load_in_order);
+            for_each<quads>([&](auto number) __attribute__((always_inline)) {
+                constexpr int v = number / Codes::quads, q = number % Codes::quads;
+                const int quad = s * quads + number;
                 typename Lanes::Bytes w[C];
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) {
                     if constexpr (is_unpacked<Codes>)
-                        w[c] = vector[c];
+                        w[c] = step[c];
                     else
-                        w[c] = Lanes::half(field.quad(vector[c], q), half);
+                        w[c] = Lanes::half(field.quad(Codes::Steps::template vector<v>(step[c]), q), half);
                 }
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) {
@@ -74,13 +78,13 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
                             auto& sum = sums[quad % Parts][r][c];
                             sum = Lanes::dot(sum, w[c], a);
                         } else {
-                            static_assert(Steps * Codes::quads <= Lanes::narrow_quads);
+                            static_assert(Steps * quads <= Lanes::narrow_quads);
                             const auto products = Lanes::products(w[c], a);
                             narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
                         }
                     }
                 }
-            }
+            });
         }
         if constexpr (Lanes::narrow_quads != 0)
 #pragma GCC unroll 16
@@ -100,8 +104,7 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
     // Too few sums do not hide the latency of their instruction: each gets several parts.
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
     constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
-    constexpr std::size_t step = Codes::step_elements;
-    constexpr std::size_t step_bytes = vectors_of_step<Lanes, Codes> * C * Lanes::register_bytes;
+    constexpr std::size_t step = Codes::Steps::step_elements, step_bytes = bytes_of_step<Lanes, Codes, C>;
     constexpr int unrolled = fetch_steps / step;
     constexpr int run = Lanes::run > step ? Lanes::run / step : 1;  // steps that begin where runs of x do
     Sums<Lanes, parts, Count, C> part;
@@ -275,11 +278,20 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
         plain ? run(Constant<Scaling::both>{}, yes, yes) : run(Constant<Scaling::both>{}, yes, no);
 }
 
-/// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements, that cut no sum of activations.
+/// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements, that cut no sum of activations and no step.
 template <class Lanes>
 std::size_t chunk_of(const KernelCall& call) {
-    const std::size_t run = call.x.sum_group_elements, unit = max_sum_elements / run * run;
+    const std::size_t run = call.x.sum_group_elements;
+    std::size_t unit = max_sum_elements / run * run;
+    if (call.w.field_bits % 4 != 0 && unit % step_overhang != 0) unit *= 2;  // of 8, or all of K
     return equal_part(call.w.k, Lanes::chunk_elements / unit * unit, unit);
+}
+
+/// Whether rows run straight from the stream: if there are few, and activations share scales over whole steps.
+template <class Lanes>
+bool streams(const KernelCall& call) {
+    const bool cut = call.x.groups > 1 && call.x.group_elements % step_overhang != 0;
+    return is_few<Lanes>(call) && !(call.w.field_bits % 4 != 0 && cut);
 }
 
 /// Scratch memory of a call: pieces, their corrections for the rows of a tile, then a panel.
@@ -287,7 +299,7 @@ template <class Lanes>
 class Scratch {
 public:
     Scratch(const KernelCall& call, std::byte* memory) : memory_(memory) {
-        const bool few = is_few<Lanes>(call);
+        const bool few = streams<Lanes>(call);
         elements = few ? call.w.k : chunk_of<Lanes>(call);
         most_ = most_pieces(call, elements);
         rows_ = few ? static_cast<std::size_t>(Lanes::few_rows) : activation_tile_rows;
@@ -350,7 +362,7 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
     const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
     const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
     const Scratch<Lanes> scratch(call, memory);
-    if (is_few<Lanes>(call)) {
+    if (streams<Lanes>(call)) {
         using Source = StreamSource<Few, FieldOf<Few>>;
         const FieldOf<Few> field(call.w);
         const Source any(call, field, part.n_begin);
@@ -358,7 +370,8 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
         const std::size_t rows = part.m_end - part.m_begin;
         correct(call, chunk.pieces, chunk.count, part.m_begin, rows, any.middle(), how != Scaling::weights,
                 chunk.corrections);
-        with_constant<Few::few_rows>(rows, [&](auto count) {
+        constexpr int most = few_rows<Few>(Source::Codes::Steps::bits);
+        with_constant<most>(rows, [&](auto count) {
             for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
                 multiply_tile<Few, Source, count>(call, Source(call, field, n), how, chunk, part.m_begin, n);
         });

@@ -65,6 +65,27 @@ struct Lanes256 : LanesX86 {
     }
     static Bytes look_up(Bytes table, Bytes places) { return _mm256_shuffle_epi8(table, places); }
     static Bytes flip_signs(Bytes v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
+    // Bits of all channels, in words of 32.
+    static Bytes set_bits(int v) { return _mm256_set1_epi32(v); }
+    static Bytes bit_and(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
+    static Bytes bit_or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+    /// mask ? a : b
+    static Bytes either(Bytes mask, Bytes a, Bytes b) {
+        return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
+    }
+    template <int Bits>
+    static Bytes shift_right(Bytes v) {
+        return _mm256_srli_epi32(v, Bits);
+    }
+    template <int Bits>
+    static Bytes shift_left(Bytes v) {
+        return _mm256_slli_epi32(v, Bits);
+    }
+    /// Words of 16 bits, widened to 32.
+    static Bytes load_words(const std::uint8_t* p) {
+        return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+
     /// Four activations for every channel.
     static Bytes quad(const std::int8_t* x) {
         int word;

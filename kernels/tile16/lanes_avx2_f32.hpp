@@ -16,20 +16,9 @@ struct Avx2F32 : Lanes256 {
     static constexpr int chains = 4, most_parts = 4;  ///< independent sums of a single row
     static constexpr std::size_t chunk_words = 2048;  ///< of K in a panel: 128 KiB of L2
 
-    static Bytes set_bits(int v) { return _mm256_set1_epi32(v); }
     /// (v & mask) | or_with
     static Bytes and_or(Bytes v, Bytes mask, Bytes or_with) {
         return _mm256_or_si256(_mm256_and_si256(v, mask), or_with);
-    }
-    static Bytes bit_and(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
-    static Bytes bit_or(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
-    template <int Bits>
-    static Bytes shift_right(Bytes v) {
-        return _mm256_srli_epi32(v, Bits);
-    }
-    template <int Bits>
-    static Bytes shift_left(Bytes v) {
-        return _mm256_slli_epi32(v, Bits);
     }
     /// magnitude < least ? a : b
     static Bytes select_below(Bytes magnitude, int least, Bytes a, Bytes b) {

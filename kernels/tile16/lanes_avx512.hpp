@@ -40,6 +40,26 @@ struct Avx512 : LanesX86 {
     }
     static Bytes look_up(Bytes table, Bytes places) { return _mm512_shuffle_epi8(table, places); }
     static Bytes flip_signs(Bytes v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
+    // Bits of all channels, in words of 32.
+    static Bytes set_bits(int v) { return _mm512_set1_epi32(v); }
+    static Bytes bit_and(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
+    static Bytes bit_or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+    /// mask ? a : b
+    static Bytes either(Bytes mask, Bytes a, Bytes b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xCA); }
+    // (Not the intrinsics: g++ 12 takes their undefined operand for a mistake of ours.)
+    template <int Bits>
+    static Bytes shift_right(Bytes v) {
+        return reinterpret_cast<Bytes>(reinterpret_cast<__v16su>(v) >> Bits);
+    }
+    template <int Bits>
+    static Bytes shift_left(Bytes v) {
+        return reinterpret_cast<Bytes>(reinterpret_cast<__v16su>(v) << Bits);
+    }
+    /// Words of 16 bits, widened to 32.
+    static Bytes load_words(const std::uint8_t* p) {
+        return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+
     /// Four activations for every channel.
     static Bytes quad(const std::int8_t* x) {
         int word;

@@ -16,21 +16,9 @@ struct Avx512F32 : Avx512 {
     static constexpr int chains = 8, most_parts = 4;  ///< independent sums that hide the latency of dot()
     static constexpr std::size_t chunk_words = 1024;  ///< of K in a panel: 192 KiB of L2
 
-    static Bytes set_bits(int v) { return _mm512_set1_epi32(v); }
     /// (v & mask) | or_with
     static Bytes and_or(Bytes v, Bytes mask, Bytes or_with) {
         return _mm512_ternarylogic_epi32(v, mask, or_with, 0xEA);
-    }
-    static Bytes bit_and(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
-    static Bytes bit_or(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
-    // (Not the intrinsics: g++ 12 takes their undefined operand for a mistake of ours.)
-    template <int Bits>
-    static Bytes shift_right(Bytes v) {
-        return reinterpret_cast<Bytes>(reinterpret_cast<__v16su>(v) >> Bits);
-    }
-    template <int Bits>
-    static Bytes shift_left(Bytes v) {
-        return reinterpret_cast<Bytes>(reinterpret_cast<__v16su>(v) << Bits);
     }
     /// magnitude < least ? a : b
     static Bytes select_below(Bytes magnitude, int least, Bytes a, Bytes b) {

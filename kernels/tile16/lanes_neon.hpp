@@ -47,6 +47,25 @@ struct LanesNeon {
     static Bytes flip_signs(Bytes v) { return veorq_s8(v, vdupq_n_s8(-128)); }
     static Bytes half(Bytes w, int) { return w; }
 
+    // Bits of all channels, in words of 32.
+    static Bytes set_bits(int v) { return vreinterpretq_s8_s32(vdupq_n_s32(v)); }
+    static Bytes bit_and(Bytes a, Bytes b) { return vandq_s8(a, b); }
+    static Bytes bit_or(Bytes a, Bytes b) { return vorrq_s8(a, b); }
+    /// mask ? a : b
+    static Bytes either(Bytes mask, Bytes a, Bytes b) { return vbslq_s8(vreinterpretq_u8_s8(mask), a, b); }
+    template <int Bits>
+    static Bytes shift_right(Bytes v) {
+        return vreinterpretq_s8_u32(vshrq_n_u32(vreinterpretq_u32_s8(v), Bits));
+    }
+    template <int Bits>
+    static Bytes shift_left(Bytes v) {
+        return vreinterpretq_s8_u32(vshlq_n_u32(vreinterpretq_u32_s8(v), Bits));
+    }
+    /// Words of 16 bits, widened to 32.
+    static Bytes load_words(const std::uint8_t* p) {
+        return vreinterpretq_s8_u32(vmovl_u16(vcreate_u16(word(p, 8))));
+    }
+
     static Ints zero_ints() { return vdupq_n_s32(0); }
     static Ints set_int(std::int32_t v) { return vdupq_n_s32(v); }
     static Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }

@@ -22,10 +22,25 @@ void with_constant(std::size_t count, auto&& use) {
     use(Constant<Most>{});
 }
 
+/// use(Constant of i) for each i below Count.
+template <int Count, int I = 0>
+[[gnu::always_inline]] inline void for_each(auto&& use) {
+    if constexpr (I < Count) {
+        use(Constant<I>{});
+        for_each<Count, I + 1>(use);
+    }
+}
+
+/// The most rows that run straight from the stream, with codes of `field_bits`. (Of planes few tiles are compiled.)
+template <class Lanes>
+constexpr int few_rows(int field_bits) {
+    constexpr int planed = 4;
+    return field_bits % 4 == 0 || Lanes::few_rows < planed ? Lanes::few_rows : planed;
+}
 /// Whether all rows of the call (not of a part of it) are few: they run straight from the stream.
 template <class Lanes>
 bool is_few(const KernelCall& call) {
-    return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
+    return call.x.m <= static_cast<std::size_t>(few_rows<Lanes>(call.w.field_bits));
 }
 
 /// The length of equal parts of `whole`: a multiple of `unit`, `most` (which is one) or less.

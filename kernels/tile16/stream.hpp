@@ -8,7 +8,7 @@
 // scales stands twice.
 #pragma once
 
-#include "kernels/tile16/constants.hpp"
+#include "kernels/tile16/planes.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -16,27 +16,28 @@ namespace {
 /// Where things stand in the stream of one tile (drawn in fewbit/pack/layout.hpp), in bytes.
 class StreamPlaces {
 public:
-    StreamPlaces(const WeightsView& w, std::size_t step_elements)
+    /// Steps of the stream have `step_elements` and `step_bytes`.
+    StreamPlaces(const WeightsView& w, std::size_t step_elements, std::size_t step_bytes)
         : scales(w.per_tensor ? 0 : tile_channels * scalar_bytes(w.scale)),
           zeros(!w.has_zeros || w.per_tensor ? 0
-                : step_elements == 8         ? tile_channels / 2
+                : w.bits <= 4                ? tile_channels / 2
                                              : tile_channels),
           group_elements_(w.group_elements),
           step_elements_(step_elements),
+          step_bytes_(step_bytes),
           before_codes_(scales + zeros + (w.has_offsets ? scales : 0)),
-          group_bytes_(before_codes_ +
-                       (w.group_elements + step_elements - 1) / step_elements * vector_bytes) {}
+          group_bytes_(before_codes_ + (w.group_elements + step_elements - 1) / step_elements * step_bytes) {}
 
     [[nodiscard]] std::size_t parameters(std::size_t group) const { return group * group_bytes_; }
     [[nodiscard]] std::size_t codes(std::size_t group, std::size_t k) const {
         return parameters(group) + before_codes_ +
-               (k - group * group_elements_) / step_elements_ * vector_bytes;
+               (k - group * group_elements_) / step_elements_ * step_bytes_;
     }
 
     std::size_t scales, zeros;  ///< bytes of a group's
 
 private:
-    std::size_t group_elements_, step_elements_, before_codes_, group_bytes_;
+    std::size_t group_elements_, step_elements_, step_bytes_, before_codes_, group_bytes_;
 };
 
 /// Codes where the packed matrix has them: the tile of channel n.
@@ -50,7 +51,7 @@ public:
     StreamSource(const KernelCall& call, const Field& field, std::size_t n)
         : w_(call.w),
           field_(field),
-          places_(call.w, Field::step_elements),
+          places_(call.w, Field::Steps::step_elements, Field::Steps::step_bytes),
           tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes) {}
 
     [[nodiscard]] const StreamPlaces& places() const { return places_; }
@@ -66,9 +67,9 @@ public:
     }
     [[nodiscard]] typename Lanes::Ints zero(std::size_t at, int c) const {
         const std::uint8_t* const p = tile_ + at + places_.scales;
-        const auto zero = w_.per_tensor               ? Lanes::set_int(w_.zeros[0] & ((1 << w_.bits) - 1))
-                          : Field::step_elements == 8 ? Lanes::nibbles_to_ints(p, channel(c))
-                                                      : Lanes::bytes_to_ints(p + channel(c));
+        const auto zero = w_.per_tensor              ? Lanes::set_int(w_.zeros[0] & ((1 << w_.bits) - 1))
+                          : Field::Steps::field == 4 ? Lanes::nibbles_to_ints(p, channel(c))
+                                                     : Lanes::bytes_to_ints(p + channel(c));
         return Lanes::add(zero, Lanes::set_int(Field::bias));
     }
     /// The code of 0 where groups have none of their own.
@@ -88,7 +89,9 @@ private:
 /// Codes of a panel, unpacked and halved.
 template <class Lanes>
 struct PanelField {
-    static constexpr std::size_t step_elements = Lanes::depth;
+    struct Steps : Fields<Lanes, 8> {
+        static constexpr std::size_t step_elements = Lanes::depth;
+    };
     static constexpr int quads = 1;
 };
 
@@ -105,17 +108,17 @@ public:
 
     /// Bytes of the memory that it needs, aligned to 64, for chunks of `chunk` elements of K.
     static constexpr std::size_t bytes(const WeightsView& w, std::size_t chunk) {
-        return (chunk + 8) * code_bytes + 3 * groups(w, chunk) * numbers * sizeof(float);
+        return (chunk + step_overhang) * code_bytes + 3 * groups(w, chunk) * numbers * sizeof(float);
     }
 
     PanelSource(const KernelCall& call, std::size_t chunk, void* memory)
         : w_(call.w),
           codes_(static_cast<std::uint8_t*>(memory)),
-          scales_(reinterpret_cast<float*>(codes_ + (chunk + 8) * code_bytes)),
+          scales_(reinterpret_cast<float*>(codes_ + (chunk + step_overhang) * code_bytes)),
           offsets_(scales_ + groups(call.w, chunk) * numbers),
           zeros_(reinterpret_cast<std::int32_t*>(offsets_ + groups(call.w, chunk) * numbers)) {}
 
-    /// Unpacks [k, k_end) of channels [n, n + 16 * Tiles); k is a multiple of 8.
+    /// Unpacks [k, k_end) of channels [n, n + 16 * Tiles); k is where a step begins.
     template <class Field>
     void fill(const KernelCall& call, const Field& field, std::size_t n, std::size_t k, std::size_t k_end) {
         const Places to = places(w_, k);
@@ -179,32 +182,58 @@ private:
                 k = end;
                 continue;
             }
-            for (; k < end; k += Field::step_elements, from += vector_bytes)
-                for (int part = 0; part < Field::quads * Lanes::halves; ++part, to += Tiles * vector_bytes) {
-                    Lanes::fetch(to + 16 * Tiles * vector_bytes);
-                    for (int c = 0; c < Lanes::registers; ++c) {
-                        const std::size_t at = static_cast<std::size_t>(c) * 4 * Lanes::channels;
-                        const auto quad =
-                            source.field().quad(Lanes::load_bytes(from + at), part / Lanes::halves);
-                        Lanes::store_bytes(to + at, Lanes::half(quad, part % Lanes::halves));
-                    }
+            for (; k < end; k += Field::Steps::step_elements, from += Field::Steps::step_bytes) {
+                constexpr int parts = Field::quads * Lanes::halves;
+                constexpr std::size_t part_bytes = Tiles * vector_bytes;
+                for (int part = 0; part < parts * Field::Steps::vectors; ++part)
+                    Lanes::fetch(to + 16 * part_bytes + static_cast<std::size_t>(part) * part_bytes);
+                for (int c = 0; c < Lanes::registers; ++c) {
+                    const auto step = Field::Steps::read(from, c, Lanes::load_bytes);
+                    std::uint8_t* at = to + c * static_cast<int>(Lanes::register_bytes);
+                    for_each<Field::Steps::vectors>([&](auto v) {
+                        const auto vector = Field::Steps::template vector<v>(step);
+                        for (int part = 0; part < parts; ++part, at += part_bytes)
+                            Lanes::store_bytes(at,
+                                               Lanes::half(source.field().quad(vector, part / Lanes::halves),
+                                                           part % Lanes::halves));
+                    });
                 }
+                to += static_cast<std::size_t>(parts * Field::Steps::vectors) * part_bytes;
+            }
             k = end;
         }
     }
 
-    /// Runs of eight from fours of K, which stand in one vector or in two. (Four that W lacks at the end of a row are
+    /// Runs of eight from fours of K, which stand in one step or in two. (Four that W lacks at the end of a row are
     /// others: they meet zeros of x.)
     template <class Field>
     static void fill_runs(const Field& field, const std::uint8_t* from, std::uint8_t* to, std::size_t k,
                           std::size_t end) {
-        constexpr bool two_vectors = Field::quads == 1;
-        for (; k < end;
-             k += 8, from += (two_vectors ? 2 : 1) * vector_bytes, to += 2 * Tiles * vector_bytes) {
-            const std::uint8_t* const second = two_vectors && k + 4 < end ? from + vector_bytes : from;
-            for (std::size_t at = 0; at < vector_bytes; at += Lanes::register_bytes)
-                Lanes::store_runs(to + 2 * at, field.quad(Lanes::load_bytes(from + at), 0),
-                                  field.quad(Lanes::load_bytes(second + at), Field::quads - 1));
+        using Steps = typename Field::Steps;
+        constexpr int registers = vector_bytes / Lanes::register_bytes, quads = Steps::vectors * Field::quads;
+        constexpr std::size_t run_bytes = 2 * Tiles * vector_bytes;
+        if constexpr (quads == 1) {
+            for (; k < end; k += 8, from += 2 * vector_bytes, to += run_bytes) {
+                const std::uint8_t* const second = k + 4 < end ? from + vector_bytes : from;
+                for (int c = 0; c < registers; ++c)
+                    Lanes::store_runs(to + 2 * c * static_cast<int>(Lanes::register_bytes),
+                                      field.quad(Steps::read(from, c, Lanes::load_bytes), 0),
+                                      field.quad(Steps::read(second, c, Lanes::load_bytes), 0));
+            }
+        } else {
+            for (; k < end; k += Steps::step_elements, from += Steps::step_bytes, to += quads / 2 * run_bytes)
+                for (int c = 0; c < registers; ++c) {
+                    const auto step = Steps::read(from, c, Lanes::load_bytes);
+                    for_each<quads / 2>([&](auto run) {
+                        constexpr int first = 2 * run, second = first + 1;
+                        Lanes::store_runs(
+                            to + run * run_bytes + 2 * c * static_cast<int>(Lanes::register_bytes),
+                            field.quad(Steps::template vector<first / Field::quads>(step),
+                                       first % Field::quads),
+                            field.quad(Steps::template vector<second / Field::quads>(step),
+                                       second % Field::quads));
+                    });
+                }
         }
     }
 

@@ -47,6 +47,7 @@ struct WeightsView {
     std::size_t group_elements = 0;  ///< along K; k when a row has one scale
     std::size_t groups = 0;          ///< per row
     int bits = 0;
+    int field_bits = 0;  ///< tile16: that a code takes in the stream
     Codes kind = Codes::integer;
     int middle_code = 0;  ///< the zero of all groups when has_zeros and has_offsets are false; 0 of codebooks
     bool has_zeros = false;    ///< an integer code per group

@@ -2,18 +2,18 @@
 //
 // rows    the canonical order of QuantizedMatrix itself; packing copies nothing.
 //
-// tile16  codes in tiles of 16 output channels, one stream per tile; codes of 2 and 3 bits stand in fields of 4,
-//         those of 5 to 7 bits in fields of 8:
+// tile16  codes in tiles of 16 output channels, one stream per tile:
 //           tile  = group | group | ...                       groups along K
 //           group = 16 scales | 16 zeros or offsets (if any) | steps
-//           step  = 64 bytes, c < 16, j < 4
-//                   field of 4: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
-//                   field of 8: byte (c, j) = w[c][4s + j]
-//         Scales keep their stored type (doubly quantized ones become bf16, which holds them); integer zeros have
-//         fields too (4: two channels a byte, low nibble first). 64 bytes hold 16 channels x 4 of K, 32 bytes 8,
-//         16 bytes 4: one order for all register widths. Per-tensor parameters stay outside the stream. Missing
-//         channels have scale 0, missing k at the end of a row has field 0. Groups are multiples of 8, or the
-//         whole row. ggml's blocks become integer codes or codebooks (tile16_format).
+//           step of 4 bits   64 bytes, c < 16, j < 4: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
+//           step of 8 bits   64 bytes: byte (c, j) = w[c][4s + j]; of 7 bits too
+//           step of planes   16 of K: codes of 2, 3, 5, 6 bits; drawn in pack/tile16_codes.hpp
+//         Scales keep their stored type (doubly quantized ones become bf16, which holds them); integer zeros are
+//         nibbles (two channels a byte, low nibble first) or, of more than 4 bits, bytes. 64 bytes hold 16 channels x
+//         4 of K, 32 bytes 8, 16 bytes 4: one order for all register widths. Per-tensor parameters stay outside the
+//         stream. Missing channels have scale 0, missing k at the end of a row has field 0. Groups are multiples of
+//         8, or the whole row; those that cut a step of planes have whole fields. ggml's blocks become integer codes
+//         or codebooks (tile16_format).
 #pragma once
 
 #include <cstddef>
@@ -65,14 +65,24 @@ inline constexpr std::size_t tile16_channels = 16;
     return tile16_format(format).middle_code();
 }
 
+/// Elements of K in a step of planes.
+inline constexpr std::size_t tile16_plane_elements = 16;
+
+/// Bits that a code of `bits` takes: planes where groups are whole steps, else the next field.
+[[nodiscard]] constexpr int tile16_field_bits(int bits, std::size_t group, std::size_t k) noexcept {
+    const bool planes = bits % 4 != 0 && bits < 7 && (group >= k || group % tile16_plane_elements == 0);
+    return planes ? bits : bits <= 4 ? 4 : 8;
+}
+
 /// Byte counts of tile16 for one format and K.
 struct Tile16Shape {
     std::size_t groups = 0;           ///< per row
     std::size_t group_elements = 0;   ///< of a full group
     std::size_t parameter_bytes = 0;  ///< scales, zeros or offsets of a group
-    int field_bits = 0;               ///< of a code and of an integer zero
-    std::size_t step_elements = 0;    ///< of K per 64 bytes
-    std::size_t group_bytes = 0;      ///< of a full group
+    int field_bits = 0;               ///< of a code
+    std::size_t step_elements = 0;    ///< of K
+    std::size_t step_bytes = 0;
+    std::size_t group_bytes = 0;  ///< of a full group
     std::size_t tile_bytes = 0;
 
     Tile16Shape(const Format& given, std::size_t k) : Tile16Shape(tile16_format(given), k, 0) {}
@@ -81,18 +91,22 @@ private:
     Tile16Shape(const Format& format, std::size_t k, int)
         : groups(format.groups_per_row(k)),
           group_elements(format.group_elements(k)),
-          field_bits(format.bits <= 4 ? 4 : 8),
-          step_elements(format.bits <= 4 ? 8 : 4) {
+          field_bits(tile16_field_bits(format.bits, group_elements, k)),
+          step_elements(field_bits == 4   ? 8
+                        : field_bits == 8 ? 4
+                                          : tile16_plane_elements),
+          step_bytes(tile16_channels * step_elements * static_cast<std::size_t>(field_bits) / 8) {
         if (format.granularity != Granularity::tensor) {
             parameter_bytes = tile16_channels * size_bytes(format.scale);
             if (format.offset == Offset::real) parameter_bytes *= 2;
             if (format.offset == Offset::integer)
-                parameter_bytes += field_bits == 4 ? tile16_channels / 2 : tile16_channels;
+                parameter_bytes += format.bits <= 4 ? tile16_channels / 2 : tile16_channels;
         }
-        group_bytes = parameter_bytes + ceil_div(group_elements, step_elements) * 64;
+        group_bytes = parameter_bytes + ceil_div(group_elements, step_elements) * step_bytes;
         if (groups != 0) {
             const std::size_t last = k - (groups - 1) * group_elements;
-            tile_bytes = (groups - 1) * group_bytes + parameter_bytes + ceil_div(last, step_elements) * 64;
+            tile_bytes =
+                (groups - 1) * group_bytes + parameter_bytes + ceil_div(last, step_elements) * step_bytes;
         }
     }
 };

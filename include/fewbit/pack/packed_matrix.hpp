@@ -3,7 +3,6 @@
 // For asymmetric activations it also holds sum_k w[n][k], by which matmul() corrects for their zero points.
 #pragma once
 
-#include <bit>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -12,7 +11,7 @@
 #include "fewbit/core/large_pages.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
 #include "fewbit/matmul/contract.hpp"
-#include "fewbit/pack/layout.hpp"
+#include "fewbit/pack/tile16_codes.hpp"
 
 namespace fewbit::inline v0 {
 
@@ -78,7 +77,9 @@ inline WeightsView PackedMatrix::view() const noexcept {
     };
     if (layout_ == Layout::tile16) {
         w.codes = at(stream_);
-        w.codes_stride_bytes = Tile16Shape(format_, k_).tile_bytes;
+        const Tile16Shape shape(format_, k_);
+        w.codes_stride_bytes = shape.tile_bytes;
+        w.field_bits = shape.field_bits;
     } else if (format_.is_block()) {
         w.codes = at(source_.blocks);
         w.codes_stride_bytes = ggml::row_bytes(format_.block, k_);
@@ -103,42 +104,6 @@ inline WeightsView PackedMatrix::view() const noexcept {
 
 namespace detail {
 
-/// Eight 4-bit codes n0..n7 (n_i at bits 4i) as four bytes n_j | n_{4+j} << 4.
-[[nodiscard]] constexpr std::uint32_t interleave_nibbles(std::uint32_t x) noexcept {
-    const auto spread = [](std::uint32_t v) {  // n3 n2 n1 n0 -> one nibble per byte
-        v = (v | v << 8) & 0x00FF00FFu;
-        return (v | v << 4) & 0x0F0F0F0Fu;
-    };
-    return spread(x & 0xFFFFu) | spread(x >> 16) << 4;
-}
-
-/// `count` codes of one channel from a step on into its four bytes of each step: 8 codes of up to 4 bits, or 4. `codes`
-/// has room for 8 more, which are read where a step is not full and must be 0.
-inline void write_tile16_codes(const std::uint8_t* codes, std::size_t count, int field_bits,
-                               std::uint8_t* out) noexcept {
-    if (field_bits == 4) {
-        for (std::size_t i = 0; i < count; i += 8, out += 64) {
-            std::uint64_t eight = 0;
-            std::memcpy(&eight, codes + i, 8);
-            const auto word = static_cast<std::uint32_t>(eight) | static_cast<std::uint32_t>(eight >> 32)
-                                                                      << 4;
-            std::memcpy(out, &word, 4);
-        }
-        return;
-    }
-    for (std::size_t i = 0; i < count; i += 4, out += 64) std::memcpy(out, codes + i, 4);
-}
-
-/// The same for a row that holds nibbles as packed, from an even k on: whole steps.
-inline void write_tile16_nibbles(const std::uint8_t* packed, std::size_t steps, std::uint8_t* out) noexcept {
-    for (std::size_t s = 0; s < steps; ++s, packed += 4, out += 64) {
-        std::uint32_t word = 0;
-        std::memcpy(&word, packed, 4);
-        word = interleave_nibbles(word);
-        std::memcpy(out, &word, 4);
-    }
-}
-
 /// Writes one channel of a tile of a matrix of blocks; missing channels are cleared beforehand. Groups divide
 /// blocks and blocks K, so that all groups are full.
 inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t row,
@@ -154,7 +119,7 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
     const bool stored_halves = twin.scale == Scalar::f16 && ratio == 1.0f;  // as they are in the block
     const auto* block = reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data()) +
                         row * ggml::row_bytes(t.type, source.k());
-    std::uint8_t codes[ggml::max_block_elements + 8] = {};
+    std::uint8_t codes[ggml::max_block_elements + tile16_plane_elements] = {};
     for (std::size_t b = 0; b < source.k() / t.elements; ++b, block += t.bytes) {
         ggml::unpack_codes(t.type, block, codes);
         if (signs)
@@ -171,8 +136,7 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
                 store_float(twin.scale, ratio * parameters.scale, scale);
                 if (twin.offset == Offset::real) store_float(twin.scale, parameters.offset, offset);
             }
-            write_tile16_codes(codes + g * t.group, t.group, shape.field_bits,
-                               out + shape.parameter_bytes + 4 * c);
+            write_tile16_codes(codes + g * t.group, t.group, shape, c, out + shape.parameter_bytes);
         }
     }
 }
@@ -180,7 +144,6 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
 /// Writes tile `tile` of layout tile16 (drawn in layout.hpp).
 inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t tile,
                         std::uint8_t* out) noexcept {
-    static_assert(std::endian::native == std::endian::little, "tile16 is packed through little-endian words");
     const Format& format = source.format();
     const std::size_t first = tile * tile16_channels;
     const std::size_t channels = std::min(tile16_channels, source.n() - first);
@@ -208,7 +171,7 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
                     std::memcpy(second + c * scale_bytes, source.offsets.bytes().data() + index, scale_bytes);
                 if (format.offset == Offset::integer) {
                     const unsigned zero = source.zeros.code(first + c, g);
-                    if (shape.field_bits == 4)
+                    if (format.bits <= 4)
                         second[c / 2] = static_cast<std::uint8_t>(second[c / 2] | zero << (4 * (c % 2)));
                     else
                         second[c] = static_cast<std::uint8_t>(zero);
@@ -221,25 +184,25 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
         const std::size_t steps = ceil_div(count, shape.step_elements);
         // Some steps at a time, all channels: what is written stays in the nearest cache.
         constexpr std::size_t block = 256;
-        if (channels < tile16_channels) std::memset(out, 0, steps * 64);
+        if (channels < tile16_channels) std::memset(out, 0, steps * shape.step_bytes);
         for (std::size_t done = 0; done < count; done += block) {
             const std::size_t part = std::min(block, count - done);
             for (std::size_t c = 0; c < channels; ++c) {
-                std::uint8_t* const to = out + done / shape.step_elements * 64 + 4 * c;
+                std::uint8_t* const to = out + done / shape.step_elements * shape.step_bytes;
                 std::size_t written = 0;
                 if (format.bits == 4 && (k_begin + done) % 2 == 0) {
                     written = part / 8 * 8;
-                    write_tile16_nibbles(source.codes.row(first + c) + (k_begin + done) / 2, part / 8, to);
+                    write_tile16_nibbles(source.codes.row(first + c) + (k_begin + done) / 2, part / 8, c, to);
                 }
                 if (written == part) continue;
-                std::uint8_t codes[block + 8];
+                std::uint8_t codes[block + tile16_plane_elements];
                 source.codes.unpack(first + c, k_begin + done + written, {codes, part - written});
-                std::memset(codes + (part - written), 0, 8);
-                write_tile16_codes(codes, part - written, shape.field_bits,
-                                   to + written / shape.step_elements * 64);
+                std::memset(codes + (part - written), 0, tile16_plane_elements);
+                write_tile16_codes(codes, part - written, shape, c,
+                                   to + written / shape.step_elements * shape.step_bytes);
             }
         }
-        out += steps * 64;
+        out += steps * shape.step_bytes;
     }
 }
 
