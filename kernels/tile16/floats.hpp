@@ -26,7 +26,7 @@ struct LevelGroup {
     typename Levels::Zero zero[Lanes::registers];
     typename Lanes::Floats scale[Lanes::registers], offset[Lanes::registers];
 
-    void read(const WeightsView& w, const StreamSource<Lanes, Levels>& source, std::size_t parameters,
+    void read(const WeightsView& w, const StreamSource<Lanes, Levels>& source, ParametersPlace parameters,
               bool zeros) {
 #pragma GCC unroll 2
         for (int c = 0; c < Lanes::registers; ++c) {
@@ -125,7 +125,7 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
     for (int r = 0; r < Count; ++r)
 #pragma GCC unroll 2
         for (int c = 0; c < C; ++c) total[r][c] = Lanes::zero();
-    group.read(w, source, 0, true);
+    group.read(w, source, {}, true);
     for (std::size_t k = 0; k < w.k;) {
         const std::size_t g = k / w.group_elements;
         const std::size_t end = smaller(smaller(w.k, (g + 1) * w.group_elements), k + longest_piece);

@@ -250,7 +250,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
                 total[r][c] =
                     Lanes::multiply(total[r][c], floats_of_rows<Lanes>(x.scales(r * Lanes::rows, 0)));
             if (last && how == Scaling::activations)
-                total[r][c] = Lanes::multiply(total[r][c], source.scale(0, c));
+                total[r][c] = Lanes::multiply(total[r][c], source.scale({}, c));
             if (last && call.y.bias != nullptr)
                 total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
             store_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count, total[r][c]);

@@ -124,6 +124,10 @@ struct Lanes256 : LanesX86 {
     static Floats load(const std::uint8_t* p, Scalar type, std::size_t index) {
         return load8(p, type, index);
     }
+    /// Numbers from -128 to 127.
+    static Floats load_signed(const std::uint8_t* p) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+    }
     static Floats broadcast(const std::uint8_t* p, Scalar type) { return kernels::broadcast(p, type); }
     /// The first `count` numbers, at most 8; zeros behind them.
     static Floats load_part(const float* p, std::size_t count) { return _mm256_maskload_ps(p, mask(count)); }

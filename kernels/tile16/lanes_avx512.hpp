@@ -108,6 +108,10 @@ struct Avx512 : LanesX86 {
             default: return _mm512_loadu_ps(reinterpret_cast<const float*>(p) + index);
         }
     }
+    /// Numbers from -128 to 127.
+    static Floats load_signed(const std::uint8_t* p) {
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+    }
     static Floats broadcast(const std::uint8_t* p, Scalar type) {
         std::uint32_t bits = 0;
         std::memcpy(&bits, p, type == Scalar::f32 ? 4 : type == Scalar::e8m0 ? 1 : 2);

@@ -95,6 +95,8 @@ struct LanesNeon {
             default: return from_halves(vcreate_u16(word(p + 2 * index, 8)), type);
         }
     }
+    /// Numbers from -128 to 127.
+    static Floats load_signed(const std::uint8_t* p) { return vcvtq_f32_s32(widened_signed(word(p, 4))); }
     static Floats broadcast(const std::uint8_t* p, Scalar type) {
         switch (type) {
             case Scalar::f32:
@@ -164,6 +166,9 @@ protected:
         return bits;
     }
     static uint32x4_t widened(uint8x8_t bytes) { return vmovl_u16(vget_low_u16(vmovl_u8(bytes))); }
+    static int32x4_t widened_signed(std::uint64_t bytes) {
+        return vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(bytes))));
+    }
     /// Four nibbles as bytes, the low one first.
     static uint8x8_t nibbles(std::uint64_t two_bytes) {
         const uint8x8_t both = vcreate_u8(two_bytes);

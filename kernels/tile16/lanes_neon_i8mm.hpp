@@ -54,6 +54,10 @@ struct NeonI8mm : LanesNeon {
             default: return from_halves(vcreate_u16(both(word(p + 2 * index, 4))), type);
         }
     }
+    static Floats load_signed(const std::uint8_t* p) {
+        const int32x2_t both = vget_low_s32(widened_signed(word(p, 2)));
+        return vcvtq_f32_s32(vcombine_s32(both, both));
+    }
     static Ints bytes_to_ints(const std::uint8_t* p) {
         return vreinterpretq_s32_u32(two(vcreate_u8(word(p, 2))));
     }

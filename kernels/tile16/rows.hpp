@@ -46,12 +46,17 @@ private:
     std::size_t code_step_, scale_step_;
 };
 
+/// Where the parameters of a group stand, as its source counts; in the stream, of its super-block too.
+struct ParametersPlace {
+    std::uint32_t group = 0, super = 0;
+};
+
 /// A part of K that crosses neither a group of weights nor one of activations: its products are added as integers. It
 /// begins where a sum of activations does, and ends where the next one begins.
 struct Piece {
-    std::uint32_t begin;       ///< of K
-    std::uint32_t codes;       ///< where a source of weights has its codes, in bytes
-    std::uint32_t parameters;  ///< and those of its group, as the source counts
+    std::uint32_t begin;  ///< of K
+    std::uint32_t codes;  ///< where a source of weights has its codes, in bytes
+    ParametersPlace parameters;
     std::uint32_t x_group;
 };
 
@@ -70,10 +75,10 @@ std::size_t find_pieces(const KernelCall& call, const Places& places, std::size_
     std::size_t count = 0;
     for (; k < limit; k = smaller(limit, (k / elements + 1) * elements)) {
         const std::size_t group = k / call.w.group_elements;
-        pieces[count++] = {narrow(k), narrow(places.codes(group, k)), narrow(places.parameters(group)),
+        pieces[count++] = {narrow(k), narrow(places.codes(group, k)), places.parameters(group),
                            narrow(k / call.x.group_elements)};
     }
-    pieces[count] = {narrow(limit), 0, 0, 0};
+    pieces[count] = {narrow(limit), 0, {}, 0};
     return count;
 }
 

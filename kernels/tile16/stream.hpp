@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/tile16/planes.hpp"
+#include "kernels/tile16/rows.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -18,7 +19,9 @@ class StreamPlaces {
 public:
     /// Steps of the stream have `step_elements` and `step_bytes`.
     StreamPlaces(const WeightsView& w, std::size_t step_elements, std::size_t step_bytes)
-        : scales(w.per_tensor ? 0 : tile_channels * scalar_bytes(w.scale)),
+        : scales(w.per_tensor          ? 0
+                 : w.super_groups != 0 ? tile_channels
+                                       : tile_channels * scalar_bytes(w.scale)),
           zeros(!w.has_zeros || w.per_tensor ? 0
                 : w.bits <= 4                ? tile_channels / 2
                                              : tile_channels),
@@ -26,11 +29,18 @@ public:
           step_elements_(step_elements),
           step_bytes_(step_bytes),
           before_codes_(scales + zeros + (w.has_offsets ? scales : 0)),
-          group_bytes_(before_codes_ + (w.group_elements + step_elements - 1) / step_elements * step_bytes) {}
+          group_bytes_(before_codes_ + (w.group_elements + step_elements - 1) / step_elements * step_bytes),
+          super_groups_(w.super_groups != 0 ? w.super_groups : w.groups),
+          before_groups_(w.super_groups != 0 ? before_codes_ * scalar_bytes(w.scale) : 0),
+          super_bytes_(before_groups_ + super_groups_ * group_bytes_) {}
 
-    [[nodiscard]] std::size_t parameters(std::size_t group) const { return group * group_bytes_; }
+    [[nodiscard]] ParametersPlace parameters(std::size_t group) const {
+        const std::size_t super = group / super_groups_ * super_bytes_;
+        return {static_cast<std::uint32_t>(super + before_groups_ + group % super_groups_ * group_bytes_),
+                static_cast<std::uint32_t>(super)};
+    }
     [[nodiscard]] std::size_t codes(std::size_t group, std::size_t k) const {
-        return parameters(group) + before_codes_ +
+        return parameters(group).group + before_codes_ +
                (k - group * group_elements_) / step_elements_ * step_bytes_;
     }
 
@@ -38,6 +48,7 @@ public:
 
 private:
     std::size_t group_elements_, step_elements_, step_bytes_, before_codes_, group_bytes_;
+    std::size_t super_groups_, before_groups_, super_bytes_;
 };
 
 /// Codes where the packed matrix has them: the tile of channel n.
@@ -56,17 +67,16 @@ public:
 
     [[nodiscard]] const StreamPlaces& places() const { return places_; }
     // Of a group, for register c of its channels; `at`: where its parameters are.
-    [[nodiscard]] typename Lanes::Floats scale(std::size_t at, int c) const {
-        const auto scale = w_.per_tensor ? Lanes::broadcast(w_.scales, w_.scale)
-                                         : Lanes::load(tile_ + at, w_.scale, channel(c));
+    [[nodiscard]] typename Lanes::Floats scale(ParametersPlace at, int c) const {
+        const auto scale = w_.per_tensor ? Lanes::broadcast(w_.scales, w_.scale) : parameter(at, 0, c);
         return field_.unit() == 1.0f ? scale : Lanes::multiply(scale, Lanes::set(field_.unit()));
     }
-    [[nodiscard]] typename Lanes::Floats offset(std::size_t at, int c) const {
+    [[nodiscard]] typename Lanes::Floats offset(ParametersPlace at, int c) const {
         return w_.per_tensor ? Lanes::broadcast(w_.offsets, w_.scale)
-                             : Lanes::load(tile_ + at + places_.scales + places_.zeros, w_.scale, channel(c));
+                             : parameter(at, places_.scales + places_.zeros, c);
     }
-    [[nodiscard]] typename Lanes::Ints zero(std::size_t at, int c) const {
-        const std::uint8_t* const p = tile_ + at + places_.scales;
+    [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
+        const std::uint8_t* const p = tile_ + at.group + places_.scales;
         const auto zero = w_.per_tensor              ? Lanes::set_int(w_.zeros[0] & ((1 << w_.bits) - 1))
                           : Field::Steps::field == 4 ? Lanes::nibbles_to_ints(p, channel(c))
                                                      : Lanes::bytes_to_ints(p + channel(c));
@@ -79,6 +89,14 @@ public:
 
 private:
     static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
+    /// The number of type `scale` that stands `before` bytes behind the first of its group; in super-blocks, times its factor.
+    [[nodiscard]] typename Lanes::Floats parameter(ParametersPlace at, std::size_t before, int c) const {
+        const std::uint8_t* const p = tile_ + at.group + before;
+        if (w_.super_groups == 0) return Lanes::load(p, w_.scale, channel(c));
+        const auto whole =
+            Lanes::load(tile_ + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
+        return Lanes::multiply(whole, Lanes::load_signed(p + channel(c)));
+    }
 
     const WeightsView& w_;
     const Field& field_;
@@ -132,8 +150,8 @@ public:
     struct Places {
         std::size_t first_k, first_group;
 
-        [[nodiscard]] std::size_t parameters(std::size_t group) const {
-            return (group - first_group) * numbers;
+        [[nodiscard]] ParametersPlace parameters(std::size_t group) const {
+            return {static_cast<std::uint32_t>((group - first_group) * numbers)};
         }
         [[nodiscard]] std::size_t codes(std::size_t, std::size_t k) const {
             return (k - first_k) * code_bytes;
@@ -142,14 +160,14 @@ public:
     static Places places(const WeightsView& w, std::size_t k) { return {k, k / w.group_elements}; }
 
     // Of a group, for register c of its channels; `at`: where its parameters are.
-    [[nodiscard]] typename Lanes::Floats scale(std::size_t at, int c) const {
-        return Lanes::load(scales_ + at + channel(c));
+    [[nodiscard]] typename Lanes::Floats scale(ParametersPlace at, int c) const {
+        return Lanes::load(scales_ + at.group + channel(c));
     }
-    [[nodiscard]] typename Lanes::Floats offset(std::size_t at, int c) const {
-        return Lanes::load(offsets_ + at + channel(c));
+    [[nodiscard]] typename Lanes::Floats offset(ParametersPlace at, int c) const {
+        return Lanes::load(offsets_ + at.group + channel(c));
     }
-    [[nodiscard]] typename Lanes::Ints zero(std::size_t at, int c) const {
-        return Lanes::load_ints(zeros_ + at + channel(c));
+    [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
+        return Lanes::load_ints(zeros_ + at.group + channel(c));
     }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
@@ -166,11 +184,12 @@ private:
                    std::size_t k, std::size_t k_end) {
         middle_ = source.middle();
         while (k < k_end) {
-            const std::size_t group = k / w_.group_elements, parameters = source.places().parameters(group);
+            const std::size_t group = k / w_.group_elements;
+            const ParametersPlace parameters = source.places().parameters(group);
             const std::size_t end = smaller(k_end, (group + 1) * w_.group_elements);
             for (int c = 0; c < Lanes::registers; ++c) {
                 const std::size_t at =
-                    places.parameters(group) + tile * tile_channels * Lanes::rows + channel(c);
+                    places.parameters(group).group + tile * tile_channels * Lanes::rows + channel(c);
                 Lanes::store(scales_ + at, source.scale(parameters, c));
                 if (w_.has_offsets) Lanes::store(offsets_ + at, source.offset(parameters, c));
                 if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(parameters, c));

@@ -65,27 +65,44 @@ TEST_CASE("tile16 holds every code, scale, zero and offset where its drawing say
             const int field = planed ? format.bits : format.bits <= 4 ? 4 : 8;
             const std::size_t step = planed ? 16 : field == 4 ? 8 : 4;
             const std::size_t step_bytes = step * 2 * static_cast<std::size_t>(field);
-            const std::size_t scale_bytes = size_bytes(format.scale);
+            // Of ggml's types with scales of two levels: groups of a super-block.
+            const std::size_t super =
+                !given.is_block() ||
+                        std::string("q2_k q3_k q4_k q5_k q6_k iq4_xs").find(name(given)) == std::string::npos
+                    ? 0
+                    : 256 / group;
+            const std::size_t scale_bytes = super != 0 ? 1 : size_bytes(format.scale);
             std::size_t parameters = 0;
             if (format.granularity != Granularity::tensor)
                 parameters = 16 * scale_bytes * (format.offset == Offset::real ? 2 : 1) +
                              (format.offset == Offset::integer ? (format.bits <= 4 ? 8u : 16u) : 0u);
             const std::size_t group_bytes = parameters + ceil_div(group, step) * step_bytes;
+            const std::size_t before_groups = super != 0 ? 2 * parameters : 0;
             bool right = true;
             for (std::size_t r = 0; r < n; ++r)
                 for (std::size_t c = 0; c < k; ++c) {
-                    const std::uint8_t* start =
-                        view.codes + r / 16 * view.codes_stride_bytes + c / group * group_bytes;
-                    const std::size_t lane = r % 16, in_group = c % group;
+                    const std::size_t g = c / group, lane = r % 16, in_group = c % group;
+                    const std::uint8_t* const whole =
+                        view.codes + r / 16 * view.codes_stride_bytes +
+                        (super == 0 ? 0 : g / super * (before_groups + super * group_bytes));
+                    const std::uint8_t* const start =
+                        whole + before_groups + (super == 0 ? g : g % super) * group_bytes;
+                    // The number of type `scale` that stands `before` places of 16 behind the first of the group.
+                    const auto parameter = [&](std::size_t before) {
+                        const std::size_t at = 16 * before + lane;
+                        const auto* const bytes = reinterpret_cast<const std::byte*>(
+                            super != 0 ? whole + 2 * at : start + scale_bytes * at);
+                        const auto value =
+                            static_cast<double>(load_float(super != 0 ? Scalar::f16 : format.scale, bytes));
+                        return super != 0 ? value * static_cast<std::int8_t>(start[at]) : value;
+                    };
                     const int stored = code_of_step(start + parameters + in_group / step * step_bytes, field,
                                                     lane, in_group % step);
                     std::uint8_t code = 0;
                     w.unpack(r, c, {&code, 1});
                     if (!given.is_block()) right = right && stored == code;
                     if (parameters == 0) continue;
-                    const std::size_t g = c / group;
-                    const auto scale = static_cast<double>(load_float(
-                        format.scale, reinterpret_cast<const std::byte*>(start) + lane * scale_bytes));
+                    const double scale = parameter(0);
                     // Blocks may have another scale with another table: what counts is the product.
                     const double level = table.empty()
                                              ? stored - (given.is_block() ? view.middle_code : w.zero(r, g))
@@ -96,8 +113,7 @@ TEST_CASE("tile16 holds every code, scale, zero and offset where its drawing say
                     if (!given.is_block()) right = right && scale == static_cast<double>(w.scale(r, g));
                     const std::uint8_t* second = start + 16 * scale_bytes;
                     if (format.offset == Offset::real)
-                        right = right && load_float(format.scale, reinterpret_cast<const std::byte*>(second) +
-                                                                      lane * scale_bytes) == w.offset(r, g);
+                        right = right && parameter(1) == static_cast<double>(w.offset(r, g));
                     if (format.offset == Offset::integer)
                         right = right && (format.bits <= 4 ? second[lane / 2] >> (4 * (lane % 2)) & 15
                                                            : second[lane]) == w.zero(r, g);
@@ -125,7 +141,8 @@ TEST_CASE("packing adds at most 3 % to the bytes read") {
                              "int2-g64",       "int2-channel",   "int3-g128",    "int3-g16-fzero",
                              "int3-g128-asym", "int5-g32-asym",  "int5-channel", "int6-g16",
                              "int6-tensor",    "q4_0",           "q8_0",         "q5_0",
-                             "q5_1",           "iq4_nl",         "mxfp4",        "tq2_0"})
+                             "q5_1",           "iq4_nl",         "mxfp4",        "tq2_0",
+                             "q4_k",           "q5_k",           "iq4_xs"})
         for (const std::size_t n : {64, 4096}) {
             const Format format = *parse_format(word);
             const auto w = QuantizedMatrix::allocate(format, n, 4096);
@@ -136,6 +153,18 @@ TEST_CASE("packing adds at most 3 % to the bytes read") {
                       << " canonical");
             CHECK(static_cast<double>(packed->size_bytes()) <= 1.03 * static_cast<double>(w->size_bytes()));
         }
+}
+
+TEST_CASE("super-blocks with scales of 4 and 6 bits grow by what makes them bytes") {
+    // Bits for 16 weights: scales (and minima) of 4 or 6 bits become 8.
+    for (const auto& [word, more] : std::vector<std::pair<const char*, double>>{
+             {"q2_k", 8.0}, {"q3_k", 2.0}, {"q4_k", 2.0}, {"q5_k", 2.0}, {"q6_k", 0.0}, {"iq4_xs", 1.0}}) {
+        const auto w = QuantizedMatrix::allocate(*parse_format(word), 64, 4096);
+        const double weights = 64 * 4096,
+                     packed = static_cast<double>(pack(*w, Layout::tile16)->size_bytes());
+        INFO(word);
+        CHECK(packed == static_cast<double>(w->size_bytes()) + weights / 16 * more / 8);
+    }
 }
 
 TEST_CASE("codes of 7 bits, and groups that cut planes, take the room of the next field, no more") {

@@ -52,7 +52,9 @@ struct WeightsView {
     int middle_code = 0;  ///< the zero of all groups when has_zeros and has_offsets are false; 0 of codebooks
     bool has_zeros = false;    ///< an integer code per group
     bool has_offsets = false;  ///< a number of type `scale` per group
-    bool per_tensor = false;   ///< one scale (and zero or offset) for all
+    std::size_t super_groups =
+        0;                    ///< tile16: groups under one scale of type `scale`, their own being i8; or 0
+    bool per_tensor = false;  ///< one scale (and zero or offset) for all
     Scalar scale =
         Scalar::f32;      ///< f32, f16, bf16, e8m0, u8 (rows only); of float weights the elements' type
     int block_type = -1;  ///< Layout::rows of blocks: the ggml::BlockType, codes are whole blocks

@@ -8,6 +8,9 @@
 //           step of 4 bits   64 bytes, c < 16, j < 4: byte (c, j) = w[c][8s + j] low nibble, w[c][8s + 4 + j] high
 //           step of 8 bits   64 bytes: byte (c, j) = w[c][4s + j]; of 7 bits too
 //           step of planes   16 of K: codes of 2, 3, 5, 6 bits; drawn in pack/tile16_codes.hpp
+//         Where groups have integer scales under those of a super-block, as ggml's K-quants do, they stay so:
+//           tile  = super | super | ...
+//           super = 16 scales | 16 minima, negative (if any), of f16 | groups, whose 16 scales and offsets are i8
 //         Scales keep their stored type (doubly quantized ones become bf16, which holds them); integer zeros are
 //         nibbles (two channels a byte, low nibble first) or, of more than 4 bits, bytes. 64 bytes hold 16 channels x
 //         4 of K, 32 bytes 8, 16 bytes 4: one order for all register widths. Per-tensor parameters stay outside the
@@ -35,8 +38,8 @@ namespace fewbit::inline v0 {
 inline constexpr std::size_t tile16_channels = 16;
 
 /// The format whose codes tile16 holds for a matrix of `format`: itself, or one with the same values. Doubly
-/// quantized scales become bf16 (8 bits times a power of two), scales of super-blocks are multiplied out to f32,
-/// and ggml's blocks become integers or a codebook.
+/// quantized scales become bf16 (8 bits times a power of two), and ggml's blocks become integers or a codebook;
+/// f32 holds what their scales of two levels multiply to.
 [[nodiscard]] inline Format tile16_format(const Format& format) noexcept {
     Format twin = format;
     if (format.double_quantized()) twin.scale = Scalar::bf16;
@@ -55,6 +58,7 @@ inline constexpr std::size_t tile16_channels = 16;
     twin.offset = format.offset;
     twin.scale = one_level                                ? Scalar::f16
                  : format.block == ggml::BlockType::mxfp4 ? Scalar::e8m0
+                 : format.block == ggml::BlockType::nvfp4 ? Scalar::f16
                                                           : Scalar::f32;
     return twin;
 }
@@ -82,13 +86,20 @@ struct Tile16Shape {
     int field_bits = 0;               ///< of a code
     std::size_t step_elements = 0;    ///< of K
     std::size_t step_bytes = 0;
-    std::size_t group_bytes = 0;  ///< of a full group
+    std::size_t group_bytes = 0;   ///< of a full group
+    std::size_t super_groups = 0;  ///< of a super-block; 0: scales of one level
+    std::size_t super_parameter_bytes = 0;
+    std::size_t super_bytes = 0;
     std::size_t tile_bytes = 0;
 
-    Tile16Shape(const Format& given, std::size_t k) : Tile16Shape(tile16_format(given), k, 0) {}
+    Tile16Shape(const Format& given, std::size_t k)
+        : Tile16Shape(tile16_format(given), k,
+                      given.is_block() && ggml::has_two_levels(given.block)
+                          ? ggml::traits(given.block).elements / ggml::traits(given.block).group
+                          : 0) {}
 
 private:
-    Tile16Shape(const Format& format, std::size_t k, int)
+    Tile16Shape(const Format& format, std::size_t k, std::size_t groups_of_super)
         : groups(format.groups_per_row(k)),
           group_elements(format.group_elements(k)),
           field_bits(tile16_field_bits(format.bits, group_elements, k)),
@@ -97,13 +108,19 @@ private:
                                           : tile16_plane_elements),
           step_bytes(tile16_channels * step_elements * static_cast<std::size_t>(field_bits) / 8) {
         if (format.granularity != Granularity::tensor) {
-            parameter_bytes = tile16_channels * size_bytes(format.scale);
+            parameter_bytes =
+                tile16_channels * (groups_of_super == 0 ? size_bytes(format.scale) : size_bytes(Scalar::i8));
             if (format.offset == Offset::real) parameter_bytes *= 2;
             if (format.offset == Offset::integer)
                 parameter_bytes += format.bits <= 4 ? tile16_channels / 2 : tile16_channels;
         }
         group_bytes = parameter_bytes + ceil_div(group_elements, step_elements) * step_bytes;
-        if (groups != 0) {
+        if (groups_of_super != 0) {
+            super_groups = groups_of_super;
+            super_parameter_bytes = parameter_bytes * size_bytes(Scalar::f16);
+            super_bytes = super_parameter_bytes + super_groups * group_bytes;
+            tile_bytes = groups / super_groups * super_bytes;
+        } else if (groups != 0) {
             const std::size_t last = k - (groups - 1) * group_elements;
             tile_bytes =
                 (groups - 1) * group_bytes + parameter_bytes + ceil_div(last, step_elements) * step_bytes;

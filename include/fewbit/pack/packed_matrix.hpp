@@ -80,6 +80,8 @@ inline WeightsView PackedMatrix::view() const noexcept {
         const Tile16Shape shape(format_, k_);
         w.codes_stride_bytes = shape.tile_bytes;
         w.field_bits = shape.field_bits;
+        w.super_groups = shape.super_groups;
+        if (shape.super_groups != 0) w.scale = Scalar::f16;
     } else if (format_.is_block()) {
         w.codes = at(source_.blocks);
         w.codes_stride_bytes = ggml::row_bytes(format_.block, k_);
@@ -125,10 +127,23 @@ inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape
         if (signs)
             for (std::uint8_t& code : std::span(codes, t.elements))
                 code = static_cast<std::uint8_t>(2 * code + 1);
+        if (shape.super_groups != 0) {
+            std::memcpy(out + 2 * c, block + *halves.scale, 2);
+            if (halves.minimum) {
+                std::uint8_t* const minimum = out + 2 * (tile16_channels + c);
+                std::memcpy(minimum, block + *halves.minimum, 2);
+                minimum[1] ^= 0x80;  // its sign
+            }
+            out += shape.super_parameter_bytes;
+        }
         for (std::size_t g = 0; g < groups; ++g, out += shape.group_bytes) {
             auto* const scale = reinterpret_cast<std::byte*>(out + c * scale_bytes);
             auto* const offset = reinterpret_cast<std::byte*>(out + (tile16_channels + c) * scale_bytes);
-            if (stored_halves) {
+            if (shape.super_groups != 0) {
+                const auto factors = ggml::group_factors(t.type, block, g);
+                out[c] = static_cast<std::uint8_t>(factors.scale);
+                if (halves.minimum) out[tile16_channels + c] = static_cast<std::uint8_t>(factors.minimum);
+            } else if (stored_halves) {
                 std::memcpy(scale, block + *halves.scale, scale_bytes);
                 if (twin.offset == Offset::real) std::memcpy(offset, block + *halves.minimum, scale_bytes);
             } else {

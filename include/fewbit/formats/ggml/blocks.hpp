@@ -274,29 +274,43 @@ inline void pack_codes(BlockType type, const std::uint8_t* codes, std::uint8_t* 
     }
 }
 
+/// Integer scales of a group under those of its block.
+struct GroupFactors {
+    int scale = 0;    ///< -128 to 127
+    int minimum = 0;  ///< 0 to 63
+};
+
+/// Those of group g. Precondition: has_two_levels(type).
+[[nodiscard]] inline GroupFactors group_factors(BlockType type, const std::uint8_t* block,
+                                                std::size_t g) noexcept {
+    using namespace detail;
+    switch (type) {
+        case BlockType::q2_k: return {block[g] & 15, block[g] >> 4};
+        case BlockType::q3_k: return {q3_scale(block + 96, g) - 32};
+        case BlockType::q6_k: return {std::bit_cast<std::int8_t>(block[192 + g])};
+        case BlockType::iq4_xs: return {iq4_scale(block, g) - 32};
+        default: {
+            const auto [scale, minimum] = scale_min(block + 4, g);
+            return {scale, minimum};
+        }
+    }
+}
+
 /// Parameters of group g of a block. All products here are exact in f32.
 [[nodiscard]] inline GroupParameters group_parameters(BlockType type, const std::uint8_t* block,
                                                       std::size_t g) noexcept {
     using namespace detail;
+    if (has_two_levels(type)) {
+        const auto [scale, minimum] = group_factors(type, block, g);
+        const HalfPlaces halves = half_places(type);
+        const float offset =
+            halves.minimum ? -(load_half(block + *halves.minimum) * static_cast<float>(minimum)) : 0.0f;
+        return {load_half(block + *halves.scale) * static_cast<float>(scale), offset};
+    }
     switch (type) {
         case BlockType::q4_1:
         case BlockType::q5_1: return {load_half(block), load_half(block + 2)};
-        case BlockType::q2_k: {
-            const auto scale = static_cast<float>(block[g] & 15), min = static_cast<float>(block[g] >> 4);
-            return {load_half(block + 80) * scale, -(load_half(block + 82) * min)};
-        }
-        case BlockType::q4_k:
-        case BlockType::q5_k: {
-            const auto [scale, min] = scale_min(block + 4, g);
-            return {load_half(block) * static_cast<float>(scale),
-                    -(load_half(block + 2) * static_cast<float>(min))};
-        }
-        case BlockType::q3_k:
-            return {load_half(block + 108) * static_cast<float>(q3_scale(block + 96, g) - 32)};
-        case BlockType::q6_k:
-            return {load_half(block + 208) * static_cast<float>(std::bit_cast<std::int8_t>(block[192 + g]))};
         case BlockType::q8_k: return {std::bit_cast<float>(load32(block))};
-        case BlockType::iq4_xs: return {load_half(block) * static_cast<float>(iq4_scale(block, g) - 32)};
         case BlockType::mxfp4: return {mxfp4_scale(block[0])};
         case BlockType::nvfp4: return {nvfp4_scale(block[g])};
         case BlockType::tq1_0: return {load_half(block + 52)};

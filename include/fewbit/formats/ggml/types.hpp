@@ -95,6 +95,19 @@ inline constexpr std::size_t max_block_elements = 256;
     }
 }
 
+/// Whether groups have integer scales under f16 scales of the block (half_places).
+[[nodiscard]] constexpr bool has_two_levels(BlockType type) noexcept {
+    switch (type) {
+        case BlockType::q2_k:
+        case BlockType::q3_k:
+        case BlockType::q4_k:
+        case BlockType::q5_k:
+        case BlockType::q6_k:
+        case BlockType::iq4_xs: return true;
+        default: return false;
+    }
+}
+
 /// Bytes of a row of k weights. Precondition: k is a multiple of the block.
 [[nodiscard]] constexpr std::size_t row_bytes(BlockType type, std::size_t k) noexcept {
     return k / traits(type).elements * traits(type).bytes;
