@@ -95,17 +95,17 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
     }
 }
 
-/// Adds the products of [k, end) at `codes` with the rows of x to the sums. `even`: a multiple of 32 of them.
-template <class Lanes, class Codes, int Tiles, int Count, class Even>
+/// Adds the products of [k, end) at `codes` with the rows of x to the sums: multiples of `Unit`, 32 or 16, or any.
+template <class Lanes, class Codes, int Tiles, int Count, int Unit>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
                                                 const Rows<Count, Lanes::run>& x, std::size_t k,
-                                                std::size_t end, Even even, Ahead& ahead,
+                                                std::size_t end, Ahead& ahead,
                                                 Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
     // Too few sums do not hide the latency of their instruction: each gets several parts.
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
     constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
     constexpr std::size_t step = Codes::Steps::step_elements, step_bytes = bytes_of_step<Lanes, Codes, C>;
-    constexpr int unrolled = fetch_steps / step;
+    constexpr int unrolled = (Unit != 0 ? Unit : static_cast<int>(fetch_steps)) / static_cast<int>(step);
     constexpr int run = Lanes::run > step ? Lanes::run / step : 1;  // steps that begin where runs of x do
     Sums<Lanes, parts, Count, C> part;
 #pragma GCC unroll 16
@@ -114,9 +114,9 @@ template <class Lanes, class Codes, int Tiles, int Count, class Even>
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c) part[p][r][c] = p == 0 ? sums[0][r][c] : Lanes::zero_ints();
-    if (even) {
+    if constexpr (Unit != 0) {
         do {
-            ahead.fetch<Lanes>();
+            if constexpr (is_unpacked<Codes>) ahead.fetch<Lanes>();
             add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
             k += unrolled * step;
             codes += unrolled * step_bytes;
@@ -149,15 +149,15 @@ struct Chunk {
     std::size_t count;
     Corrections corrections;  ///< of the rows at hand
     bool first, last;
-    bool even;      ///< pieces of multiples of 32
+    int unit;       ///< of which all pieces are multiples: 32, 16 or 0, any
     Ahead ahead{};  ///< for the tile at hand
 };
 
 /// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
-/// the end of K the last scale and the bias. `How`: Scaling, `Even`: bool, or Constants of them.
-template <class Lanes, class Source, int Count, class How, class Even, class Plain>
-void multiply_tile_as(const KernelCall& call, const Source& source, How how, Even even, Plain plain,
-                      const Chunk& chunk, std::size_t m, std::size_t n) {
+/// the end of K the last scale and the bias. `Unit`: of pieces. `How`: Scaling, `Plain`: bool, or Constants of them.
+template <class Lanes, class Source, int Count, int Unit, class How, class Plain>
+void multiply_tile_as(const KernelCall& call, const Source& source, How how, Plain plain, const Chunk& chunk,
+                      std::size_t m, std::size_t n) {
     constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     const WeightsView& w = call.w;
     const Rows<Count, Lanes::run> x(call.x, m);
@@ -201,8 +201,8 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
-        add_products<Lanes, typename Source::Codes, Source::tiles, Count>(
-            source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, even, ahead,
+        add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit>(
+            source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
             sums);
 
         const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
@@ -260,22 +260,30 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Eve
 template <class Lanes, class Source, int Count>
 void multiply_tile(const KernelCall& call, const Source& source, Scaling how, const Chunk& chunk,
                    std::size_t m, std::size_t n) {
-    const auto run = [&](auto as, auto even, auto plain) {
-        multiply_tile_as<Lanes, Source, Count>(call, source, as, even, plain, chunk, m, n);
+    const auto run = [&](auto unit, auto as, auto plain) {
+        multiply_tile_as<Lanes, Source, Count, unit>(call, source, as, plain, chunk, m, n);
     };
     const bool plain = !call.w.has_zeros && !call.w.has_offsets;
+    constexpr Constant<32> even;
+    constexpr Constant<16> half_even;
+    constexpr Constant<0> any;
     constexpr Constant<true> yes;
     constexpr Constant<false> no;
-    constexpr bool most_work_is_here =
-        Count == 1 || (Source::is_panel && Source::tiles == Lanes::panel_tiles);
-    if constexpr (!most_work_is_here)
-        run(how, no, no);
-    else if (!chunk.even || how == Scaling::activations)
-        run(how, no, no);
-    else if (how == Scaling::weights)
-        plain ? run(Constant<Scaling::weights>{}, yes, yes) : run(Constant<Scaling::weights>{}, yes, no);
-    else
-        plain ? run(Constant<Scaling::both>{}, yes, yes) : run(Constant<Scaling::both>{}, yes, no);
+    constexpr Constant<Scaling::weights> weights;
+    constexpr Constant<Scaling::both> both;
+    if constexpr (Source::is_panel && Source::tiles == Lanes::panel_tiles && Count == activation_tile_rows) {
+        if (how == Scaling::both && chunk.unit == even)
+            return plain ? run(even, both, yes) : run(even, both, no);
+        if (how == Scaling::both && chunk.unit == half_even)
+            return plain ? run(half_even, both, yes) : run(half_even, both, no);
+        if (how == Scaling::weights && chunk.unit == even)
+            return plain ? run(even, weights, yes) : run(even, weights, no);
+    }
+    if constexpr (!Source::is_panel && Count == 1) {  // with registers for all that is not known
+        if (chunk.unit == even) return run(even, how, plain);
+        if (chunk.unit == half_even) return run(half_even, how, plain);
+    }
+    run(any, how, no);
 }
 
 /// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements, that cut no sum of activations and no step.
@@ -317,9 +325,11 @@ public:
                   {reinterpret_cast<std::int32_t*>(numbers), numbers + step, numbers + 2 * step},
                   k == 0,
                   end == call.w.k,
-                  true};
+                  32};
         for (std::size_t p = 0; p < out.count; ++p)
-            out.even = out.even && (pieces[p + 1].begin - pieces[p].begin) % 32 == 0;
+            while (out.unit != 0 &&
+                   (pieces[p + 1].begin - pieces[p].begin) % static_cast<unsigned>(out.unit) != 0)
+                out.unit = out.unit == 32 ? 16 : 0;
         return out;
     }
     [[nodiscard]] void* panel() const { return memory_ + panel_at_; }
@@ -363,17 +373,24 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
     const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
     const Scratch<Lanes> scratch(call, memory);
     if (streams<Lanes>(call)) {
-        using Source = StreamSource<Few, FieldOf<Few>>;
         const FieldOf<Few> field(call.w);
-        const Source any(call, field, part.n_begin);
+        const StreamSource<Few, FieldOf<Few>> any(call, field, part.n_begin);
         const Chunk chunk = scratch.chunk(call, any.places(), 0, call.w.k);
         const std::size_t rows = part.m_end - part.m_begin;
         correct(call, chunk.pieces, chunk.count, part.m_begin, rows, any.middle(), how != Scaling::weights,
                 chunk.corrections);
-        constexpr int most = few_rows<Few>(Source::Codes::Steps::bits);
+        constexpr int most = few_rows<Few>(FieldOf<Few>::Steps::bits);
         with_constant<most>(rows, [&](auto count) {
-            for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
-                multiply_tile<Few, Source, count>(call, Source(call, field, n), how, chunk, part.m_begin, n);
+            const auto multiply = [&](auto scales) {
+                using Source = StreamSource<Few, FieldOf<Few>, scales>;
+                for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
+                    multiply_tile<Few, Source, count>(call, Source(call, field, n), how, chunk, part.m_begin,
+                                                      n);
+            };
+            if constexpr (count == 1)
+                with_scales(call.w, multiply);
+            else
+                multiply(Constant<Scales::any>{});
         });
         return;
     }

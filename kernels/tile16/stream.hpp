@@ -51,8 +51,11 @@ private:
     std::size_t super_groups_, before_groups_, super_bytes_;
 };
 
+/// What is known of scales and offsets when a tile is compiled: nothing, that each group has its own f16, or an i8 under an f16.
+enum class Scales { any, halves, two_levels };
+
 /// Codes where the packed matrix has them: the tile of channel n.
-template <class Lanes, class Field>
+template <class Lanes, class Field, Scales Known = Scales::any>
 class StreamSource {
 public:
     static constexpr int tiles = 1;
@@ -68,12 +71,12 @@ public:
     [[nodiscard]] const StreamPlaces& places() const { return places_; }
     // Of a group, for register c of its channels; `at`: where its parameters are.
     [[nodiscard]] typename Lanes::Floats scale(ParametersPlace at, int c) const {
-        const auto scale = w_.per_tensor ? Lanes::broadcast(w_.scales, w_.scale) : parameter(at, 0, c);
+        const auto scale = is_per_tensor() ? Lanes::broadcast(w_.scales, w_.scale) : parameter(at, 0, c);
         return field_.unit() == 1.0f ? scale : Lanes::multiply(scale, Lanes::set(field_.unit()));
     }
     [[nodiscard]] typename Lanes::Floats offset(ParametersPlace at, int c) const {
-        return w_.per_tensor ? Lanes::broadcast(w_.offsets, w_.scale)
-                             : parameter(at, places_.scales + places_.zeros, c);
+        return is_per_tensor() ? Lanes::broadcast(w_.offsets, w_.scale)
+                               : parameter(at, places_.scales + places_.zeros, c);
     }
     [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
         const std::uint8_t* const p = tile_ + at.group + places_.scales;
@@ -89,10 +92,12 @@ public:
 
 private:
     static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
+    [[nodiscard]] bool is_per_tensor() const { return Known == Scales::any && w_.per_tensor; }
     /// The number of type `scale` that stands `before` bytes behind the first of its group; in super-blocks, times its factor.
     [[nodiscard]] typename Lanes::Floats parameter(ParametersPlace at, std::size_t before, int c) const {
         const std::uint8_t* const p = tile_ + at.group + before;
-        if (w_.super_groups == 0) return Lanes::load(p, w_.scale, channel(c));
+        if (Known == Scales::halves) return Lanes::load(p, Scalar::f16, channel(c));
+        if (Known == Scales::any && w_.super_groups == 0) return Lanes::load(p, w_.scale, channel(c));
         const auto whole =
             Lanes::load(tile_ + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
         return Lanes::multiply(whole, Lanes::load_signed(p + channel(c)));
@@ -103,6 +108,13 @@ private:
     StreamPlaces places_;
     const std::uint8_t* tile_;
 };
+
+/// use(Constant of Scales), what is known of those of w.
+void with_scales(const WeightsView& w, auto&& use) {
+    if (w.super_groups != 0) return use(Constant<Scales::two_levels>{});
+    if (w.scale == Scalar::f16 && !w.per_tensor) return use(Constant<Scales::halves>{});
+    use(Constant<Scales::any>{});
+}
 
 /// Codes of a panel, unpacked and halved.
 template <class Lanes>
