@@ -2,10 +2,11 @@
 // together, threads, and values that must stay where they are.
 #include "fewbit/model/operators.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ void for_each_isa(Body&& body) {
 }
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+    return std::ranges::equal(std::as_bytes(a), std::as_bytes(b));
 }
 
 void check_near(double got, double expected, double allowed, const std::string& what) {
