@@ -54,22 +54,24 @@ private:
 /// What is known of scales and offsets when a tile is compiled: nothing, that each group has its own f16, or an i8 under an f16.
 enum class Scales { any, halves, two_levels };
 
-/// Codes where the packed matrix has them: the tile of channel n.
-template <class Lanes, class Field, Scales Known = Scales::any>
+/// Codes where the packed matrix has them: `Tiles` tiles, 1 or 2, from channel n on. Of two the second may be missing: it is
+/// the first once more, and nothing of it is stored.
+template <class Lanes, class Field, Scales Known = Scales::any, int Tiles = 1>
 class StreamSource {
 public:
-    static constexpr int tiles = 1;
+    static constexpr int tiles = Tiles;
     static constexpr bool is_panel = false;
     using Codes = Field;
 
-    StreamSource(const KernelCall& call, const Field& field, std::size_t n)
+    StreamSource(const KernelCall& call, const Field& field, std::size_t n, bool all = true)
         : w_(call.w),
           field_(field),
           places_(call.w, Field::Steps::step_elements, Field::Steps::step_bytes),
-          tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes) {}
+          tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes),
+          tile_bytes_(Tiles > 1 && all ? call.w.codes_stride_bytes : 0) {}
 
     [[nodiscard]] const StreamPlaces& places() const { return places_; }
-    // Of a group, for register c of its channels; `at`: where its parameters are.
+    // Of a group, for register c of the channels; `at`: where its parameters are.
     [[nodiscard]] typename Lanes::Floats scale(ParametersPlace at, int c) const {
         const auto scale = is_per_tensor() ? Lanes::broadcast(w_.scales, w_.scale) : parameter(at, 0, c);
         return field_.unit() == 1.0f ? scale : Lanes::multiply(scale, Lanes::set(field_.unit()));
@@ -79,7 +81,7 @@ public:
                                : parameter(at, places_.scales + places_.zeros, c);
     }
     [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
-        const std::uint8_t* const p = tile_ + at.group + places_.scales;
+        const std::uint8_t* const p = tile(c) + at.group + places_.scales;
         const auto zero = w_.per_tensor              ? Lanes::set_int(w_.zeros[0] & ((1 << w_.bits) - 1))
                           : Field::Steps::field == 4 ? Lanes::nibbles_to_ints(p, channel(c))
                                                      : Lanes::bytes_to_ints(p + channel(c));
@@ -88,18 +90,26 @@ public:
     /// The code of 0 where groups have none of their own.
     [[nodiscard]] std::int32_t middle() const { return Field::bias + (w_.has_offsets ? 0 : w_.middle_code); }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return tile_ + at; }
+    /// Between the codes of two tiles.
+    [[nodiscard]] std::size_t tile_bytes() const { return tile_bytes_; }
     [[nodiscard]] const Field& field() const { return field_; }
 
 private:
-    static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
+    /// Of its tile, the first in register c.
+    static std::size_t channel(int c) {
+        return static_cast<std::size_t>(c % Lanes::registers) * Lanes::channels;
+    }
+    [[nodiscard]] const std::uint8_t* tile(int c) const {
+        return c < Lanes::registers ? tile_ : tile_ + tile_bytes_;
+    }
     [[nodiscard]] bool is_per_tensor() const { return Known == Scales::any && w_.per_tensor; }
     /// The number of type `scale` that stands `before` bytes behind the first of its group; in super-blocks, times its factor.
     [[nodiscard]] typename Lanes::Floats parameter(ParametersPlace at, std::size_t before, int c) const {
-        const std::uint8_t* const p = tile_ + at.group + before;
+        const std::uint8_t* const p = tile(c) + at.group + before;
         if (Known == Scales::halves) return Lanes::load(p, Scalar::f16, channel(c));
         if (Known == Scales::any && w_.super_groups == 0) return Lanes::load(p, w_.scale, channel(c));
         const auto whole =
-            Lanes::load(tile_ + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
+            Lanes::load(tile(c) + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
         return Lanes::multiply(whole, Lanes::load_signed(p + channel(c)));
     }
 
@@ -107,6 +117,7 @@ private:
     const Field& field_;
     StreamPlaces places_;
     const std::uint8_t* tile_;
+    std::size_t tile_bytes_;
 };
 
 /// use(Constant of Scales), what is known of those of w.
@@ -183,6 +194,7 @@ public:
     }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
+    static constexpr std::size_t tile_bytes() { return Lanes::registers * Lanes::register_bytes; }
     [[nodiscard]] PanelField<Lanes> field() const { return {}; }
 
 private:
