@@ -53,7 +53,10 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
         for (int s = 0; s < Steps; ++s) {
             const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
             // With one to four rows the CPU fetches ahead best by itself; with more it falls behind.
-            if constexpr (!is_unpacked<Codes> && Count >= 4 + Codes::quads) Lanes::fetch_ahead(from + 8192);
+            if constexpr (!is_unpacked<Codes> && Count >= 4 + Codes::quads)
+#pragma GCC unroll 4
+                for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
+                    Lanes::fetch_ahead(from + 8192 + line);
             typename Codes::Steps::Step step[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
@@ -282,6 +285,7 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
             return plain ? run(even, weights, yes) : run(even, weights, no);
     }
     if constexpr (!Source::is_panel && Count == 1) {  // with registers for all that is not known
+        if (chunk.unit == even && how == Scaling::both && plain) return run(even, both, yes);
         if (chunk.unit == even) return run(even, how, plain);
         if (chunk.unit == half_even) return run(half_even, how, plain);
     }

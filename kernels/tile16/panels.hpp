@@ -34,7 +34,7 @@ template <int Count, int I = 0>
 /// The most rows that run straight from the stream, with codes of `field_bits`. (Of planes few tiles are compiled.)
 template <class Lanes>
 constexpr int few_rows(int field_bits) {
-    constexpr int planed = 4;
+    constexpr int planed = 8;
     return field_bits % 4 == 0 || Lanes::few_rows < planed ? Lanes::few_rows : planed;
 }
 /// Whether all rows of the call (not of a part of it) are few: they run straight from the stream.
