@@ -33,6 +33,12 @@ constexpr std::size_t bytes_of_step =
     is_unpacked<Codes> ? static_cast<std::size_t>(Lanes::halves* Registers) * Lanes::register_bytes
                        : Codes::Steps::step_bytes;
 
+constexpr std::size_t stream_ahead = 8192;
+/// Whether a tile asks for what its stream holds stream_ahead bytes later. With few rows the CPU fetches ahead best by itself;
+/// with more it falls behind.
+template <class Codes, int Count>
+constexpr bool fetches_stream = !is_unpacked<Codes> && Count + Codes::quads >= 6;
+
 /// `Count` of rows times `Steps` steps of codes of each tile of channels, from k on: quads of K (or what a product takes)
 /// go to parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
@@ -52,11 +58,13 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 #pragma GCC unroll 8
         for (int s = 0; s < Steps; ++s) {
             const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
-            // With one to four rows the CPU fetches ahead best by itself; with more it falls behind.
-            if constexpr (!is_unpacked<Codes> && Count >= 4 + Codes::quads)
+            if constexpr (fetches_stream<Codes, Count>)
+#pragma GCC unroll 2
+                for (int tile = 0; tile < Tiles; ++tile)
 #pragma GCC unroll 4
-                for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
-                    Lanes::fetch_ahead(from + 8192 + line);
+                    for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
+                        Lanes::fetch_ahead(from + static_cast<std::size_t>(tile) * tile_bytes + stream_ahead +
+                                           line);
             typename Codes::Steps::Step step[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
@@ -206,6 +214,10 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
+        // Every line counts: waiting for the one with a group's scales alone cost a third of the speed.
+        if constexpr (fetches_stream<typename Source::Codes, Count>)
+            source.each_line_of(piece.parameters, piece.codes,
+                                [](const std::uint8_t* line) { Lanes::fetch_ahead(line + stream_ahead); });
         add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit>(
             source.field(), source.codes(piece.codes), source.tile_bytes(), x, piece.begin,
             chunk.pieces[p + 1].begin, ahead, sums);

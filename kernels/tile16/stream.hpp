@@ -39,6 +39,10 @@ public:
         return {static_cast<std::uint32_t>(super + before_groups_ + group % super_groups_ * group_bytes_),
                 static_cast<std::uint32_t>(super)};
     }
+    /// Where what precedes the codes of a group begins, the parameters of its super-block too if it is the first there.
+    [[nodiscard]] std::size_t begin(ParametersPlace at) const {
+        return at.group - at.super == before_groups_ ? at.super : at.group;
+    }
     [[nodiscard]] std::size_t codes(std::size_t group, std::size_t k) const {
         return parameters(group).group + before_codes_ +
                (k - group * group_elements_) / step_elements_ * step_bytes_;
@@ -90,6 +94,12 @@ public:
     /// The code of 0 where groups have none of their own.
     [[nodiscard]] std::int32_t middle() const { return Field::bias + (w_.has_offsets ? 0 : w_.middle_code); }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return tile_ + at; }
+    /// use(address) of each line of the parameters before the codes at `codes`.
+    void each_line_of(ParametersPlace at, std::size_t codes, auto&& use) const {
+        for (int t = 0; t < Tiles; ++t)
+            for (std::size_t line = places_.begin(at); line < codes; line += vector_bytes)
+                use(tile_ + static_cast<std::size_t>(t) * tile_bytes_ + line);
+    }
     /// Between the codes of two tiles.
     [[nodiscard]] std::size_t tile_bytes() const { return tile_bytes_; }
     [[nodiscard]] const Field& field() const { return field_; }
