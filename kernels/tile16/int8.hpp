@@ -297,9 +297,11 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
             return plain ? run(even, weights, yes) : run(even, weights, no);
     }
     if constexpr (!Source::is_panel && Count == 1) {  // with registers for all that is not known
-        if (chunk.unit == even && how == Scaling::both && plain) return run(even, both, yes);
+        if constexpr (Source::known == Scales::halves)
+            if (chunk.unit == even && how == Scaling::both && plain) return run(even, both, yes);
         if (chunk.unit == even) return run(even, how, plain);
-        if (chunk.unit == half_even) return run(half_even, how, plain);
+        if constexpr (Source::known == Scales::two_levels)
+            if (chunk.unit == half_even) return run(half_even, how, plain);
     }
     run(any, how, no);
 }

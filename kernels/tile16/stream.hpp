@@ -65,6 +65,7 @@ class StreamSource {
 public:
     static constexpr int tiles = Tiles;
     static constexpr bool is_panel = false;
+    static constexpr Scales known = Known;
     using Codes = Field;
 
     StreamSource(const KernelCall& call, const Field& field, std::size_t n, bool all = true)
