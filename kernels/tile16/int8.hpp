@@ -33,18 +33,17 @@ constexpr std::size_t bytes_of_step =
     is_unpacked<Codes> ? static_cast<std::size_t>(Lanes::halves* Registers) * Lanes::register_bytes
                        : Codes::Steps::step_bytes;
 
+/// Bytes between what a tile of several rows reads of its stream and what it asks for. With few rows the CPU fetches ahead
+/// best by itself; with more it falls behind.
 constexpr std::size_t stream_ahead = 8192;
-/// Whether a tile asks for what its stream holds stream_ahead bytes later. With few rows the CPU fetches ahead best by itself;
-/// with more it falls behind.
 template <class Codes, int Count>
-constexpr bool fetches_stream = !is_unpacked<Codes> && Count + Codes::quads >= 6;
+constexpr bool fetches_stream = !is_unpacked<Codes> && Count >= (Codes::quads == 2 ? 3 : 5);
 
 /// `Count` of rows times `Steps` steps of codes of each tile of channels, from k on: quads of K (or what a product takes)
 /// go to parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 [[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
-                                             std::size_t tile_bytes, const Rows<Count, Lanes::run>& x,
-                                             std::size_t k,
+                                             const Rows<Count, Lanes::run>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     constexpr int quads = Codes::Steps::vectors * Codes::quads;
@@ -59,19 +58,14 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
         for (int s = 0; s < Steps; ++s) {
             const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
             if constexpr (fetches_stream<Codes, Count>)
-#pragma GCC unroll 2
-                for (int tile = 0; tile < Tiles; ++tile)
 #pragma GCC unroll 4
-                    for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
-                        Lanes::fetch_ahead(from + static_cast<std::size_t>(tile) * tile_bytes + stream_ahead +
-                                           line);
+                for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
+                    Lanes::fetch_ahead(from + stream_ahead + line);
             typename Codes::Steps::Step step[C];
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
-                step[c] = Codes::Steps::read(
-                    c < Lanes::registers ? from
-                                         : from + static_cast<std::size_t>(c / Lanes::registers) * tile_bytes,
-                    c % Lanes::registers, is_unpacked<Codes> ? Lanes::load_bytes : Lanes::load_in_order);
+                step[c] = Codes::Steps::read(from, c,
+                                             is_unpacked<Codes> ? Lanes::load_bytes : Lanes::load_in_order);
             for_each<quads>([&](auto number) __attribute__((always_inline)) {
                 constexpr int v = number / Codes::quads, q = number % Codes::quads;
                 const int quad = s * quads + number;
@@ -112,8 +106,8 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 /// Adds the products of [k, end) at `codes` with the rows of x to the sums: multiples of `Unit`, 32 or 16, or any.
 template <class Lanes, class Codes, int Tiles, int Count, int Unit>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
-                                                std::size_t tile_bytes, const Rows<Count, Lanes::run>& x,
-                                                std::size_t k, std::size_t end, Ahead& ahead,
+                                                const Rows<Count, Lanes::run>& x, std::size_t k,
+                                                std::size_t end, Ahead& ahead,
                                                 Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
     // Too few sums do not hide the latency of their instruction: each gets several parts.
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
@@ -131,18 +125,18 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit>
     if constexpr (Unit != 0) {
         do {
             if constexpr (is_unpacked<Codes>) ahead.fetch<Lanes>();
-            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, tile_bytes, x, k, part);
+            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
             k += unrolled * step;
             codes += unrolled * step_bytes;
         } while (k != end);
     } else {
         for (; k + unrolled * step <= end; k += unrolled * step, codes += unrolled * step_bytes)
-            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, tile_bytes, x, k, part);
+            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
         if constexpr (run > 1)
             for (; k + (run - 1) * step < end; k += run * step, codes += run * step_bytes)
-                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, tile_bytes, x, k, part);
+                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, x, k, part);
         for (; k < end; k += step, codes += step_bytes)
-            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, tile_bytes, x, k, part);
+            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, x, k, part);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -167,15 +161,16 @@ struct Chunk {
     Ahead ahead{};  ///< for the tile at hand
 };
 
-/// Rows [m, m + Count) x the first `channels` of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
+/// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
 /// the end of K the last scale and the bias. `Unit`: of pieces. `How`: Scaling, `Plain`: bool, or Constants of them.
 template <class Lanes, class Source, int Count, int Unit, class How, class Plain>
 void multiply_tile_as(const KernelCall& call, const Source& source, How how, Plain plain, const Chunk& chunk,
-                      std::size_t m, std::size_t n, std::size_t channels) {
+                      std::size_t m, std::size_t n) {
     constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     const WeightsView& w = call.w;
     const Rows<Count, Lanes::run> x(call.x, m);
     float* const y = call.y.values + m * call.y.stride_elements + n;
+    const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
     const auto rows_of_y = [&](int r) {
         return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements;
     };
@@ -191,9 +186,9 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c)
-            total[r][c] =
-                chunk.first ? Lanes::zero()
-                            : load_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, channels);
+            total[r][c] = chunk.first
+                              ? Lanes::zero()
+                              : load_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count);
     for (std::size_t p = 0; p < chunk.count; ++p) {
         const Piece& piece = chunk.pieces[p];
         Sums<Lanes, 1, Count, C> sums;
@@ -219,8 +214,8 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
             source.each_line_of(piece.parameters, piece.codes,
                                 [](const std::uint8_t* line) { Lanes::fetch_ahead(line + stream_ahead); });
         add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit>(
-            source.field(), source.codes(piece.codes), source.tile_bytes(), x, piece.begin,
-            chunk.pieces[p + 1].begin, ahead, sums);
+            source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
+            sums);
 
         const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
 #pragma GCC unroll 16
@@ -269,16 +264,16 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
             if (last && how == Scaling::activations)
                 total[r][c] = Lanes::multiply(total[r][c], source.scale({}, c));
             if (last && call.y.bias != nullptr)
-                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, channels));
-            store_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, channels, total[r][c]);
+                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
+            store_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count, total[r][c]);
         }
 }
 
 template <class Lanes, class Source, int Count>
 void multiply_tile(const KernelCall& call, const Source& source, Scaling how, const Chunk& chunk,
-                   std::size_t m, std::size_t n, std::size_t channels) {
+                   std::size_t m, std::size_t n) {
     const auto run = [&](auto unit, auto as, auto plain) {
-        multiply_tile_as<Lanes, Source, Count, unit>(call, source, as, plain, chunk, m, n, channels);
+        multiply_tile_as<Lanes, Source, Count, unit>(call, source, as, plain, chunk, m, n);
     };
     const bool plain = !call.w.has_zeros && !call.w.has_offsets;
     constexpr Constant<32> even;
@@ -380,8 +375,7 @@ void multiply_panel(const KernelCall& call, const Field& field, Scaling how, con
                     chunk.corrections);
             chunk.ahead = next.of_tile(k_end - k);
             with_constant<static_cast<int>(activation_tile_rows)>(rows, [&](auto count) {
-                multiply_tile<Lanes, PanelSource<Lanes, Tiles>, count>(
-                    call, panel, how, chunk, m, n, smaller(Tiles * tile_channels, call.w.n - n));
+                multiply_tile<Lanes, PanelSource<Lanes, Tiles>, count>(call, panel, how, chunk, m, n);
             });
         }
     }
@@ -403,13 +397,10 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
         constexpr int most = few_rows<Few>(FieldOf<Few>::Steps::bits);
         with_constant<most>(rows, [&](auto count) {
             const auto multiply = [&](auto scales) {
-                constexpr int tiles = Few::few_tiles(count, FieldOf<Few>::quads);
-                using Source = StreamSource<Few, FieldOf<Few>, scales, tiles>;
-                for (std::size_t n = part.n_begin; n < part.n_end; n += tiles * tile_channels) {
-                    const std::size_t channels = smaller(tiles * tile_channels, part.n_end - n);
-                    const Source source(call, field, n, tiles_of(channels) == tiles);
-                    multiply_tile<Few, Source, count>(call, source, how, chunk, part.m_begin, n, channels);
-                }
+                using Source = StreamSource<Few, FieldOf<Few>, scales>;
+                for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)
+                    multiply_tile<Few, Source, count>(call, Source(call, field, n), how, chunk, part.m_begin,
+                                                      n);
             };
             if constexpr (count == 1)
                 with_scales(call.w, multiply);

@@ -15,7 +15,6 @@ struct LanesAvx2 : Lanes256 {
     static constexpr std::size_t chunk_elements = 2048;  ///< of K in a panel: 16 KiB for each half
     static_assert(narrow_quads * 2 * 15 * 127 <= 32767);
 
-    static constexpr int few_tiles(int, int) { return 1; }
     static Bytes half(Bytes w, int which) {
         if (Halves == 1) return w;
         return which == 0 ? high_nibbles(w) : low_nibbles(w);

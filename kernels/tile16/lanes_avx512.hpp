@@ -16,15 +16,10 @@ struct Avx512 : LanesX86 {
     static constexpr int registers = 1;          ///< for 16 channels
     static constexpr std::size_t channels = 16;  ///< of a register
     static constexpr std::size_t register_bytes = 64;
-    static constexpr int chains = 4;        ///< independent sums that hide the latency of dot()
-    static constexpr int narrow_quads = 0;  ///< sums of 16 bits: none
-    static constexpr int halves = 1;        ///< of a code, multiplied one after the other
-    static constexpr int few_rows = 12;     ///< 12 sums and 12 totals of 32 registers
-    /// Tiles of channels beside that many rows. They share the loads of x, of which there is one a cycle; but memory likes
-    /// one stream better than two.
-    static constexpr int few_tiles(int rows, int quads) {
-        return quads == 2 && rows >= 3 && rows <= 6 ? 2 : 1;
-    }
+    static constexpr int chains = 4;                     ///< independent sums that hide the latency of dot()
+    static constexpr int narrow_quads = 0;               ///< sums of 16 bits: none
+    static constexpr int halves = 1;                     ///< of a code, multiplied one after the other
+    static constexpr int few_rows = 12;                  ///< 12 sums and 12 totals of 32 registers
     static constexpr int panel_tiles = 3;                ///< x 4 rows: the same
     static constexpr std::size_t chunk_elements = 4096;  ///< of K in a panel: 192 KiB of L2
 

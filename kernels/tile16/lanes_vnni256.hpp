@@ -13,7 +13,6 @@ struct LanesVnni256 : Lanes256 {
     static constexpr int chains = 8, narrow_quads = 0, halves = 1, few_rows = MostFew, panel_tiles = Tiles;
     static constexpr std::size_t chunk_elements = 4096;
 
-    static constexpr int few_tiles(int, int) { return 1; }
     static Bytes half(Bytes w, int) { return w; }
     static Ints dot(Ints sum, Bytes w, Bytes x) { return Dot::dot(sum, w, x); }
 };

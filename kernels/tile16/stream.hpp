@@ -58,22 +58,20 @@ private:
 /// What is known of scales and offsets when a tile is compiled: nothing, that each group has its own f16, or an i8 under an f16.
 enum class Scales { any, halves, two_levels };
 
-/// Codes where the packed matrix has them: `Tiles` tiles, 1 or 2, from channel n on. Of two the second may be missing: it is
-/// the first once more, and nothing of it is stored.
-template <class Lanes, class Field, Scales Known = Scales::any, int Tiles = 1>
+/// Codes where the packed matrix has them: the tile of channel n.
+template <class Lanes, class Field, Scales Known = Scales::any>
 class StreamSource {
 public:
-    static constexpr int tiles = Tiles;
+    static constexpr int tiles = 1;
     static constexpr bool is_panel = false;
     static constexpr Scales known = Known;
     using Codes = Field;
 
-    StreamSource(const KernelCall& call, const Field& field, std::size_t n, bool all = true)
+    StreamSource(const KernelCall& call, const Field& field, std::size_t n)
         : w_(call.w),
           field_(field),
           places_(call.w, Field::Steps::step_elements, Field::Steps::step_bytes),
-          tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes),
-          tile_bytes_(Tiles > 1 && all ? call.w.codes_stride_bytes : 0) {}
+          tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes) {}
 
     [[nodiscard]] const StreamPlaces& places() const { return places_; }
     // Of a group, for register c of the channels; `at`: where its parameters are.
@@ -86,7 +84,7 @@ public:
                                : parameter(at, places_.scales + places_.zeros, c);
     }
     [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
-        const std::uint8_t* const p = tile(c) + at.group + places_.scales;
+        const std::uint8_t* const p = tile_ + at.group + places_.scales;
         const auto zero = w_.per_tensor              ? Lanes::set_int(w_.zeros[0] & ((1 << w_.bits) - 1))
                           : Field::Steps::field == 4 ? Lanes::nibbles_to_ints(p, channel(c))
                                                      : Lanes::bytes_to_ints(p + channel(c));
@@ -97,30 +95,20 @@ public:
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return tile_ + at; }
     /// use(address) of each line of the parameters before the codes at `codes`.
     void each_line_of(ParametersPlace at, std::size_t codes, auto&& use) const {
-        for (int t = 0; t < Tiles; ++t)
-            for (std::size_t line = places_.begin(at); line < codes; line += vector_bytes)
-                use(tile_ + static_cast<std::size_t>(t) * tile_bytes_ + line);
+        for (std::size_t line = places_.begin(at); line < codes; line += vector_bytes) use(tile_ + line);
     }
-    /// Between the codes of two tiles.
-    [[nodiscard]] std::size_t tile_bytes() const { return tile_bytes_; }
     [[nodiscard]] const Field& field() const { return field_; }
 
 private:
-    /// Of its tile, the first in register c.
-    static std::size_t channel(int c) {
-        return static_cast<std::size_t>(c % Lanes::registers) * Lanes::channels;
-    }
-    [[nodiscard]] const std::uint8_t* tile(int c) const {
-        return c < Lanes::registers ? tile_ : tile_ + tile_bytes_;
-    }
+    static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
     [[nodiscard]] bool is_per_tensor() const { return Known == Scales::any && w_.per_tensor; }
     /// The number of type `scale` that stands `before` bytes behind the first of its group; in super-blocks, times its factor.
     [[nodiscard]] typename Lanes::Floats parameter(ParametersPlace at, std::size_t before, int c) const {
-        const std::uint8_t* const p = tile(c) + at.group + before;
+        const std::uint8_t* const p = tile_ + at.group + before;
         if (Known == Scales::halves) return Lanes::load(p, Scalar::f16, channel(c));
         if (Known == Scales::any && w_.super_groups == 0) return Lanes::load(p, w_.scale, channel(c));
         const auto whole =
-            Lanes::load(tile(c) + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
+            Lanes::load(tile_ + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
         return Lanes::multiply(whole, Lanes::load_signed(p + channel(c)));
     }
 
@@ -128,7 +116,6 @@ private:
     const Field& field_;
     StreamPlaces places_;
     const std::uint8_t* tile_;
-    std::size_t tile_bytes_;
 };
 
 /// use(Constant of Scales), what is known of those of w.
@@ -205,7 +192,6 @@ public:
     }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
-    static constexpr std::size_t tile_bytes() { return Lanes::registers * Lanes::register_bytes; }
     [[nodiscard]] PanelField<Lanes> field() const { return {}; }
 
 private:
