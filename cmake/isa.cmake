@@ -22,7 +22,10 @@ set(FEWBIT_ISA_ROWS
 
 # For every kernel: the generic ones too are a product, and fast against generic is only a fair comparison if both are
 # optimized equally hard. They cannot fail; told so, clang++ leaves out the weak function that would end the program.
-set(FEWBIT_KERNEL_FLAGS "-fno-exceptions;$<$<NOT:$<CONFIG:Debug>>:-O3>")
+# With sanitizers tiles of kernels take minutes to optimize: presets that only look for errors ask for less.
+set(FEWBIT_KERNEL_OPTIMIZATION "-O3" CACHE STRING "Optimization of kernels outside of Debug builds")
+mark_as_advanced(FEWBIT_KERNEL_OPTIMIZATION)
+set(FEWBIT_KERNEL_FLAGS "-fno-exceptions;$<$<NOT:$<CONFIG:Debug>>:${FEWBIT_KERNEL_OPTIMIZATION}>")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     set(FEWBIT_ARCHITECTURE x86_64)

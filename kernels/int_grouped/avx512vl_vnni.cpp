@@ -12,7 +12,7 @@ namespace {
 struct Dot {
     static __m256i dot(__m256i sum, __m256i w, __m256i x) { return _mm256_dpbusd_epi32(sum, w, x); }
 };
-using Lanes = LanesVnni256<Dot, 8, 2>;
+using Lanes = LanesVnni256<Dot, 8, all_rows>;
 
 }  // namespace
 

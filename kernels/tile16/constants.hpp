@@ -12,6 +12,8 @@ constexpr std::size_t vector_bytes = 64;  ///< 16 channels x 4 of K, or x 8 in f
 /// What the last step of a row may hold beyond it, of K, and more.
 constexpr std::size_t step_overhang = 16;
 
+constexpr int all_rows = 1 << 30;  ///< few_rows of Lanes for which panels never pay
+
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 constexpr std::size_t tiles_of(std::size_t channels) {

@@ -2,8 +2,6 @@
 // bytes, unsigned or signed as Lanes multiplies them, whose 0 is the format's zero plus `bias`.
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/tile16/int8.hpp"
 #include "kernels/tile16/quantize.hpp"
 
@@ -22,8 +20,13 @@ struct Integers {
         explicit Field(const WeightsView&) {}
         [[nodiscard]] float unit() const { return 1.0f; }
         [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
-            if constexpr (quads == 1) return flipped ? Lanes::flip_signs(vector) : vector;
-            return which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector);
+            if constexpr (quads == 1)
+                return flipped ? Lanes::flip_signs(vector) : vector;
+            else if constexpr (Bits == 4)
+                return which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector);
+            else
+                return Lanes::bit_and(which == 0 ? vector : Lanes::template shift_right<4>(vector),
+                                      Lanes::set_bits(((1 << Bits) - 1) * 0x01010101));
         }
     };
 };
@@ -56,7 +59,7 @@ void products(const KernelCall& call, const Rectangle& part, void* scratch) noex
 template <class Nibbles, class Bytes>
 void integer_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     with_field_bits(call.w.field_bits, [&](auto bits) {
-        using Lanes = std::conditional_t<(bits <= 4), Nibbles, Bytes>;
+        using Lanes = typename Either<(bits <= 4), Nibbles, Bytes>::Type;
         products<Lanes, Integers<bits>::template Field>(call, part, scratch);
     });
 }

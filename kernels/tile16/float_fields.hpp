@@ -5,8 +5,6 @@
 // subtraction, of that power and the zero point, gives code - zero exactly. No shift, no conversion.
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/tile16/planes.hpp"
 
 namespace fewbit::inline v0::kernels {
@@ -44,7 +42,7 @@ public:
         constexpr int shift = Bits == 8 ? 8 * I : 8 * (I % 4) + 4 * (I / 4), place = shift % 16;
         const auto half = shift < 16 ? vector : Lanes::template shift_right<16>(vector);
         return Lanes::subtract(
-            Lanes::as_floats(Lanes::and_or(half, Lanes::set_bits(((1 << Bits) - 1) << place),
+            Lanes::as_floats(Lanes::and_or(half, Lanes::set_bits(((1 << Steps::bits) - 1) << place),
                                            Lanes::set_bits(power(place)))),
             zero.minus[place / Bits]);
     }
@@ -72,21 +70,24 @@ public:
     [[gnu::always_inline]] typename Lanes::Floats level(typename Lanes::Bytes vector,
                                                         const Zero& zero) const {
         constexpr int shift = Bits == 8 ? 8 * I : 8 * (I % 4) + 4 * (I / 4);
-        const auto code =
-            Lanes::bit_and(Lanes::template shift_right<shift>(vector), Lanes::set_bits((1 << Bits) - 1));
+        const auto code = Lanes::bit_and(Lanes::template shift_right<shift>(vector),
+                                         Lanes::set_bits((1 << Steps::bits) - 1));
         return Lanes::to_floats(Lanes::subtract_ints(code, zero.code));
     }
 };
 
 template <class Lanes, int Stored>
 using IntegerLevels =
-    std::conditional_t<Lanes::many_registers, PlacedLevels<Lanes, Stored>, ConvertedLevels<Lanes, Stored>>;
+    typename Either<Lanes::many_registers, PlacedLevels<Lanes, Stored>, ConvertedLevels<Lanes, Stored>>::Type;
 
-/// What codes of 4 bits stand for where all channels read them alike, in units of the scale.
-inline void list_levels(const WeightsView& w, float (&out)[16]) {
-    for (int code = 0; code < 16; ++code)
-        out[code] = w.kind == Codes::table ? w.table[code]
-                                           : static_cast<float>(code - (w.has_offsets ? 0 : w.middle_code));
+/// What codes of `bits` stand for where all channels read them alike, in units of the scale, whatever stands above them in
+/// fields of 4 bits.
+inline void list_levels(const WeightsView& w, int bits, float (&out)[16]) {
+    for (int field = 0; field < 16; ++field) {
+        const int code = field & ((1 << bits) - 1);
+        out[field] = w.kind == Codes::table ? w.table[code]
+                                            : static_cast<float>(code - (w.has_offsets ? 0 : w.middle_code));
+    }
 }
 
 /// Places in a table of 16, which take `Stored` bits of the stream.
@@ -100,7 +101,7 @@ public:
 
     explicit TableLevels(const WeightsView& w) {
         float levels[16];
-        list_levels(w, levels);
+        list_levels(w, Steps::bits, levels);
         table_ = Lanes::load_table(levels);
     }
     [[nodiscard]] float unit() const { return 1.0f; }
@@ -126,7 +127,7 @@ public:
 
     explicit FoundWords(const WeightsView& w) {
         float levels[16];
-        list_levels(w, levels);
+        list_levels(w, Steps::bits, levels);
         table_ = Lanes::load_pairs(levels);
     }
     [[nodiscard]] float unit() const { return 1.0f; }

@@ -72,11 +72,10 @@ constexpr std::size_t fetch_bytes =
     4096;  ///< that the stream is asked for beforehand: there is much to do for each vector
 constexpr std::size_t longest_piece = 1024;  ///< of K in a chain of sums, or their roundings would add up
 
-/// Adds what a step has of the first `words` words; `x` at its first. Words go to the parts in turn, from `First` on.
-template <class Lanes, class Levels, int Parts, int Count, bool All, int First = 0>
+/// Adds a step; `x` at its first word. Words go to the parts in turn, from `First` on.
+template <class Lanes, class Levels, int Parts, int Count, int First = 0>
 [[gnu::always_inline]] inline void add_step(const Levels& field, const std::uint8_t* codes,
                                             const LevelGroup<Lanes, Levels>& group, const float* x,
-                                            std::size_t words,
                                             typename Lanes::Floats (&sum)[Parts][Count][Lanes::registers]) {
     using Steps = typename Levels::Steps;
 #pragma GCC unroll 2
@@ -85,7 +84,6 @@ template <class Lanes, class Levels, int Parts, int Count, bool All, int First =
         for_each<static_cast<int>(step_words<Lanes, Levels>)>([&](auto word) {
             constexpr int i = word, v = i / vector_words<Lanes, Levels>,
                           place = i % vector_words<Lanes, Levels>;
-            if (!All && static_cast<std::size_t>(i) >= words) return;
             const auto vector = Steps::template vector<v>(step);
             typename Lanes::Floats w;
             if constexpr (Levels::has_words) {
@@ -142,19 +140,15 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
             for (; k + 2 * step <= end; k += 2 * step, codes += 2 * step_bytes, x += 2 * words * Count) {
                 Lanes::fetch(codes + fetch_bytes);
                 Lanes::fetch(codes + fetch_bytes + vector_bytes);
-                add_step<Lanes, Levels, parts, Count, true>(field, codes, group, x, words, sum);
-                add_step<Lanes, Levels, parts, Count, true, static_cast<int>(words)>(
-                    field, codes + step_bytes, group, x + words * Count, words, sum);
+                add_step<Lanes, Levels, parts, Count>(field, codes, group, x, sum);
+                add_step<Lanes, Levels, parts, Count, static_cast<int>(words)>(field, codes + step_bytes,
+                                                                               group, x + words * Count, sum);
             }
-        for (; k + step <= end; k += step, codes += step_bytes, x += words * Count) {
+        for (; k < end;
+             k += step, codes += step_bytes, x += words * Count) {  // x has zeros for codes that W lacks
             for (std::size_t line = 0; line < step_bytes; line += vector_bytes)
                 Lanes::fetch(codes + fetch_bytes + line);
-            add_step<Lanes, Levels, parts, Count, true>(field, codes, group, x, words, sum);
-        }
-        if (k < end) {
-            add_step<Lanes, Levels, parts, Count, false>(field, codes, group, x, words_of<Lanes>(end - k),
-                                                         sum);
-            k = end;
+            add_step<Lanes, Levels, parts, Count>(field, codes, group, x, sum);
         }
 #pragma GCC unroll 16
         for (int r = 0; r < Count; ++r)
@@ -212,8 +206,7 @@ void sum_pieces(const KernelCall& call, std::size_t m, std::size_t rows, float* 
 template <class Lanes, class Levels>
 void multiply_streams(const KernelCall& call, const Rectangle& part, float* x_sums) {
     constexpr std::size_t rows_together = Lanes::tile_rows;
-    constexpr int few = few_rows<Lanes>(Levels::Steps::bits);
-    constexpr int most_rows = few < Lanes::tile_rows ? few : Lanes::tile_rows;
+    constexpr int most_rows = Lanes::few_rows < Lanes::tile_rows ? Lanes::few_rows : Lanes::tile_rows;
     const Levels field(call.w);
     const std::size_t sums = call.w.has_offsets ? most_float_pieces(call.w) : 0;
     const auto each_tile = [&](auto&& body) {
@@ -390,7 +383,7 @@ std::size_t float_scratch_bytes(const KernelCall& call) noexcept {
 template <class Lanes>
 void integer_float_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     with_field_bits(call.w.field_bits, [&](auto bits) {
-        if constexpr (Lanes::finds_fast && bits <= 4)
+        if constexpr (Lanes::finds_fast && bits == 4)
             if (!call.w.has_zeros)
                 return float_products<Lanes, TableLevels<Lanes, bits>>(call, part, scratch);
         float_products<Lanes, IntegerLevels<Lanes, bits>>(call, part, scratch);

@@ -16,12 +16,11 @@ struct Avx512 : LanesX86 {
     static constexpr int registers = 1;          ///< for 16 channels
     static constexpr std::size_t channels = 16;  ///< of a register
     static constexpr std::size_t register_bytes = 64;
-    static constexpr int chains = 4;                     ///< independent sums that hide the latency of dot()
-    static constexpr int narrow_quads = 0;               ///< sums of 16 bits: none
-    static constexpr int halves = 1;                     ///< of a code, multiplied one after the other
-    static constexpr int few_rows = 12;                  ///< 12 sums and 12 totals of 32 registers
-    static constexpr int panel_tiles = 3;                ///< x 4 rows: the same
-    static constexpr std::size_t chunk_elements = 4096;  ///< of K in a panel: 192 KiB of L2
+    static constexpr int chains = 4;        ///< independent sums that hide the latency of dot()
+    static constexpr int narrow_quads = 0;  ///< sums of 16 bits: none
+    static constexpr int halves = 1;        ///< of a code, multiplied one after the other
+    static constexpr int tile_rows = 12;  ///< straight from the stream: 12 sums and 12 totals of 32 registers
+    static constexpr int few_rows = all_rows;  ///< with which panels do not pay
 
     static Bytes load_bytes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
     /// Loads that stay in their order: otherwise the CPU does not see a stream and fetches nothing ahead.

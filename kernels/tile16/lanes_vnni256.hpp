@@ -6,11 +6,13 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Dot::dot(sum, w, x) is the instruction; MostFew rows in a tile straight from the stream, Tiles of channels in a panel.
-template <class Dot, int MostFew, int Tiles>
+/// Dot::dot(sum, w, x) is the instruction; TileRows in a tile straight from the stream, which FewRows run from at most.
+template <class Dot, int TileRows, int FewRows>
 struct LanesVnni256 : Lanes256 {
     using Few = LanesVnni256;
-    static constexpr int chains = 8, narrow_quads = 0, halves = 1, few_rows = MostFew, panel_tiles = Tiles;
+    static constexpr int chains = 8, narrow_quads = 0, halves = 1;
+    static constexpr int tile_rows = TileRows, few_rows = FewRows, panel_tiles = 1;
+    static constexpr bool holds_totals = TileRows <= 4;  ///< 8 rows: 16 sums of 32 registers
     static constexpr std::size_t chunk_elements = 4096;
 
     static Bytes half(Bytes w, int) { return w; }

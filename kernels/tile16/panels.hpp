@@ -13,6 +13,16 @@ struct Constant {
     constexpr operator decltype(Value)() const { return Value; }
 };
 
+/// A where it is so, else B.
+template <bool, class A, class B>
+struct Either {
+    using Type = A;
+};
+template <class A, class B>
+struct Either<false, A, B> {
+    using Type = B;
+};
+
 /// use(Constant of count), for a count of 1 to Most that is known when it runs.
 template <int Most>
 void with_constant(std::size_t count, auto&& use) {
@@ -31,16 +41,10 @@ template <int Count, int I = 0>
     }
 }
 
-/// The most rows that run straight from the stream, with codes of `field_bits`. (Of planes few tiles are compiled.)
-template <class Lanes>
-constexpr int few_rows(int field_bits) {
-    constexpr int planed = 8;
-    return field_bits % 4 == 0 || Lanes::few_rows < planed ? Lanes::few_rows : planed;
-}
 /// Whether all rows of the call (not of a part of it) are few: they run straight from the stream.
 template <class Lanes>
 bool is_few(const KernelCall& call) {
-    return call.x.m <= static_cast<std::size_t>(few_rows<Lanes>(call.w.field_bits));
+    return Lanes::few_rows == all_rows || call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
 }
 
 /// The length of equal parts of `whole`: a multiple of `unit`, `most` (which is one) or less.

@@ -8,7 +8,8 @@ namespace fewbit::inline v0::kernels {
 namespace {
 
 /// Codes of `Bits` bits. `vectors` of fields of `field` bits hold step_elements of K; read() loads what register c of
-/// a tile's channels needs of a step by load(address), and vector<V>() makes a vector of it.
+/// a tile's channels needs of a step by load(address), and vector<V>() makes a vector of it. Fields of 4 bits have anything
+/// above their code: who takes them out masks them anyway.
 template <class Lanes, int Bits>
 struct Planes {
     using Bytes = typename Lanes::Bytes;
@@ -40,10 +41,9 @@ struct Planes {
     template <int V>
     [[gnu::always_inline]] static Bytes vector(const Step& step) {
         if constexpr (Bits == 2) {
-            return masked(shifted<-2 * V>(step.twos), 0x33);
+            return shifted<-2 * V>(step.twos);
         } else if constexpr (Bits == 3) {
-            return masked(Lanes::either(set(0x33), shifted<-2 * V>(step.twos), shifted<2 - V>(step.ones)),
-                          0x77);
+            return Lanes::either(set(0x33), shifted<-2 * V>(step.twos), shifted<2 - V>(step.ones));
         } else {
             const Bytes low = shifted<V % 2 * -4>(step.nibbles[V / 2]);
             if constexpr (Bits == 5) {

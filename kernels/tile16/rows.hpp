@@ -90,6 +90,29 @@ struct Corrections {
     float* sums;  ///< with offsets: sum of the activations, with their scale where it is not left to the end
 };
 
+/// The memory of a call, handed out in parts aligned to 64 bytes; without memory it only counts.
+class ScratchMemory {
+public:
+    explicit ScratchMemory(std::byte* memory) : memory_(memory) {}
+    template <class T>
+    [[nodiscard]] T* take(std::size_t count) {
+        std::byte* const at = memory_ == nullptr ? nullptr : memory_ + bytes_;
+        bytes_ += (count * sizeof(T) + 63) / 64 * 64;
+        return reinterpret_cast<T*>(at);
+    }
+    /// For `count` pieces of `rows` rows.
+    [[nodiscard]] Corrections take_corrections(std::size_t count, std::size_t rows) {
+        auto* const starts = take<std::int32_t>(count * rows);
+        auto* const scales = take<float>(count * rows);
+        return {starts, scales, take<float>(count * rows)};
+    }
+    [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+private:
+    std::byte* memory_;
+    std::size_t bytes_ = 0;
+};
+
 /// Those of rows [m, m + rows). `zero`: of the weights' codes. `scaled`: scales are not left to the end.
 inline void correct(const KernelCall& call, const Piece* pieces, std::size_t count, std::size_t m,
                     std::size_t rows, std::int32_t zero, bool scaled, const Corrections& out) {

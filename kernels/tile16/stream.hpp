@@ -1,11 +1,5 @@
-// Weights in Layout::tile16 as tiles of kernels read them: straight from the stream of one tile of channels, or from a
-// panel, a chunk of K of several tiles side by side, unpacked once for many rows of x.
-//
-//   panel   codes       [k / 4][half][tile][64]   bytes, four of K for each channel (halves: Lanes::halves)
-//           scales      [group][tile][16]         f32; offsets and zeros (int32) likewise
-//
-// For products of matrices (Lanes::rows == 2) codes are [k / 8][tile][128], eight of K for each channel, and each pair of
-// scales stands twice.
+// Weights straight from the packed stream (drawn in fewbit/pack/layout.hpp), for tiles of any register width (Lanes). A source
+// says where a tile finds the codes, scales, offsets and zeros of a piece of K.
 #pragma once
 
 #include "kernels/tile16/planes.hpp"
@@ -55,6 +49,13 @@ private:
     std::size_t super_groups_, before_groups_, super_bytes_;
 };
 
+/// The most rows of a tile straight from the stream. (Of planes few tiles are compiled.)
+template <class Lanes>
+constexpr int stream_tile_rows(int field_bits) {
+    constexpr int planed = 8;
+    return field_bits % 4 == 0 || Lanes::tile_rows < planed ? Lanes::tile_rows : planed;
+}
+
 /// What is known of scales and offsets when a tile is compiled: nothing, that each group has its own f16, or an i8 under an f16.
 enum class Scales { any, halves, two_levels };
 
@@ -65,6 +66,10 @@ public:
     static constexpr int tiles = 1;
     static constexpr bool is_panel = false;
     static constexpr Scales known = Known;
+    /// Whether tiles of so many rows are worth versions of their own.
+    static constexpr bool is_often(int rows) {
+        return Lanes::few_rows == all_rows && rows == stream_tile_rows<Lanes>(Field::Steps::bits);
+    }
     using Codes = Field;
 
     StreamSource(const KernelCall& call, const Field& field, std::size_t n)
@@ -124,165 +129,6 @@ void with_scales(const WeightsView& w, auto&& use) {
     if (w.scale == Scalar::f16 && !w.per_tensor) return use(Constant<Scales::halves>{});
     use(Constant<Scales::any>{});
 }
-
-/// Codes of a panel, unpacked and halved.
-template <class Lanes>
-struct PanelField {
-    struct Steps : Fields<Lanes, 8> {
-        static constexpr std::size_t step_elements = Lanes::depth;
-    };
-    static constexpr int quads = 1;
-};
-
-/// `Tiles` x 16 channels x a chunk of K.
-template <class Lanes, int Tiles>
-class PanelSource {
-public:
-    static constexpr int tiles = Tiles;
-    static constexpr bool is_panel = true;
-    static constexpr std::size_t channels = Tiles * tile_channels;
-    static constexpr std::size_t code_bytes = Lanes::halves * channels;  ///< for each of K
-    static constexpr std::size_t numbers = Lanes::rows * channels;       ///< scales of a group
-    using Codes = PanelField<Lanes>;
-
-    /// Bytes of the memory that it needs, aligned to 64, for chunks of `chunk` elements of K.
-    static constexpr std::size_t bytes(const WeightsView& w, std::size_t chunk) {
-        return (chunk + step_overhang) * code_bytes + 3 * groups(w, chunk) * numbers * sizeof(float);
-    }
-
-    PanelSource(const KernelCall& call, std::size_t chunk, void* memory)
-        : w_(call.w),
-          codes_(static_cast<std::uint8_t*>(memory)),
-          scales_(reinterpret_cast<float*>(codes_ + (chunk + step_overhang) * code_bytes)),
-          offsets_(scales_ + groups(call.w, chunk) * numbers),
-          zeros_(reinterpret_cast<std::int32_t*>(offsets_ + groups(call.w, chunk) * numbers)) {}
-
-    /// Unpacks [k, k_end) of channels [n, n + 16 * Tiles); k is where a step begins.
-    template <class Field>
-    void fill(const KernelCall& call, const Field& field, std::size_t n, std::size_t k, std::size_t k_end) {
-        const Places to = places(w_, k);
-        for (int tile = 0; tile < Tiles; ++tile)
-            fill_tile(
-                StreamSource<Lanes, Field>(call, field, n + static_cast<std::size_t>(tile) * tile_channels),
-                to, static_cast<std::size_t>(tile), k, k_end);
-    }
-
-    /// Where things stand in a panel from k on: codes in bytes, parameters in numbers.
-    struct Places {
-        std::size_t first_k, first_group;
-
-        [[nodiscard]] ParametersPlace parameters(std::size_t group) const {
-            return {static_cast<std::uint32_t>((group - first_group) * numbers)};
-        }
-        [[nodiscard]] std::size_t codes(std::size_t, std::size_t k) const {
-            return (k - first_k) * code_bytes;
-        }
-    };
-    static Places places(const WeightsView& w, std::size_t k) { return {k, k / w.group_elements}; }
-
-    // Of a group, for register c of its channels; `at`: where its parameters are.
-    [[nodiscard]] typename Lanes::Floats scale(ParametersPlace at, int c) const {
-        return Lanes::load(scales_ + at.group + channel(c));
-    }
-    [[nodiscard]] typename Lanes::Floats offset(ParametersPlace at, int c) const {
-        return Lanes::load(offsets_ + at.group + channel(c));
-    }
-    [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
-        return Lanes::load_ints(zeros_ + at.group + channel(c));
-    }
-    [[nodiscard]] std::int32_t middle() const { return middle_; }
-    [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
-    [[nodiscard]] PanelField<Lanes> field() const { return {}; }
-
-private:
-    static constexpr std::size_t groups(const WeightsView& w, std::size_t chunk) {
-        return chunk / w.group_elements + 2;  // both ends of a chunk may cut one
-    }
-    static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels * Lanes::rows; }
-
-    template <class Field>
-    void fill_tile(const StreamSource<Lanes, Field>& source, const Places& places, std::size_t tile,
-                   std::size_t k, std::size_t k_end) {
-        middle_ = source.middle();
-        while (k < k_end) {
-            const std::size_t group = k / w_.group_elements;
-            const ParametersPlace parameters = source.places().parameters(group);
-            const std::size_t end = smaller(k_end, (group + 1) * w_.group_elements);
-            for (int c = 0; c < Lanes::registers; ++c) {
-                const std::size_t at =
-                    places.parameters(group).group + tile * tile_channels * Lanes::rows + channel(c);
-                Lanes::store(scales_ + at, source.scale(parameters, c));
-                if (w_.has_offsets) Lanes::store(offsets_ + at, source.offset(parameters, c));
-                if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(parameters, c));
-            }
-            const std::uint8_t* from = source.codes(source.places().codes(group, k));
-            std::uint8_t* to = codes_ + places.codes(group, k) + tile * tile_channels * Lanes::depth;
-            if constexpr (Lanes::depth == 8) {
-                fill_runs<Field>(source.field(), from, to, k, end);
-                k = end;
-                continue;
-            }
-            for (; k < end; k += Field::Steps::step_elements, from += Field::Steps::step_bytes) {
-                constexpr int parts = Field::quads * Lanes::halves;
-                constexpr std::size_t part_bytes = Tiles * vector_bytes;
-                for (int part = 0; part < parts * Field::Steps::vectors; ++part)
-                    Lanes::fetch(to + 16 * part_bytes + static_cast<std::size_t>(part) * part_bytes);
-                for (int c = 0; c < Lanes::registers; ++c) {
-                    const auto step = Field::Steps::read(from, c, Lanes::load_bytes);
-                    std::uint8_t* at = to + c * static_cast<int>(Lanes::register_bytes);
-                    for_each<Field::Steps::vectors>([&](auto v) {
-                        const auto vector = Field::Steps::template vector<v>(step);
-                        for (int part = 0; part < parts; ++part, at += part_bytes)
-                            Lanes::store_bytes(at,
-                                               Lanes::half(source.field().quad(vector, part / Lanes::halves),
-                                                           part % Lanes::halves));
-                    });
-                }
-                to += static_cast<std::size_t>(parts * Field::Steps::vectors) * part_bytes;
-            }
-            k = end;
-        }
-    }
-
-    /// Runs of eight from fours of K, which stand in one step or in two. (Four that W lacks at the end of a row are
-    /// others: they meet zeros of x.)
-    template <class Field>
-    static void fill_runs(const Field& field, const std::uint8_t* from, std::uint8_t* to, std::size_t k,
-                          std::size_t end) {
-        using Steps = typename Field::Steps;
-        constexpr int registers = vector_bytes / Lanes::register_bytes, quads = Steps::vectors * Field::quads;
-        constexpr std::size_t run_bytes = 2 * Tiles * vector_bytes;
-        if constexpr (quads == 1) {
-            for (; k < end; k += 8, from += 2 * vector_bytes, to += run_bytes) {
-                const std::uint8_t* const second = k + 4 < end ? from + vector_bytes : from;
-                for (int c = 0; c < registers; ++c)
-                    Lanes::store_runs(to + 2 * c * static_cast<int>(Lanes::register_bytes),
-                                      field.quad(Steps::read(from, c, Lanes::load_bytes), 0),
-                                      field.quad(Steps::read(second, c, Lanes::load_bytes), 0));
-            }
-        } else {
-            for (; k < end; k += Steps::step_elements, from += Steps::step_bytes, to += quads / 2 * run_bytes)
-                for (int c = 0; c < registers; ++c) {
-                    const auto step = Steps::read(from, c, Lanes::load_bytes);
-                    for_each<quads / 2>([&](auto run) {
-                        constexpr int first = 2 * run, second = first + 1;
-                        Lanes::store_runs(
-                            to + run * run_bytes + 2 * c * static_cast<int>(Lanes::register_bytes),
-                            field.quad(Steps::template vector<first / Field::quads>(step),
-                                       first % Field::quads),
-                            field.quad(Steps::template vector<second / Field::quads>(step),
-                                       second % Field::quads));
-                    });
-                }
-        }
-    }
-
-    const WeightsView& w_;
-    std::uint8_t* codes_;
-    float *scales_, *offsets_;
-    std::int32_t* zeros_;
-    std::int32_t middle_ = 0;
-};
 
 }  // namespace
 }  // namespace fewbit::inline v0::kernels

@@ -84,8 +84,9 @@ inline constexpr std::size_t max_sum_elements = 256;
 
 /// Activations as a kernel sees them, in tiles of rows_together rows, the last one perhaps of fewer. f32, bf16: of a tile
 /// of r rows [word][r], so that the tile of row m starts at m * stride_elements. A word is one f32, or two bf16: of each
-/// four along K the first and third, then the second and fourth, zeros beyond k. Rows one by one stand as they are, f32
-/// where the caller has them. What follows the stride is empty. int8: of a tile of r rows, with e for elements_together
+/// four along K the first and third, then the second and fourth; zeros beyond k, up to a multiple of 16. Rows one by one
+/// stand as they are, f32 where the caller has them, bf16 with zeros up to a multiple of 4. What follows the stride is
+/// empty. int8: of a tile of r rows, with e for elements_together
 ///   codes   [stride_elements / e][r][e]   zeros beyond k, at least 64 for each row
 ///   scales  [groups][r]
 ///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K

@@ -7,12 +7,16 @@
 #include <cstdint>
 #include <cstring>
 
+#include "fewbit/core/checked.hpp"
 #include "fewbit/core/scalar.hpp"
 
 namespace fewbit::inline v0::detail {
 
+/// Elements of K that rows of floats which stand together are a multiple of: kernels need no other end.
+inline constexpr std::size_t float_tile_elements = 16;
+
 /// `rows` rows of x (k elements each), stride_elements apart, as [word][row], a word being one f32, or two bf16: of each four
-/// along K the first and third, then the second and fourth, zeros beyond k.
+/// along K the first and third, then the second and fourth, zeros beyond k up to a multiple of float_tile_elements.
 template <bool Bf16>
 inline void arrange_rows(const float* x, std::size_t stride_elements, std::size_t rows, std::size_t k,
                          std::byte* out) noexcept {
@@ -22,7 +26,7 @@ inline void arrange_rows(const float* x, std::size_t stride_elements, std::size_
         for (std::size_t r = 0; r < rows; ++r) {
             const float* const from = x + r * stride_elements + first;
             const std::size_t count = std::min(k - first, piece * per_word);
-            const std::size_t whole = Bf16 ? (count + 3) / 4 * 2 : count;
+            const std::size_t whole = round_up(count, float_tile_elements) / per_word;
             if constexpr (Bf16) {
                 std::uint16_t halves[2 * piece];
                 for (std::size_t i = 0; i < count; ++i) halves[i] = bf16_from_float(from[i]);
@@ -32,7 +36,8 @@ inline void arrange_rows(const float* x, std::size_t stride_elements, std::size_
                     words[i] = halves[at] | static_cast<std::uint32_t>(halves[at + 2]) << 16;
                 }
             } else {
-                std::memcpy(words, from, 4 * whole);
+                std::memcpy(words, from, 4 * count);
+                std::memset(words + count, 0, 4 * (whole - count));
             }
             std::byte* const to = out + 4 * (first / per_word * rows + r);
             for (std::size_t i = 0; i < whole; ++i) std::memcpy(to + 4 * i * rows, words + i, 4);

@@ -140,6 +140,10 @@ private:
     const std::size_t x_group = activations.group_elements(k);
     if (x_group < k && x_group % 8 != 0)
         return text("layout tile16 needs activation groups of a multiple of 8, not ", x_group);
+    const int bits = tile16_format(format).bits, field_bits = tile16_field_bits(bits, group, k);
+    if (field_bits % 4 != 0 && x_group < k && x_group % tile16_plane_elements != 0)
+        return text("layout tile16 holds codes of ", bits, " bits in planes of ", tile16_plane_elements,
+                    " and needs activation groups of a multiple of that, not ", x_group);
     const std::size_t small = group < x_group ? group : x_group;
     const std::size_t large = group < x_group ? x_group : group;
     if (large < k && large % small != 0)

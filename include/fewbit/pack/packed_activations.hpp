@@ -9,7 +9,7 @@
 //           scale * zero * sum_k w[n][k] afterwards
 // A grid that several rows share stands in each of them.
 // f32 and bf16: the numbers alone, rounded to bf16. Rows of f32 for kernels that take them one by one are only a view of x,
-// which must outlive it.
+// which must outlive it; so may a single row be.
 #pragma once
 
 #include <algorithm>
@@ -156,13 +156,14 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
     ActivationsView& view = packed.view_;
     view.m = x.rows;
     view.rows_together = rows_together;
-    if (!bf16 && (rows_together == 1 || x.rows <= 1)) {
+    const bool fits = rows_together == 1 || (x.rows <= 1 && x.cols % detail::float_tile_elements == 0);
+    if (!bf16 && fits) {
         view.values = x.data;
         view.stride_elements = x.stride_elements;
         packed.bytes_ = x.rows * x.cols * sizeof(float);
         return packed;
     }
-    view.stride_elements = round_up(x.cols, 4);
+    view.stride_elements = round_up(x.cols, rows_together == 1 ? 4 : detail::float_tile_elements);
     const auto bytes = checked_product({x.rows, view.stride_elements, element_bytes});
     packed.memory_ = bytes ? allocate_host(*bytes) : nullptr;
     if (!packed.memory_)

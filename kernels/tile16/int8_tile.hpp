@@ -1,0 +1,316 @@
+// A tile of int8 activations times tile16: some rows x some registers of channels, over a part of K. Templates over the
+// registers of an instruction set (Lanes), over where weights are (Source: stream.hpp, panel_source.hpp) and over how codes
+// lie in them (Field); README.md of this folder has the arithmetic and the bounds.
+//
+// sum_k (u - z) a = sum_k u a - z sum_k a: sums start at -z times the sum of the activations, so that zero points cost
+// nothing. Products between two scales ("a piece") are exact; pieces are added in ascending order in f32, whatever the
+// tile, so that no cut of the work changes a bit.
+//
+// All of it has internal linkage, because Lanes and Field lie in the unnamed namespace of a kernel file.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/tile16/panel_source.hpp"
+#include "kernels/tile16/registers.hpp"
+#include "kernels/tile16/rows.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+/// Whether codes are unpacked and halved, as those of panels are.
+template <class Codes>
+constexpr bool is_unpacked = false;
+template <class Lanes>
+constexpr bool is_unpacked<PanelField<Lanes>> = true;
+
+/// Bytes of a step, of a panel with `Registers` registers of channels.
+template <class Lanes, class Codes, int Registers>
+constexpr std::size_t bytes_of_step =
+    is_unpacked<Codes> ? static_cast<std::size_t>(Lanes::halves* Registers) * Lanes::register_bytes
+                       : Codes::Steps::step_bytes;
+
+/// Bytes between what a tile of several rows reads of its stream and what it asks for. With few rows the CPU fetches ahead
+/// best by itself; with more it falls behind.
+constexpr std::size_t stream_ahead = 8192;
+template <class Codes, int Count>
+constexpr bool fetches_stream = !is_unpacked<Codes> && Count >= (Codes::quads == 2 ? 3 : 5);
+
+/// `Count` of rows times `Steps` steps of codes of each tile of channels, from k on: quads of K (or what a product takes)
+/// go to parts 0, 1, ... in turn.
+template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
+[[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
+                                             const Rows<Count, Lanes::run>& x, std::size_t k,
+                                             Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
+    constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
+    constexpr int quads = Codes::Steps::vectors * Codes::quads;
+    constexpr int step_bytes = static_cast<int>(bytes_of_step<Lanes, Codes, C>);
+    constexpr int half_bytes = is_unpacked<Codes> ? C * static_cast<int>(Lanes::register_bytes) : 0;
+#pragma GCC unroll 2
+    for (int half = 0; half < Lanes::halves; ++half) {
+        if (half != 0)
+            __asm__("" : "+r"(k));  // or activations would be kept from the first half, in too few registers
+        [[maybe_unused]] typename Lanes::Narrow narrow[R][C];
+#pragma GCC unroll 8
+        for (int s = 0; s < Steps; ++s) {
+            const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
+            if constexpr (fetches_stream<Codes, Count>)
+#pragma GCC unroll 4
+                for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
+                    Lanes::fetch_ahead(from + stream_ahead + line);
+            typename Codes::Steps::Step step[C];
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c)
+                step[c] = Codes::Steps::read(from, c,
+                                             is_unpacked<Codes> ? Lanes::load_bytes : Lanes::load_in_order);
+            for_each<quads>([&](auto number) __attribute__((always_inline)) {
+                constexpr int v = number / Codes::quads, q = number % Codes::quads;
+                const int quad = s * quads + number;
+                typename Lanes::Bytes w[C];
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c) {
+                    if constexpr (is_unpacked<Codes>)
+                        w[c] = step[c];
+                    else
+                        w[c] = Lanes::half(field.quad(Codes::Steps::template vector<v>(step[c]), q), half);
+                }
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r) {
+                    const auto a = operand_of_x<Lanes>(x, r, k, quad);
+#pragma GCC unroll 16
+                    for (int c = 0; c < C; ++c) {
+                        if constexpr (Lanes::narrow_quads == 0) {
+                            auto& sum = sums[quad % Parts][r][c];
+                            sum = Lanes::dot(sum, w[c], a);
+                        } else {
+                            static_assert(Steps * quads <= Lanes::narrow_quads);
+                            const auto products = Lanes::products(w[c], a);
+                            narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
+                        }
+                    }
+                }
+            });
+        }
+        if constexpr (Lanes::narrow_quads != 0)
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c)
+                    sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c], half));
+    }
+}
+
+/// Adds the products of [k, end) at `codes` with the rows of x to the sums: multiples of `Unit`, 32 or 16, or any.
+template <class Lanes, class Codes, int Tiles, int Count, int Unit>
+[[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
+                                                const Rows<Count, Lanes::run>& x, std::size_t k,
+                                                std::size_t end, Ahead& ahead,
+                                                Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
+    // Too few sums do not hide the latency of their instruction: each gets several parts.
+    constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
+    constexpr int parts = chains >= Lanes::chains ? 1 : 2 * chains >= Lanes::chains ? 2 : 4;
+    constexpr std::size_t step = Codes::Steps::step_elements, step_bytes = bytes_of_step<Lanes, Codes, C>;
+    constexpr int unrolled = (Unit != 0 ? Unit : static_cast<int>(fetch_steps)) / static_cast<int>(step);
+    constexpr int run = Lanes::run > step ? Lanes::run / step : 1;  // steps that begin where runs of x do
+    Sums<Lanes, parts, Count, C> part;
+#pragma GCC unroll 16
+    for (int p = 0; p < parts; ++p)
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) part[p][r][c] = p == 0 ? sums[0][r][c] : Lanes::zero_ints();
+    if constexpr (Unit != 0) {
+        do {
+            if constexpr (is_unpacked<Codes>) ahead.fetch<Lanes>();
+            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
+            k += unrolled * step;
+            codes += unrolled * step_bytes;
+        } while (k != end);
+    } else {
+        if constexpr (step < step_overhang || Lanes::narrow_quads != 0)  // else one has enough to do
+            for (; k + unrolled * step <= end; k += unrolled * step, codes += unrolled * step_bytes)
+                add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
+        if constexpr (run > 1)
+            for (; k + (run - 1) * step < end; k += run * step, codes += run * step_bytes)
+                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, x, k, part);
+        for (; k < end; k += step, codes += step_bytes)
+            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, x, k, part);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c) {
+            sums[0][r][c] = part[0][r][c];
+            for (int p = 1; p < parts; ++p) sums[0][r][c] = Lanes::add(sums[0][r][c], part[p][r][c]);
+        }
+}
+
+/// What sums are multiplied by: the scale of the weights' group, that of the activations, or both. The one that is the
+/// same for all of K is left to the end.
+enum class Scaling { weights, activations, both };
+
+/// The part of K that is multiplied at a time.
+struct Chunk {
+    const Piece* pieces;
+    std::size_t count;
+    Corrections corrections;  ///< of the rows at hand
+    bool first, last;
+    int unit;       ///< of which all pieces are multiples: 32, 16 or 0, any
+    Ahead ahead{};  ///< for the tile at hand
+};
+
+/// The chunk [k, end), in `pieces` and with `corrections`, memory for as many as there are.
+template <class Places>
+Chunk make_chunk(const KernelCall& call, const Places& places, std::size_t k, std::size_t end, Piece* pieces,
+                 const Corrections& corrections) {
+    Chunk out{pieces, find_pieces(call, places, k, end, pieces), corrections, k == 0, end == call.w.k, 32};
+    for (std::size_t p = 0; p < out.count; ++p)
+        while (out.unit != 0 &&
+               (pieces[p + 1].begin - pieces[p].begin) % static_cast<unsigned>(out.unit) != 0)
+            out.unit = out.unit == 32 ? 16 : 0;
+    return out;
+}
+
+/// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
+/// the end of K the last scale and the bias. `Unit`: of pieces. `How`: Scaling, `Plain`: bool, or Constants of them.
+template <class Lanes, class Source, int Count, int Unit, class How, class Plain>
+[[gnu::noinline]] void multiply_tile_as(const KernelCall& call, const Source& source, How how, Plain plain,
+                                        const Chunk& chunk, std::size_t m, std::size_t n) {
+    constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
+    const WeightsView& w = call.w;
+    const Rows<Count, Lanes::run> x(call.x, m);
+    float* const y = call.y.values + m * call.y.stride_elements + n;
+    const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
+    const auto rows_of_y = [&](int r) {
+        return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements;
+    };
+    const auto rows_in = [](int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; };
+    const auto of_rows = [](auto* numbers, std::size_t p, int r) __attribute__((always_inline)) {
+        return numbers + p * Count + static_cast<std::size_t>(r * Lanes::rows);
+    };
+    const bool has_zeros = !plain && w.has_zeros, has_offsets = !plain && w.has_offsets;
+
+    Ahead ahead = chunk.ahead;
+    typename Lanes::Floats total[R][C];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c)
+            total[r][c] = chunk.first
+                              ? Lanes::zero()
+                              : load_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count);
+    for (std::size_t p = 0; p < chunk.count; ++p) {
+        const Piece& piece = chunk.pieces[p];
+        Sums<Lanes, 1, Count, C> sums;
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c)
+                sums[0][r][c] = ints_of_rows<Lanes>(of_rows(chunk.corrections.starts, p, r));
+        if (has_zeros)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) {
+                const auto zero = source.zero(piece.parameters, c);
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
+            }
+        if constexpr (!Lanes::holds_totals)
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
+        // Every line counts: waiting for the one with a group's scales alone cost a third of the speed.
+        if constexpr (fetches_stream<typename Source::Codes, Count>)
+            source.each_line_of(piece.parameters, piece.codes,
+                                [](const std::uint8_t* line) { Lanes::fetch_ahead(line + stream_ahead); });
+        add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit>(
+            source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
+            sums);
+
+        const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) {
+                const auto factor = factors_of_row(r);
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c)
+                    total[r][c] =
+                        Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(c), total[r][c]);
+            }
+        };
+        const auto x_scale = [&](int r) __attribute__((always_inline)) {
+            return floats_of_rows<Lanes>(of_rows(chunk.corrections.scales, p, r));
+        };
+        if (how == Scaling::activations) {
+            add_scaled([&](int r) { return [scale = x_scale(r)](int) { return scale; }; });
+        } else {
+            typename Lanes::Floats scale[C];
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.parameters, c);
+            if (how == Scaling::weights)
+                add_scaled([&](int) { return [&](int c) { return scale[c]; }; });
+            else
+                add_scaled([&](int r) {
+                    return [&, of_x = x_scale(r)](int c) { return Lanes::multiply(scale[c], of_x); };
+                });
+        }
+        if (has_offsets)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) {
+                const auto offset = source.offset(piece.parameters, c);
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r)
+                    total[r][c] = Lanes::multiply_add(
+                        floats_of_rows<Lanes>(of_rows(chunk.corrections.sums, p, r)), offset, total[r][c]);
+            }
+    }
+    const bool last = chunk.last;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+        for (int c = 0; c < C; ++c) {
+            if (last && how == Scaling::weights)
+                total[r][c] =
+                    Lanes::multiply(total[r][c], floats_of_rows<Lanes>(x.scales(r * Lanes::rows, 0)));
+            if (last && how == Scaling::activations)
+                total[r][c] = Lanes::multiply(total[r][c], source.scale({}, c));
+            if (last && call.y.bias != nullptr)
+                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
+            store_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count, total[r][c]);
+        }
+}
+
+template <class Lanes, class Source, int Count>
+void multiply_tile(const KernelCall& call, const Source& source, Scaling how, const Chunk& chunk,
+                   std::size_t m, std::size_t n) {
+    const auto run = [&](auto unit, auto as, auto plain) {
+        multiply_tile_as<Lanes, Source, Count, unit>(call, source, as, plain, chunk, m, n);
+    };
+    const bool plain = !call.w.has_zeros && !call.w.has_offsets;
+    constexpr Constant<32> even;
+    constexpr Constant<16> half_even;
+    constexpr Constant<0> any;
+    constexpr Constant<true> yes;
+    constexpr Constant<false> no;
+    constexpr Constant<Scaling::weights> weights;
+    constexpr Constant<Scaling::both> both;
+    if constexpr (Source::is_often(Count)) {
+        if (how == Scaling::both && chunk.unit == even)
+            return plain ? run(even, both, yes) : run(even, both, no);
+        if (how == Scaling::both && chunk.unit == half_even)
+            return plain ? run(half_even, both, yes) : run(half_even, both, no);
+        if constexpr (Source::is_panel)
+            if (how == Scaling::weights && chunk.unit == even)
+                return plain ? run(even, weights, yes) : run(even, weights, no);
+    }
+    if constexpr (!Source::is_panel && Count == 1) {  // with registers for all that is not known
+        if constexpr (Source::known == Scales::halves)
+            if (chunk.unit == even && how == Scaling::both && plain) return run(even, both, yes);
+        if (chunk.unit == even) return run(even, how, plain);
+        if constexpr (Source::known == Scales::two_levels)
+            if (chunk.unit == half_even) return run(half_even, how, plain);
+    }
+    run(any, how, no);
+}
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels
