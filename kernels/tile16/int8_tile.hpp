@@ -36,6 +36,15 @@ constexpr std::size_t stream_ahead = 8192;
 template <class Codes, int Count>
 constexpr bool fetches_stream = !is_unpacked<Codes> && Count >= (Codes::quads == 2 ? 3 : 5);
 
+/// The CPU stops fetching ahead where a page ends, and with one row or two is not far ahead: a line now and then leads it on.
+/// (Every line would be in its way. With scales of two levels so is this.)
+template <class Lanes>
+[[gnu::always_inline]] inline void hint_stream(const std::uint8_t* begin, const std::uint8_t* end) {
+    constexpr std::size_t ahead = 24 * 1024, every = 2048;
+    const auto a = reinterpret_cast<std::uintptr_t>(begin), b = reinterpret_cast<std::uintptr_t>(end);
+    if ((a ^ b) >= every) Lanes::fetch_ahead(begin + ahead);
+}
+
 /// `Count` of rows times `Steps` steps of codes of each tile of channels, from k on: quads of K (or what a product takes)
 /// go to parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
@@ -223,6 +232,8 @@ template <class Lanes, class Source, int Count, int Unit, class How, class Plain
         if constexpr (fetches_stream<typename Source::Codes, Count>)
             source.each_line_of(piece.parameters, piece.codes,
                                 [](const std::uint8_t* line) { Lanes::fetch_ahead(line + stream_ahead); });
+        else if constexpr (!Source::is_panel && Source::known != Scales::two_levels)
+            hint_stream<Lanes>(source.codes(piece.codes), source.codes(chunk.pieces[p + 1].codes));
         add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit>(
             source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
             sums);
