@@ -28,6 +28,7 @@ class PanelSource {
 public:
     static constexpr int tiles = Tiles;
     static constexpr bool is_panel = true;
+    static constexpr Scales known = Scales::any;
     static constexpr bool is_often(int rows) {
         return Tiles == Lanes::panel_tiles && rows == static_cast<int>(activation_tile_rows);
     }
