@@ -201,6 +201,19 @@ TEST_CASE("a layout that cannot hold a format says why") {
     CHECK(refused("f32", 64).find("f32") != std::string::npos);
 }
 
+TEST_CASE("activation groups that cut a step of planes are refused by name") {
+    const auto refused = [](const char* word, std::size_t x_group, std::size_t k) {
+        return layout_refuses(Layout::tile16, *parse_format(word), int8_group_activations(x_group), k);
+    };
+    CHECK(refused("int3-g48", 24, 96).find("codes of 3 bits in planes of 16") != std::string::npos);
+    CHECK(refused("int3-g48", 24, 96).find("not 24") != std::string::npos);
+    CHECK(refused("q6_k", 8, 256) != "");
+    CHECK(refused("int3-g48", 16, 96) == "");
+    CHECK(refused("int3-g24", 24, 96) == "");  // fields of 4 bits
+    CHECK(refused("int4-g48", 24, 96) == "");
+    CHECK(refused("int6-channel", 24, 24) == "");  // one group is the whole row
+}
+
 TEST_CASE("int8 activations: codes, scales and sums") {
     Draw draw(3);
     for (const std::size_t k : {1, 31, 32, 33, 100, 257})
