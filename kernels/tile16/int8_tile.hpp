@@ -37,7 +37,7 @@ template <class Codes, int Count>
 constexpr bool fetches_stream = !is_unpacked<Codes> && Count >= (Codes::quads == 2 ? 3 : 5);
 
 /// The CPU stops fetching ahead where a page ends, and with one row or two is not far ahead: a line now and then leads it on.
-/// (Every line would be in its way. With scales of two levels so is this.)
+/// (Every line would be in its way. So is this with scales of two levels, or of groups of 16.)
 template <class Lanes>
 [[gnu::always_inline]] inline void hint_stream(const std::uint8_t* begin, const std::uint8_t* end) {
     constexpr std::size_t ahead = 24 * 1024, every = 2048;
@@ -183,8 +183,8 @@ Chunk make_chunk(const KernelCall& call, const Places& places, std::size_t k, st
 /// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
 /// the end of K the last scale and the bias. `Unit`: of pieces. `How`: Scaling, `Plain`: bool, or Constants of them.
 template <class Lanes, class Source, int Count, int Unit, class How, class Plain>
-[[gnu::noinline]] void multiply_tile_as(const KernelCall& call, const Source& source, How how, Plain plain,
-                                        const Chunk& chunk, std::size_t m, std::size_t n) {
+void multiply_tile_as(const KernelCall& call, const Source& source, How how, Plain plain, const Chunk& chunk,
+                      std::size_t m, std::size_t n) {
     constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     const WeightsView& w = call.w;
     const Rows<Count, Lanes::run> x(call.x, m);
@@ -232,7 +232,8 @@ template <class Lanes, class Source, int Count, int Unit, class How, class Plain
         if constexpr (fetches_stream<typename Source::Codes, Count>)
             source.each_line_of(piece.parameters, piece.codes,
                                 [](const std::uint8_t* line) { Lanes::fetch_ahead(line + stream_ahead); });
-        else if constexpr (!Source::is_panel && Source::known != Scales::two_levels)
+        else if constexpr (!Source::is_panel && Source::known != Scales::two_levels &&
+                           (Unit == 32 || Count > 1))
             hint_stream<Lanes>(source.codes(piece.codes), source.codes(chunk.pieces[p + 1].codes));
         add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit>(
             source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
