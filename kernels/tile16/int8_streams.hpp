@@ -10,7 +10,7 @@ namespace {
 struct StreamScratch {
     /// For tiles of at most `tile_rows` rows.
     StreamScratch(const KernelCall& call, std::size_t tile_rows, std::byte* memory) {
-        constexpr std::size_t block_bytes = 256 * 1024;  ///< of activations, a quarter of L2 or less
+        constexpr std::size_t block_bytes = 256 * 1024;  ///< of activations, which are to stay in L2
         const std::size_t tiles = block_bytes / call.w.k / tile_rows, most = most_pieces(call, call.w.k);
         rows = smaller(call.x.m, tile_rows * (tiles == 0 ? 1 : tiles));
         ScratchMemory scratch(memory);

@@ -44,7 +44,7 @@ template <int Count, int I = 0>
 /// Whether all rows of the call (not of a part of it) are few: they run straight from the stream.
 template <class Lanes>
 bool is_few(const KernelCall& call) {
-    return Lanes::few_rows == all_rows || call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
+    return call.x.m <= static_cast<std::size_t>(Lanes::few_rows);
 }
 
 /// The length of equal parts of `whole`: a multiple of `unit`, `most` (which is one) or less.
