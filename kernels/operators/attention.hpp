@@ -14,6 +14,15 @@ namespace {
 
 using model::AttentionBlock;
 
+/// Brings rows of what is read after this block nearer, as the ones at hand are used: a processor takes rows side by side
+/// for too many streams to follow, and stops where a page ends.
+[[gnu::always_inline]] inline void fetch_next(const AttentionBlock& b, std::size_t row, std::size_t column,
+                                              std::size_t count) {
+    constexpr std::size_t line = 64 / sizeof(float);
+    const float* const at = b.next + row * b.rows_stride + column;
+    for (std::size_t i = 0; i < count; i += line) __builtin_prefetch(at + i, 0, 2);
+}
+
 /// Scores of Positions keys and Registers * V::lanes lines.
 template <class V, int Positions, int Registers>
 void score_tile(const AttentionBlock& b, std::size_t position, std::size_t line) {
@@ -25,6 +34,8 @@ void score_tile(const AttentionBlock& b, std::size_t position, std::size_t line)
     const float* q = b.queries + line;
     const float* key = b.rows + position * b.rows_stride;
     for (std::size_t i = 0; i < b.head_dim; ++i, q += b.stride) {
+        if (line == 0 && i % 16 == 0)
+            for (int p = 0; p < Positions; ++p) fetch_next(b, position + static_cast<std::size_t>(p), i, 16);
         V query[Registers];
 #pragma GCC unroll 16
         for (int j = 0; j < Registers; ++j) query[j] = V::load(q + j * V::lanes);
@@ -64,9 +75,7 @@ void few_tile(const AttentionBlock& b, std::size_t position, std::size_t line) {
         for (int l = 0; l < Lines; ++l) sums[g][l] = V::set(0.0f);
     const float* q = b.queries + line;
     const float* const key = b.rows + position * b.rows_stride;
-    // The next keys: eight rows side by side are too many streams for a processor to see that they are one.
-    for (std::size_t at = 0; at < Groups * V::lanes * b.head_dim; at += 16)
-        __builtin_prefetch(key + Groups * V::lanes * b.rows_stride + at);
+    if (line == 0) fetch_next(b, position, 0, Groups * V::lanes * b.rows_stride);
     const auto add = [&](int g, V column, const float* query) {
 #pragma GCC unroll 16
         for (int l = 0; l < Lines; ++l) sums[g][l] = fma(column, V::broadcast(query + l), sums[g][l]);
@@ -185,6 +194,7 @@ void value_tile(const AttentionBlock& b, std::size_t line, std::size_t column) {
     const std::size_t common = b.visible[line], most = b.visible[line + Lines - 1];
     std::size_t p = 0;
     for (; p < common; ++p, value += b.rows_stride, weight += b.stride) {
+        if (line == 0) fetch_next(b, p, column, Registers * V::lanes);
         V row[Registers];
 #pragma GCC unroll 16
         for (int j = 0; j < Registers; ++j) row[j] = V::load(value + j * V::lanes);

@@ -1,5 +1,5 @@
-// `fewbit bench model`: a whole model of random weights: how many tokens of a prompt, and how many of an answer, per
-// second; beside the limits of the machine, measured in turn.
+// `fewbit bench model`: a whole model of random weights: how many tokens of a prompt, and how many of an answer (alone,
+// and after the prompt), per second; beside the limits of the machine, measured in turn.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <optional>
@@ -84,6 +84,18 @@ private:
         flush_out();
     }
 
+    /// What was timed, and beside it a limit, each repetition right after the other: `shares` are of what the machine gave
+    /// in that moment.
+    struct Timed {
+        const char* what;
+        std::size_t after;  ///< positions in the cache before
+        std::size_t tokens;
+        double operations,
+            bytes;  ///< bytes of weights that are read at least, when all tokens of a call share one pass
+        Samples samples{};  ///< of all tokens
+        std::vector<double> operations_per_second{}, bytes_per_second{};
+    };
+
     void run(const model::Transformer& transformer, const Format& format, const ActivationFormat& activations,
              std::size_t t) {
         ExecutionContext context(*threads_[t].pool);
@@ -94,65 +106,89 @@ private:
         auto cache = expect(model::KvCache::create(s, prompt.size() + answer.size()));
         Matrix logits(1, s.vocabulary);
         const std::string peak = arithmetic_limit(format, activations, meter);
+        const auto forward = [&](std::span<const int> tokens) {
+            return seconds_of([&] { expect(transformer.forward(tokens, cache, logits, context)); });
+        };
+        const auto read = [&](Timed& timed) {
+            timed.samples.seconds.push_back(forward(prompt));
+            timed.operations_per_second.push_back(meter.once(peak));
+            timed.bytes_per_second.push_back(meter.once("read"));
+        };
+        // What memory gives changes within a second, so it is measured every few tokens.
+        const auto write = [&](Timed& timed) {
+            constexpr std::size_t few = 4;
+            double seconds = 0, limit = 0, limit_seconds = 0;
+            for (std::size_t i = 0; i < answer.size(); ++i) {
+                seconds += forward(std::span(answer).subspan(i, 1));
+                if (i % few == 0) limit = 1 / meter.once("read");
+                limit_seconds += limit;
+            }
+            timed.samples.seconds.push_back(seconds);
+            timed.operations_per_second.push_back(meter.once(peak));
+            timed.bytes_per_second.push_back(static_cast<double>(answer.size()) / limit_seconds);
+        };
+        const auto positions = static_cast<double>(prompt.size()), steps = static_cast<double>(answer.size());
+        const auto bytes = static_cast<double>(transformer.bytes_per_token());
+        // The head is multiplied with one position of the prompt, and with every one of the answer.
+        const double prompt_operations = 2 * (elements_.layers * positions + elements_.head),
+                     answer_operations = 2 * (elements_.layers + elements_.head) * steps;
+        Timed timed[] = {{"generation", 0, answer.size(), answer_operations, bytes * steps},
+                         {"prompt", 0, prompt.size(), prompt_operations, bytes},
+                         {"generation", prompt.size(), answer.size(), answer_operations, bytes * steps}};
         const std::size_t repetitions = options_.quick ? 3 : 5;
         Progress progress(fmt::format("{}, {} threads", name(format), threads_[t].pool->workers()));
-        Samples prompts, answers, bandwidth, arithmetic;
         for (std::size_t repetition = 0; repetition <= repetitions; ++repetition) {
             cache.truncate(0);
-            const double read =
-                seconds_of([&] { expect(transformer.forward(prompt, cache, logits, context)); });
-            arithmetic.seconds.push_back(meter.once(peak));
-            const double written = seconds_of([&] {
-                for (const int& token : answer)
-                    expect(transformer.forward({&token, 1}, cache, logits, context));
-            });
-            bandwidth.seconds.push_back(meter.once("read"));
+            write(timed[0]);
+            cache.truncate(0);
+            read(timed[1]);
+            write(timed[2]);
             progress.update(repetition + 1, repetitions + 1);
-            if (repetition == 0) continue;  // pages are touched and clocks rise
-            prompts.seconds.push_back(read);
-            answers.seconds.push_back(written);
+            if (repetition == 0)  // pages are touched and clocks rise
+                for (Timed& each : timed)
+                    each = {each.what, each.after, each.tokens, each.operations, each.bytes};
         }
         progress.clear();
-        const auto steps = static_cast<double>(answer.size());
-        const auto positions = static_cast<double>(prompt.size());
-        const auto bytes = static_cast<double>(transformer.bytes_per_token());
         Json row{{"format", name(format)},
                  {"activations", name(activations)},
                  {"threads", threads_[t].pool->workers()},
                  {"kernels", Json::array()}};
         for (const model::KernelUse& use : transformer.kernels())
             row["kernels"].push_back({{"kernel", use.kernel}, {"layers", use.layers.size()}});
-        // The head is multiplied with one position of the prompt, and with every one of the answer.
-        report(row, "prompt", prompt.size(), prompts, 2 * (elements_.layers * positions + elements_.head),
-               bytes, peak, arithmetic.median(), bandwidth.median());
-        report(row, "generation", answer.size(), answers, 2 * (elements_.layers + elements_.head) * steps,
-               bytes * steps, peak, arithmetic.median(), bandwidth.median());
+        for (const Timed& each : timed) report(row, each, peak);
         flush_out();
     }
 
-    /// `bytes`: of weights that are read at least, when all tokens of a call share one pass.
-    void report(Json row, const char* what, std::size_t tokens, const Samples& samples, double operations,
-                double bytes, const std::string& peak, double operations_per_second,
-                double bytes_per_second) {
-        const double seconds = samples.median();
-        const double memory_seconds = bytes / bytes_per_second,
-                     compute_seconds = operations / operations_per_second;
-        const bool memory_bound = memory_seconds >= compute_seconds;
-        const double rate = static_cast<double>(tokens) / seconds;
-        const double share = std::max(memory_seconds, compute_seconds) / seconds;
+    void report(Json row, const Timed& timed, const std::string& peak) {
+        const double seconds = timed.samples.median();
+        Samples shares;
+        std::vector<double> memory_seconds, compute_seconds;
+        for (std::size_t i = 0; i < timed.samples.seconds.size(); ++i) {
+            memory_seconds.push_back(timed.bytes / timed.bytes_per_second[i]);
+            compute_seconds.push_back(timed.operations / timed.operations_per_second[i]);
+            shares.seconds.push_back(std::max(memory_seconds[i], compute_seconds[i]) /
+                                     timed.samples.seconds[i]);
+        }
+        const double memory = Samples{memory_seconds}.median(), compute = Samples{compute_seconds}.median();
+        const bool memory_bound = memory >= compute;
+        const double rate = static_cast<double>(timed.tokens) / seconds;
+        const std::string what = timed.after == 0 ? timed.what : fmt::format("after {}", timed.after);
         say("{:>3}  {:<10} {:>6} {:>9.2f} {:>4.1f}% {:>9.1f} {:>8.2f} {:>6.1f} % {}\n",
-            row["threads"].get<std::size_t>(), what, tokens, rate, 100 * samples.spread(),
-            operations / seconds / 1e9, bytes / seconds / 1e9, 100 * share, memory_bound ? "r" : "c");
-        row.update(Json{{"what", what},
-                        {"tokens", tokens},
-                        {"median_seconds", seconds},
-                        {"spread", samples.spread()},
-                        {"tokens_per_second", rate},
-                        {"operations", operations},
-                        {"bytes", bytes},
-                        {"limit", memory_bound ? "read" : peak},
-                        {"limit_per_second", memory_bound ? bytes_per_second : operations_per_second},
-                        {"limit_share", share}});
+            row["threads"].get<std::size_t>(), what, timed.tokens, rate, 100 * timed.samples.spread(),
+            timed.operations / seconds / 1e9, timed.bytes / seconds / 1e9, 100 * shares.median(),
+            memory_bound ? "r" : "c");
+        row.update(
+            Json{{"what", timed.what},
+                 {"after", timed.after},
+                 {"tokens", timed.tokens},
+                 {"median_seconds", seconds},
+                 {"spread", timed.samples.spread()},
+                 {"tokens_per_second", rate},
+                 {"operations", timed.operations},
+                 {"bytes", timed.bytes},
+                 {"limit", memory_bound ? "read" : peak},
+                 {"limit_per_second", memory_bound ? timed.bytes / memory : timed.operations / compute},
+                 {"limit_share", shares.median()}});
         results_.push_back(std::move(row));
     }
 
@@ -186,7 +222,9 @@ Status run(Options options, Program& program) {
         say("\nMedians of repetitions, ± between the quartiles. GOPS: two operations for every weight of "
             "the\n"
             "layers and token, and of the head where logits are wanted; attention is not counted. of limit:\n"
-            "r reading the weights once per call, c computing; both measured in turn with the model.\n");
+            "r reading the weights once per call, c computing; both measured in turn with the model.\n"
+            "generation: from an empty context; after {}: behind the prompt.\n",
+            options.prompt);
     program.write_json("bench-model/1", bench.json());
     return bench.empty() ? Status::no : Status::done;
 }

@@ -104,10 +104,12 @@ void attention(MatrixView<const float> q, std::size_t heads, const KvCache& cach
             const MatrixView<const float> keys = cache.keys(layer, kv_head, begin, b.positions, decoded);
             b.rows = keys.data;
             b.rows_stride = keys.stride_elements;
+            b.next = cache.values(layer, kv_head, begin, b.positions, decoded).data;
             code.attend_keys(b);
             const MatrixView<const float> values = cache.values(layer, kv_head, begin, b.positions, decoded);
             b.rows = values.data;
             b.rows_stride = values.stride_elements;
+            b.next = keys.data + b.positions * keys.stride_elements;
             if (memory.columns != head_dim) {
                 float* const padded = mine + memory.values;
                 for (std::size_t p = 0; p < b.positions; ++p) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fewbit/core/large_pages.hpp"
 #include "fewbit/core/text.hpp"
 
 namespace fewbit::inline v0::model {
@@ -12,7 +13,8 @@ Result<KvCache> KvCache::create(const io::ModelShape& shape, std::size_t positio
     if (positions > shape.context)
         return fail(ErrorKind::bad_input, "a cache of ", positions,
                     " positions is longer than the model's context of ", shape.context);
-    auto memory = Tensor::allocate(Scalar::f32, {2, shape.layers, shape.kv_heads, positions, shape.head_dim});
+    auto memory = Tensor::allocate(Scalar::f32, {2, shape.layers, shape.kv_heads, positions, shape.head_dim},
+                                   allocate_large);
     if (!memory) return Unexpected{std::move(memory).error().within("key-value cache")};
     KvCache cache;
     cache.layers_ = shape.layers;

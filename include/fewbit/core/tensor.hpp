@@ -78,13 +78,18 @@ public:
 
     Tensor() = default;
 
-    /// Uninitialized host memory of the given shape. Error: the size overflows, or memory is exhausted.
-    [[nodiscard]] static Result<Tensor> allocate(Scalar type, Shape shape) {
+    /// Uninitialized host memory of the given shape, of the kind that `memory_of(bytes)` gives (null: none left). Error: the
+    /// size overflows, or memory is exhausted.
+    [[nodiscard]] static Result<Tensor> allocate(
+        Scalar type, Shape shape,
+        std::shared_ptr<std::byte> (*memory_of)(std::size_t) = [](std::size_t bytes) {
+            return allocate_host(bytes);
+        }) {
         const auto bytes = bytes_of(type, shape);
         if (!bytes)
             return fail(ErrorKind::bad_input, "a tensor of shape ", shape_text(shape),
                         " is larger than memory can address");
-        auto memory = allocate_host(*bytes);
+        auto memory = memory_of(*bytes);
         if (!memory)
             return fail(ErrorKind::out_of_memory, "no memory for ", *bytes, " bytes (tensor of shape ",
                         shape_text(shape), ")");

@@ -27,6 +27,7 @@ struct AttentionBlock {
     const float* queries = nullptr;        ///< (head_dim, stride), scaled by log2(e) / sqrt(head_dim)
     const float* rows = nullptr;           ///< (positions, rows_stride) keys, or values with padded columns
     std::size_t rows_stride = 0;
+    const float* next = nullptr;  ///< what is read after `rows`, to be fetched meanwhile; of the same stride
     float* scores = nullptr;      ///< (positions, stride) becomes 2^(score - largest)
     float* largest = nullptr;     ///< (stride) of all scores so far; starts at -infinity
     float* sums = nullptr;        ///< (stride) of all weights so far; starts at 0
