@@ -11,6 +11,7 @@ namespace {
 
 struct Dot {
     static __m256i dot(__m256i sum, __m256i w, __m256i x) { return _mm256_dpbusd_epi32(sum, w, x); }
+    static __m256i dot_pairs(__m256i sum, __m256i a, __m256i b) { return _mm256_dpwssd_epi32(sum, a, b); }
 };
 using Lanes = LanesVnni256<Dot, 8, all_rows>;
 

@@ -8,14 +8,25 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
+/// Whether each group of activations is some of the weights, and upper scales stay the same for all of it. (Scales of f32
+/// could leave the range of f32 before those of the activations bring them back.)
+inline bool nests_groups(const KernelCall& call) {
+    const std::size_t w = call.w.group_elements, x = call.x.group_elements, super = call.w.super_groups * w;
+    if (x <= w || x % w != 0 || call.w.per_tensor || call.w.scale != Scalar::f16) return false;
+    return super == 0 || (super % x == 0 && x / w % 2 == 0);
+}
+
 template <class Lanes, template <class> class FieldOf>
 void int8_products(const KernelCall& call, const Rectangle& part, std::byte* memory) {
     using Few = typename Lanes::Few;
     const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
     const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
-    if constexpr (Lanes::few_rows != all_rows)
-        if (!is_few<Lanes>(call))
-            return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
+    if constexpr (Lanes::few_rows == all_rows) {
+        const bool nests = how == Scaling::both && nests_groups(call);
+        return multiply_streams<Few>(call, FieldOf<Few>(call.w), nests ? Scaling::nested : how, part, memory);
+    } else if (!is_few<Lanes>(call)) {
+        return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
+    }
     multiply_streams<Few>(call, FieldOf<Few>(call.w), how, part, memory);
 }
 

@@ -48,7 +48,7 @@ void multiply_panel(const KernelCall& call, const Field& field, Scaling how, con
         for (std::size_t m = part.m_begin; m < part.m_end; m += activation_tile_rows) {
             const std::size_t rows = smaller(activation_tile_rows, part.m_end - m);
             correct(call, chunk.pieces, chunk.count, m, rows, panel.middle(), how != Scaling::weights,
-                    chunk.corrections);
+                    OffsetSums::scaled, chunk.corrections);
             chunk.ahead = next.of_tile(k_end - k);
             with_constant<static_cast<int>(activation_tile_rows)>(rows, [&](auto count) {
                 multiply_tile<Lanes, PanelSource<Lanes, Tiles>, count>(call, panel, how, chunk, m, n);

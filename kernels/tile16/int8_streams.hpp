@@ -32,6 +32,9 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
     const StreamScratch scratch(call, most, memory);
     const StreamSource<Lanes, Field> any(call, field, part.n_begin);
     Chunk chunk = make_chunk(call, any.places(), 0, call.w.k, scratch.pieces, scratch.corrections);
+    const OffsetSums sums = how != Scaling::nested     ? OffsetSums::scaled
+                            : call.w.super_groups == 0 ? OffsetSums::plain
+                                                       : OffsetSums::pairs;
     for (std::size_t block = part.m_begin; block < part.m_end; block += scratch.rows) {
         const std::size_t block_end = smaller(part.m_end, block + scratch.rows);
         // body(first row, rows) for each tile, with the chunk as it is for them
@@ -40,12 +43,13 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
             for (std::size_t m = block, rows; m < block_end; m += rows) {
                 rows = smaller(block_end - m, equal_part(block_end - m, most, activation_tile_rows));
                 const std::size_t before = chunk.count * (m - block);
-                chunk.corrections = {all.starts + before, all.scales + before, all.sums + before};
+                chunk.corrections = {all.starts + before, all.scales + before, all.sums + before,
+                                     all.pairs + before / 2};
                 body(m, rows);
             }
         };
         each_tile([&](std::size_t m, std::size_t rows) {
-            correct(call, chunk.pieces, chunk.count, m, rows, any.middle(), how != Scaling::weights,
+            correct(call, chunk.pieces, chunk.count, m, rows, any.middle(), how != Scaling::weights, sums,
                     chunk.corrections);
         });
         for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels)

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/tile16/panel_source.hpp"
 #include "kernels/tile16/registers.hpp"
@@ -81,7 +82,9 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
                     if constexpr (is_unpacked<Codes>)
                         w[c] = step[c];
                     else
-                        w[c] = Lanes::half(field.quad(Codes::Steps::template vector<v>(step[c]), q), half);
+                        w[c] = Lanes::half(
+                            field.template quad<(Parts > 1)>(Codes::Steps::template vector<v>(step[c]), q),
+                            half);
                 }
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) {
@@ -109,8 +112,9 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
     }
 }
 
-/// Adds the products of [k, end) at `codes` with the rows of x to the sums: multiples of `Unit`, 32 or 16, or any.
-template <class Lanes, class Codes, int Tiles, int Count, int Unit>
+/// Adds the products of [k, end) at `codes` with the rows of x to the sums: `Unit`, 32 or 16, times one where it `IsOne`, or
+/// any number; Unit 0: any.
+template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
                                                 const Rows<Count, Lanes::run>& x, std::size_t k,
                                                 std::size_t end, Ahead& ahead,
@@ -134,7 +138,7 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit>
             add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
             k += unrolled * step;
             codes += unrolled * step_bytes;
-        } while (k != end);
+        } while (!IsOne && k != end);
     } else {
         if constexpr (step < step_overhang || Lanes::narrow_quads != 0)  // else one has enough to do
             for (; k + unrolled * step <= end; k += unrolled * step, codes += unrolled * step_bytes)
@@ -150,13 +154,16 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit>
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c) {
             sums[0][r][c] = part[0][r][c];
-            for (int p = 1; p < parts; ++p) sums[0][r][c] = Lanes::add(sums[0][r][c], part[p][r][c]);
+            for (int p = 1; p < parts; ++p)
+                sums[0][r][c] =
+                    Lanes::add(sums[0][r][c], p % 2 == 0 ? part[p][r][c] : Codes::of_odd_part(part[p][r][c]));
         }
 }
 
-/// What sums are multiplied by: the scale of the weights' group, that of the activations, or both. The one that is the
-/// same for all of K is left to the end.
-enum class Scaling { weights, activations, both };
+/// What sums are multiplied by: the scale of the weights' group, that of the activations, or both. One that is the same for
+/// all of K is left to the end; `nested`, that of the activations to the end of their group, which is groups of the weights;
+/// with scales of two levels the upper one too.
+enum class Scaling { weights, activations, both, nested };
 
 /// The part of K that is multiplied at a time.
 struct Chunk {
@@ -180,6 +187,60 @@ Chunk make_chunk(const KernelCall& call, const Places& places, std::size_t k, st
     return out;
 }
 
+template <class Lanes, int Count, int Registers>
+using Totals = typename Lanes::Floats[row_registers<Lanes, Count>][Registers];
+
+/// before += (what pieces [begin, end), a group of activations, still lack) * sums of the pieces.
+template <class Lanes, class Source, int Count>
+[[gnu::always_inline]] inline void add_nest(const Source& source, const Chunk& chunk, std::size_t begin,
+                                            std::size_t end, bool two_levels, bool has_offsets,
+                                            const Totals<Lanes, Count, Lanes::registers>& sums,
+                                            Totals<Lanes, Count, Lanes::registers>& before) {
+    constexpr int C = Lanes::registers;
+    Sums<Lanes, 1, Count, C> offsets;
+    if (two_levels && has_offsets) {
+#pragma GCC unroll 16
+        for (int r = 0; r < Count; ++r)
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) offsets[0][r][c] = Lanes::zero_ints();
+        for (std::size_t p = begin; p < end; p += 2) {
+            const Piece* const pair = chunk.pieces + p;
+            const std::int32_t* const x = chunk.corrections.pairs + p / 2 * Count;
+#pragma GCC unroll 16
+            for (int c = 0; c < C; ++c) {
+                const auto lower = source.lower_offsets(pair[0].parameters, pair[1].parameters, c);
+#pragma GCC unroll 16
+                for (int r = 0; r < Count; ++r)
+                    offsets[0][r][c] = Lanes::dot_pairs(offsets[0][r][c], lower, Lanes::set_int(x[r]));
+            }
+        }
+    }
+    const ParametersPlace place = chunk.pieces[begin].parameters;
+#pragma GCC unroll 16
+    for (int c = 0; c < C; ++c) {
+        const auto scale = two_levels ? source.upper_scale(place, c) : Lanes::zero();
+        const auto offset = two_levels && has_offsets ? source.upper_offset(place, c) : Lanes::zero();
+#pragma GCC unroll 16
+        for (int r = 0; r < Count; ++r) {
+            auto sum = sums[r][c];
+            if (two_levels) sum = Lanes::multiply(sum, scale);
+            if (two_levels && has_offsets)
+                sum = Lanes::multiply_add(Lanes::to_floats(offsets[0][r][c]), offset, sum);
+            before[r][c] = Lanes::multiply_add(
+                sum, Lanes::set(chunk.corrections.scales[begin * Count + static_cast<std::size_t>(r)]),
+                before[r][c]);
+        }
+    }
+}
+/// Apart, or what it needs would take registers from the products.
+template <class Lanes, class Source, int Count>
+[[gnu::noinline]] void add_nest_apart(const Source& source, const Chunk& chunk, std::size_t begin,
+                                      std::size_t end, bool two_levels, bool has_offsets,
+                                      const Totals<Lanes, Count, Lanes::registers>& sums,
+                                      Totals<Lanes, Count, Lanes::registers>& before) {
+    add_nest<Lanes, Source, Count>(source, chunk, begin, end, two_levels, has_offsets, sums, before);
+}
+
 /// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
 /// the end of K the last scale and the bias. `Unit`: of pieces. `How`: Scaling, `Plain`: bool, or Constants of them.
 template <class Lanes, class Source, int Count, int Unit, class How, class Plain>
@@ -197,82 +258,123 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     const auto of_rows = [](auto* numbers, std::size_t p, int r) __attribute__((always_inline)) {
         return numbers + p * Count + static_cast<std::size_t>(r * Lanes::rows);
     };
+    const auto x_scale = [&](std::size_t p, int r) __attribute__((always_inline)) {
+        return floats_of_rows<Lanes>(of_rows(chunk.corrections.scales, p, r));
+    };
     const bool has_zeros = !plain && w.has_zeros, has_offsets = !plain && w.has_offsets;
 
     Ahead ahead = chunk.ahead;
-    typename Lanes::Floats total[R][C];
+    constexpr bool may_nest = Lanes::few_rows == all_rows && !Source::is_panel;
+    constexpr bool nested_ones = std::is_same_v<How, Constant<Scaling::nested>>;  // each piece is one Unit
+    const bool nested = may_nest && how == Scaling::nested;
+    const bool two_levels = nested && source.has_two_levels();
+    const auto scale_of = [&](ParametersPlace at, int c) __attribute__((always_inline)) {
+        if constexpr (may_nest)
+            if (two_levels) return source.lower_scale(at, c);
+        return source.scale(at, c);
+    };
+    // Nested, `total` is that of a group of activations, and those of the groups before wait in memory.
+    typename Lanes::Floats total[R][C], before[R][C];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-        for (int c = 0; c < C; ++c)
+        for (int c = 0; c < C; ++c) {
             total[r][c] = chunk.first
                               ? Lanes::zero()
                               : load_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count);
-    for (std::size_t p = 0; p < chunk.count; ++p) {
-        const Piece& piece = chunk.pieces[p];
-        Sums<Lanes, 1, Count, C> sums;
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-            for (int c = 0; c < C; ++c)
-                sums[0][r][c] = ints_of_rows<Lanes>(of_rows(chunk.corrections.starts, p, r));
-        if (has_zeros)
-#pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) {
-                const auto zero = source.zero(piece.parameters, c);
-#pragma GCC unroll 16
-                for (int r = 0; r < R; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
+            if (nested) {
+                before[r][c] = total[r][c];
+                total[r][c] = Lanes::zero();
             }
-        if constexpr (!Lanes::holds_totals)
+        }
+    const std::size_t nest = nested ? call.x.group_elements / w.group_elements : chunk.count;
+    const std::size_t nests = nested ? (chunk.count + nest - 1) / nest : 1;
+    for (std::size_t i = 0; i < nests; ++i) {
+        const std::size_t p_end = nested ? smaller(chunk.count, (i + 1) * nest) : chunk.count;
+        for (std::size_t p = i * nest; p < p_end; ++p) {
+            const Piece& piece = chunk.pieces[p];
+            Sums<Lanes, 1, Count, C> sums;
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-                for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
-        // Every line counts: waiting for the one with a group's scales alone cost a third of the speed.
-        if constexpr (fetches_stream<typename Source::Codes, Count>)
-            source.each_line_of(piece.parameters, piece.codes,
-                                [](const std::uint8_t* line) { Lanes::fetch_ahead(line + stream_ahead); });
-        else if constexpr (!Source::is_panel && Source::known != Scales::two_levels &&
-                           (Unit == 32 || Count > 1))
-            hint_stream<Lanes>(source.codes(piece.codes), source.codes(chunk.pieces[p + 1].codes));
-        add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit>(
-            source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
-            sums);
-
-        const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) {
-                const auto factor = factors_of_row(r);
-#pragma GCC unroll 16
                 for (int c = 0; c < C; ++c)
-                    total[r][c] =
-                        Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(c), total[r][c]);
-            }
-        };
-        const auto x_scale = [&](int r) __attribute__((always_inline)) {
-            return floats_of_rows<Lanes>(of_rows(chunk.corrections.scales, p, r));
-        };
-        if (how == Scaling::activations) {
-            add_scaled([&](int r) { return [scale = x_scale(r)](int) { return scale; }; });
-        } else {
-            typename Lanes::Floats scale[C];
+                    sums[0][r][c] = ints_of_rows<Lanes>(of_rows(chunk.corrections.starts, p, r));
+            if (has_zeros)
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) scale[c] = source.scale(piece.parameters, c);
-            if (how == Scaling::weights)
-                add_scaled([&](int) { return [&](int c) { return scale[c]; }; });
-            else
-                add_scaled([&](int r) {
-                    return [&, of_x = x_scale(r)](int c) { return Lanes::multiply(scale[c], of_x); };
-                });
-        }
-        if (has_offsets)
+                for (int c = 0; c < C; ++c) {
+                    const auto zero = source.zero(piece.parameters, c);
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) {
-                const auto offset = source.offset(piece.parameters, c);
+                    for (int r = 0; r < R; ++r) sums[0][r][c] = Lanes::multiply_ints(zero, sums[0][r][c]);
+                }
+            if constexpr (!Lanes::holds_totals)
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r)
-                    total[r][c] = Lanes::multiply_add(
-                        floats_of_rows<Lanes>(of_rows(chunk.corrections.sums, p, r)), offset, total[r][c]);
+#pragma GCC unroll 16
+                    for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
+            // Every line counts: waiting for the one with a group's scales alone cost a third of the speed.
+            if constexpr (fetches_stream<typename Source::Codes, Count>)
+                source.each_line_of(piece.parameters, piece.codes, [](const std::uint8_t* line) {
+                    Lanes::fetch_ahead(line + stream_ahead);
+                });
+            else if constexpr (!Source::is_panel && Source::known != Scales::two_levels &&
+                               (Unit == 32 || Count > 1))
+                hint_stream<Lanes>(source.codes(piece.codes), source.codes(chunk.pieces[p + 1].codes));
+            add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit, nested_ones>(
+                source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
+                sums);
+
+            const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r) {
+                    const auto factor = factors_of_row(r);
+#pragma GCC unroll 16
+                    for (int c = 0; c < C; ++c)
+                        total[r][c] =
+                            Lanes::multiply_add(Lanes::to_floats(sums[0][r][c]), factor(c), total[r][c]);
+                }
+            };
+            if (how == Scaling::activations) {
+                add_scaled([&](int r) { return [scale = x_scale(p, r)](int) { return scale; }; });
+            } else {
+                typename Lanes::Floats scale[C];
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c) scale[c] = scale_of(piece.parameters, c);
+                if (how == Scaling::weights || nested)
+                    add_scaled([&](int) { return [&](int c) { return scale[c]; }; });
+                else
+                    add_scaled([&](int r) {
+                        return [&, of_x = x_scale(p, r)](int c) { return Lanes::multiply(scale[c], of_x); };
+                    });
+            }
+            if (has_offsets && !two_levels)
+#pragma GCC unroll 16
+                for (int c = 0; c < C; ++c) {
+                    const auto offset = source.offset(piece.parameters, c);
+#pragma GCC unroll 16
+                    for (int r = 0; r < R; ++r)
+                        total[r][c] =
+                            Lanes::multiply_add(floats_of_rows<Lanes>(of_rows(chunk.corrections.sums, p, r)),
+                                                offset, total[r][c]);
+                }
+        }
+        if constexpr (may_nest)
+            if (nested) {
+                if (Count < 4 || !two_levels) {
+                    add_nest<Lanes, Source, Count>(source, chunk, i * nest, p_end, Count < 4 && two_levels,
+                                                   has_offsets, total, before);
+                } else {
+                    typename Lanes::Floats sums[R][C];
+#pragma GCC unroll 16
+                    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+                        for (int c = 0; c < C; ++c) sums[r][c] = total[r][c];
+                    add_nest_apart<Lanes, Source, Count>(source, chunk, i * nest, p_end, two_levels,
+                                                         has_offsets, sums, before);
+                }
+#pragma GCC unroll 16
+                for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+                    for (int c = 0; c < C; ++c) total[r][c] = Lanes::zero();
             }
     }
     const bool last = chunk.last;
@@ -280,6 +382,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c) {
+            if (nested) total[r][c] = before[r][c];
             if (last && how == Scaling::weights)
                 total[r][c] =
                     Lanes::multiply(total[r][c], floats_of_rows<Lanes>(x.scales(r * Lanes::rows, 0)));
@@ -305,9 +408,15 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
     constexpr Constant<false> no;
     constexpr Constant<Scaling::weights> weights;
     constexpr Constant<Scaling::both> both;
+    constexpr Constant<Scaling::nested> nested;
+    if constexpr (!Source::is_panel && Lanes::few_rows == all_rows &&
+                  (Source::is_often(Count) || (Count == 1 && Source::known == Scales::two_levels)))
+        if (how == Scaling::nested && call.w.group_elements == static_cast<unsigned>(chunk.unit))
+            return chunk.unit == even ? run(even, nested, no) : run(half_even, nested, no);
     if constexpr (Source::is_often(Count)) {
-        if (how == Scaling::both && chunk.unit == even)
-            return plain ? run(even, both, yes) : run(even, both, no);
+        if constexpr (!Source::is_panel)
+            if (how == Scaling::both && chunk.unit == even)
+                return plain ? run(even, both, yes) : run(even, both, no);
         if (how == Scaling::both && chunk.unit == half_even)
             return plain ? run(half_even, both, yes) : run(half_even, both, no);
         if constexpr (Source::is_panel)

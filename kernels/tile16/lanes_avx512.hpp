@@ -72,6 +72,9 @@ struct Avx512 : LanesX86 {
     static Ints multiply_ints(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
     static Bytes half(Bytes w, int) { return w; }
     static Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
+    /// Words of 16 bits.
+    static Ints dot_pairs(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
+    static Ints sixteenth(Ints v) { return reinterpret_cast<Ints>(reinterpret_cast<__v16si>(v) >> 4); }
     static Ints load_ints(const std::int32_t* p) { return _mm512_loadu_si512(p); }
     static void store_ints(std::int32_t* p, Ints v) { _mm512_storeu_si512(p, v); }
     static Ints bytes_to_ints(const std::uint8_t* p) {
@@ -95,7 +98,8 @@ struct Avx512 : LanesX86 {
     static Floats load(const std::uint8_t* p, Scalar type, std::size_t index) {
         switch (type) {
             case Scalar::f16:
-                return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * index)));
+                return halves_to_floats(
+                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * index)));
             case Scalar::bf16:
                 return _mm512_castsi512_ps(_mm512_slli_epi32(
                     _mm512_cvtepu16_epi32(
@@ -111,11 +115,18 @@ struct Avx512 : LanesX86 {
     static Floats load_signed(const std::uint8_t* p) {
         return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
     }
+    /// Such numbers of a and b in turn, as words of 16 bits.
+    static Ints load_signed_pairs(const std::uint8_t* a, const std::uint8_t* b) {
+        const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
+        const __m128i second = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
+        return _mm512_cvtepi8_epi16(
+            _mm256_set_m128i(_mm_unpackhi_epi8(first, second), _mm_unpacklo_epi8(first, second)));
+    }
     static Floats broadcast(const std::uint8_t* p, Scalar type) {
         std::uint32_t bits = 0;
         std::memcpy(&bits, p, type == Scalar::f32 ? 4 : type == Scalar::e8m0 ? 1 : 2);
         const __m512i all = _mm512_set1_epi32(static_cast<int>(type == Scalar::bf16 ? bits << 16 : bits));
-        if (type == Scalar::f16) return _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(bits)));
+        if (type == Scalar::f16) return halves_to_floats(_mm256_set1_epi16(static_cast<short>(bits)));
         return type == Scalar::e8m0 ? powers(all) : _mm512_castsi512_ps(all);
     }
     /// The first `count` numbers, at most 16; zeros behind them.
@@ -151,6 +162,8 @@ private:
         return _mm512_max_epi32(most,
                                 _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7FFFFFFF)));
     }
+    // (The form with a mask, as in table().)
+    static Floats halves_to_floats(__m256i v) { return _mm512_maskz_cvtph_ps(0xFFFF, v); }
     static __mmask16 mask(std::size_t count) { return static_cast<__mmask16>((1u << count) - 1); }
     /// Powers of two from their exponents, 0 (the subnormal 2^-127) and 255 (NaN) included.
     static Floats powers(__m512i exponents) {

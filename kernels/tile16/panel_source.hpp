@@ -20,6 +20,7 @@ struct PanelField {
         static constexpr std::size_t step_elements = Lanes::depth;
     };
     static constexpr int quads = 1;
+    static typename Lanes::Ints of_odd_part(typename Lanes::Ints sums) { return sums; }
 };
 
 /// `Tiles` x 16 channels x a chunk of K.
@@ -82,6 +83,7 @@ public:
     [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
         return Lanes::load_ints(zeros_ + at.group + channel(c));
     }
+    [[nodiscard]] static bool has_two_levels() { return false; }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
     [[nodiscard]] PanelField<Lanes> field() const { return {}; }

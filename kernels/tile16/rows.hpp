@@ -88,7 +88,11 @@ struct Corrections {
     std::int32_t* starts;  ///< -zero * sum of the activations; without the zero where groups have their own
     float* scales;         ///< of the activations, where they are not left to the end
     float* sums;  ///< with offsets: sum of the activations, with their scale where it is not left to the end
+    std::int32_t* pairs;  ///< with offsets of two levels: sums of two pieces, 16 bits each, [piece / 2][row]
 };
+
+/// How sums of activations meet offsets.
+enum class OffsetSums { scaled, plain, pairs };
 
 /// The memory of a call, handed out in parts aligned to 64 bytes; without memory it only counts.
 class ScratchMemory {
@@ -104,7 +108,8 @@ public:
     [[nodiscard]] Corrections take_corrections(std::size_t count, std::size_t rows) {
         auto* const starts = take<std::int32_t>(count * rows);
         auto* const scales = take<float>(count * rows);
-        return {starts, scales, take<float>(count * rows)};
+        auto* const sums = take<float>(count * rows);
+        return {starts, scales, sums, take<std::int32_t>((count + 1) / 2 * rows)};
     }
     [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
@@ -115,7 +120,8 @@ private:
 
 /// Those of rows [m, m + rows). `zero`: of the weights' codes. `scaled`: scales are not left to the end.
 inline void correct(const KernelCall& call, const Piece* pieces, std::size_t count, std::size_t m,
-                    std::size_t rows, std::int32_t zero, bool scaled, const Corrections& out) {
+                    std::size_t rows, std::int32_t zero, bool scaled, OffsetSums offset_sums,
+                    const Corrections& out) {
     const ActivationsView& x = call.x;
     const std::size_t run = x.sum_group_elements, first_run = pieces[0].begin / run;
     const bool runs_are_pieces = run == smaller(call.w.group_elements, x.group_elements);
@@ -141,9 +147,17 @@ inline void correct(const KernelCall& call, const Piece* pieces, std::size_t cou
                     out.scales[p * rows + first + r] = scales[pieces[p].x_group * size + r];
         }
     }
-    if (call.w.has_offsets)
+    if (call.w.has_offsets && offset_sums == OffsetSums::pairs) {
+        for (std::size_t i = 0; i < count / 2 * rows; ++i) {
+            const std::int32_t* const sum = out.starts + i + i / rows * rows;
+            out.pairs[i] = static_cast<std::int32_t>((static_cast<std::uint32_t>(sum[0]) & 0xFFFF) |
+                                                     static_cast<std::uint32_t>(sum[rows]) << 16);
+        }
+    } else if (call.w.has_offsets) {
+        const bool sums_scaled = scaled && offset_sums == OffsetSums::scaled;
         for (std::size_t i = 0; i < count * rows; ++i)
-            out.sums[i] = static_cast<float>(out.starts[i]) * (scaled ? out.scales[i] : 1.0f);
+            out.sums[i] = static_cast<float>(out.starts[i]) * (sums_scaled ? out.scales[i] : 1.0f);
+    }
     const std::int32_t factor = call.w.has_zeros ? -1 : -zero;
     for (std::size_t i = 0; i < count * rows; ++i) out.starts[i] *= factor;
 }

@@ -95,6 +95,25 @@ public:
                                                      : Lanes::bytes_to_ints(p + channel(c));
         return Lanes::add(zero, Lanes::set_int(Field::bias));
     }
+    // Of scales and offsets of two levels: the upper ones, of the super-block of a group, and the group's own.
+    [[nodiscard]] bool has_two_levels() const {
+        return Known == Scales::two_levels || (Known == Scales::any && w_.super_groups != 0);
+    }
+    [[nodiscard]] typename Lanes::Floats upper_scale(ParametersPlace at, int c) const {
+        const auto scale = upper(at, 0, c);
+        return field_.unit() == 1.0f ? scale : Lanes::multiply(scale, Lanes::set(field_.unit()));
+    }
+    [[nodiscard]] typename Lanes::Floats lower_scale(ParametersPlace at, int c) const {
+        return Lanes::load_signed(tile_ + at.group + channel(c));
+    }
+    [[nodiscard]] typename Lanes::Floats upper_offset(ParametersPlace at, int c) const {
+        return upper(at, places_.scales + places_.zeros, c);
+    }
+    /// Of two groups, as words of 16 bits side by side.
+    [[nodiscard]] typename Lanes::Ints lower_offsets(ParametersPlace a, ParametersPlace b, int c) const {
+        const std::uint8_t* const first = tile_ + places_.scales + places_.zeros + channel(c);
+        return Lanes::load_signed_pairs(first + a.group, first + b.group);
+    }
     /// The code of 0 where groups have none of their own.
     [[nodiscard]] std::int32_t middle() const { return Field::bias + (w_.has_offsets ? 0 : w_.middle_code); }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return tile_ + at; }
@@ -112,9 +131,10 @@ private:
         const std::uint8_t* const p = tile_ + at.group + before;
         if (Known == Scales::halves) return Lanes::load(p, Scalar::f16, channel(c));
         if (Known == Scales::any && w_.super_groups == 0) return Lanes::load(p, w_.scale, channel(c));
-        const auto whole =
-            Lanes::load(tile_ + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
-        return Lanes::multiply(whole, Lanes::load_signed(p + channel(c)));
+        return Lanes::multiply(upper(at, before, c), Lanes::load_signed(p + channel(c)));
+    }
+    [[nodiscard]] typename Lanes::Floats upper(ParametersPlace at, std::size_t before, int c) const {
+        return Lanes::load(tile_ + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
     }
 
     const WeightsView& w_;

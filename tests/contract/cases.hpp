@@ -66,9 +66,9 @@ inline std::vector<Format> contract_formats() {
 }
 
 inline std::vector<ActivationFormat> contract_activations() {
-    return {exact_activations(),        bf16_activations(),         int8_row_activations(),
-            int8_group_activations(8),  int8_group_activations(12), int8_group_activations(32),
-            int8_group_activations(64), int8_group_activations(128)};
+    return {exact_activations(),        bf16_activations(),          int8_row_activations(),
+            int8_group_activations(8),  int8_group_activations(12),  int8_group_activations(32),
+            int8_group_activations(64), int8_group_activations(128), int8_group_activations(256)};
 }
 
 /// Any other activation format: bits, what shares a grid, zero points, static ranges.
