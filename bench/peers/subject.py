@@ -63,7 +63,7 @@ WORKS = {
         Work("int4-g32", "int8-g32", 4.5, ("dot-int8", "dot-int4"), 2e-2),
         Work("int4-g128", "int8-g128", 4.125, ("dot-int8", "dot-int4"), 2e-2),
         Work("q4_0", "int8-g32", 4.5, ("dot-int8", "dot-int4"), 2e-2),
-        Work("q4_k", "int8-g32", 4.5, ("dot-int8", "dot-int4"), 2e-2),
+        Work("q4_k", "int8-g256", 4.5, ("dot-int8", "dot-int4"), 2e-2),
         Work("q8_0", "int8-g32", 8.5, ("dot-int8",), 5e-4),
         Work("int8-channel", "int8-row", 8.0, ("dot-int8",), 5e-4),
         Work("bf16", "f32", 16.0, ("fma-f32", "dot-bf16"), 2e-5),

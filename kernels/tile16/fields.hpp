@@ -14,6 +14,7 @@ struct Integers {
     template <class Lanes>
     struct Field {
         using Steps = Planes<Lanes, Bits>;
+        using Operand = typename Lanes::Bytes;
         static constexpr bool flipped =
             Lanes::signed_weights && Bits == 8;  ///< smaller ones are no less signed
         static constexpr int quads = Steps::quads, bias = flipped ? -128 : 0;
@@ -49,6 +50,7 @@ template <class Lanes>
 class TableField {
 public:
     using Steps = Planes<Lanes, 4>;
+    using Operand = typename Lanes::Bytes;
     static constexpr int quads = Steps::quads, bias = Lanes::signed_weights ? 0 : 128;
     explicit TableField(const WeightsView& w)
         : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),

@@ -1,9 +1,10 @@
 // int8 activations times tile16, as kernel files export it: straight from the stream (int8_streams.hpp), or, of many rows on
-// registers that are too few for it, through panels (int8_panels.hpp).
+// registers that are too few for it, through panels (int8_panels.hpp, int8_words.hpp).
 #pragma once
 
 #include "kernels/tile16/int8_panels.hpp"
 #include "kernels/tile16/int8_streams.hpp"
+#include "kernels/tile16/int8_words.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -25,7 +26,10 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
         const bool nests = how == Scaling::both && nests_groups(call);
         return multiply_streams<Few>(call, FieldOf<Few>(call.w), nests ? Scaling::nested : how, part, memory);
     } else if (!is_few<Lanes>(call)) {
-        return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
+        if constexpr (multiplies_words<Lanes>)
+            return multiply_words<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
+        else
+            return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
     }
     multiply_streams<Few>(call, FieldOf<Few>(call.w), how, part, memory);
 }
@@ -33,7 +37,12 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
 template <class Lanes>
 std::size_t int8_scratch_bytes(const KernelCall& call) noexcept {
     if constexpr (Lanes::few_rows != all_rows)
-        if (!is_few<Lanes>(call)) return PanelScratch<Lanes>(call, nullptr).bytes;
+        if (!is_few<Lanes>(call)) {
+            if constexpr (multiplies_words<Lanes>)
+                return WordsScratch<Lanes>(call, nullptr).bytes;
+            else
+                return PanelScratch<Lanes>(call, nullptr).bytes;
+        }
     return StreamScratch(call, stream_tile_rows<typename Lanes::Few>(call.w.field_bits), nullptr).bytes;
 }
 

@@ -7,18 +7,18 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Elements of K in a panel: equal parts, of at most Lanes::chunk_elements, that cut no sum of activations and no step.
-template <class Lanes>
-std::size_t chunk_of(const KernelCall& call) {
+/// Elements of K in a panel: equal parts, of at most `most`, that cut no sum of activations and no step.
+inline std::size_t chunk_of(const KernelCall& call, std::size_t most) {
     const std::size_t run = call.x.sum_group_elements;
     const std::size_t unit =
         max_sum_elements / run * run;  // where K is longer, planes have runs of whole steps
-    return equal_part(call.w.k, Lanes::chunk_elements / unit * unit, unit);
+    return equal_part(call.w.k, most / unit * unit, unit);
 }
 
 template <class Lanes>
 struct PanelScratch {
-    PanelScratch(const KernelCall& call, std::byte* memory) : elements(chunk_of<Lanes>(call)) {
+    PanelScratch(const KernelCall& call, std::byte* memory)
+        : elements(chunk_of(call, Lanes::chunk_elements)) {
         const std::size_t most = most_pieces(call, elements);
         ScratchMemory scratch(memory);
         pieces = scratch.take<Piece>(most);

@@ -28,7 +28,7 @@ constexpr bool is_unpacked<PanelField<Lanes>> = true;
 /// Bytes of a step, of a panel with `Registers` registers of channels.
 template <class Lanes, class Codes, int Registers>
 constexpr std::size_t bytes_of_step =
-    is_unpacked<Codes> ? static_cast<std::size_t>(Lanes::halves* Registers) * Lanes::register_bytes
+    is_unpacked<Codes> ? static_cast<std::size_t>(panel_code_bytes<Lanes>* Registers) * Lanes::register_bytes
                        : Codes::Steps::step_bytes;
 
 /// Bytes between what a tile of several rows reads of its stream and what it asks for. With few rows the CPU fetches ahead
@@ -50,7 +50,7 @@ template <class Lanes>
 /// go to parts 0, 1, ... in turn.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 [[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
-                                             const Rows<Count, Lanes::run>& x, std::size_t k,
+                                             const RowsOf<Lanes, Count>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     constexpr int quads = Codes::Steps::vectors * Codes::quads;
@@ -76,7 +76,7 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
             for_each<quads>([&](auto number) __attribute__((always_inline)) {
                 constexpr int v = number / Codes::quads, q = number % Codes::quads;
                 const int quad = s * quads + number;
-                typename Lanes::Bytes w[C];
+                typename Codes::Operand w[C];
 #pragma GCC unroll 16
                 for (int c = 0; c < C; ++c) {
                     if constexpr (is_unpacked<Codes>)
@@ -116,8 +116,8 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 /// any number; Unit 0: any.
 template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
-                                                const Rows<Count, Lanes::run>& x, std::size_t k,
-                                                std::size_t end, Ahead& ahead,
+                                                const RowsOf<Lanes, Count>& x, std::size_t k, std::size_t end,
+                                                Ahead& ahead,
                                                 Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
     // Too few sums do not hide the latency of their instruction: each gets several parts.
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
@@ -173,7 +173,17 @@ struct Chunk {
     bool first, last;
     int unit;       ///< of which all pieces are multiples: 32, 16 or 0, any
     Ahead ahead{};  ///< for the tile at hand
+    const std::int16_t* words =
+        nullptr;  ///< of the rows at hand, as if from the beginning of K, for Lanes that take such
 };
+
+template <class Lanes, int Count>
+RowsOf<Lanes, Count> rows_of_x(const ActivationsView& x, const Chunk& chunk, std::size_t m) {
+    if constexpr (multiplies_words<Lanes>)
+        return {x, m, chunk.words};
+    else
+        return {x, m};
+}
 
 /// The chunk [k, end), in `pieces` and with `corrections`, memory for as many as there are.
 template <class Places>
@@ -248,7 +258,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
                       std::size_t m, std::size_t n) {
     constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     const WeightsView& w = call.w;
-    const Rows<Count, Lanes::run> x(call.x, m);
+    const RowsOf<Lanes, Count> x = rows_of_x<Lanes, Count>(call.x, chunk, m);
     float* const y = call.y.values + m * call.y.stride_elements + n;
     const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
     const auto rows_of_y = [&](int r) {
@@ -414,9 +424,8 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
         if (how == Scaling::nested && call.w.group_elements == static_cast<unsigned>(chunk.unit))
             return chunk.unit == even ? run(even, nested, no) : run(half_even, nested, no);
     if constexpr (Source::is_often(Count)) {
-        if constexpr (!Source::is_panel)
-            if (how == Scaling::both && chunk.unit == even)
-                return plain ? run(even, both, yes) : run(even, both, no);
+        if (how == Scaling::both && chunk.unit == even)
+            return plain ? run(even, both, yes) : run(even, both, no);
         if (how == Scaling::both && chunk.unit == half_even)
             return plain ? run(half_even, both, yes) : run(half_even, both, no);
         if constexpr (Source::is_panel)

@@ -31,5 +31,57 @@ struct LanesAvx2 : Lanes256 {
     }
 };
 
+/// For many rows times codes of 8 bits: products of words (vpmaddwd), which no code is too large for. Its two
+/// operations for 16 products are as many as halves need, on pipes that halves leave idle.
+struct LanesAvx2Words : Lanes256 {
+    using Few = LanesAvx2<2>;
+    using X = std::int16_t;
+    /// Of four bytes of each channel or row, the even and the odd ones.
+    struct Words {
+        __m256i even, odd;
+    };
+    static constexpr int chains = 1, tile_rows = 4, few_rows = 4, panel_tiles = 1, halves = 1,
+                         narrow_quads = 0;
+    static constexpr bool holds_totals = false;
+
+    static Bytes half(Bytes w, int) { return w; }
+    static void store_bytes(std::uint8_t* p, Bytes v) {
+        Lanes256::store_bytes(p, _mm256_and_si256(v, _mm256_set1_epi16(0xFF)));
+        Lanes256::store_bytes(p + register_bytes, _mm256_srli_epi16(v, 8));
+    }
+    static Words quad(const std::int16_t* x) {
+        int even, odd;
+        std::memcpy(&even, x, sizeof even);
+        std::memcpy(&odd, x + 2, sizeof odd);
+        return {_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
+    }
+    static Ints dot(Ints sum, const Words& w, const Words& x) {
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w.even, x.even));
+        __asm__("" : "+x"(sum));  // as in LanesAvx2
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w.odd, x.odd));
+        __asm__("" : "+x"(sum));
+        return sum;
+    }
+    /// Codes of x, a multiple of 4, as quad() takes them.
+    static void widen_codes(const std::int8_t* from, std::size_t count, std::int16_t* to) {
+        const auto widen = [](__m128i v, std::int16_t* at) {
+            const __m128i even = _mm_srai_epi16(_mm_slli_epi16(v, 8), 8), odd = _mm_srai_epi16(v, 8);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(at), _mm_unpacklo_epi32(even, odd));
+            return _mm_unpackhi_epi32(even, odd);
+        };
+        std::size_t i = 0;
+        for (; i + 16 <= count; i += 16)
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i + 8),
+                             widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)), to + i));
+        for (; i < count; i += 4) {
+            int four;
+            std::memcpy(&four, from + i, sizeof four);
+            std::int16_t words[8];
+            widen(_mm_cvtsi32_si128(four), words);
+            std::memcpy(to + i, words, 8);
+        }
+    }
+};
+
 }  // namespace
 }  // namespace fewbit::inline v0::kernels

@@ -98,8 +98,7 @@ struct Avx512 : LanesX86 {
     static Floats load(const std::uint8_t* p, Scalar type, std::size_t index) {
         switch (type) {
             case Scalar::f16:
-                return halves_to_floats(
-                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * index)));
+                return halves_to_floats(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * index)));
             case Scalar::bf16:
                 return _mm512_castsi512_ps(_mm512_slli_epi32(
                     _mm512_cvtepu16_epi32(

@@ -14,6 +14,7 @@ namespace {
 /// What does not depend on how products are made.
 struct LanesNeon {
     using Bytes = int8x16_t;
+    using X = std::int8_t;  ///< what x is multiplied as
     using Ints = int32x4_t;
     using Narrow = int16x8_t;
     using Floats = float32x4_t;

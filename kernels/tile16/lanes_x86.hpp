@@ -13,6 +13,7 @@ namespace {
 
 struct LanesX86 {
     using Codes = __m128i;                      ///< sixteen of a row of x
+    using X = std::int8_t;                      ///< what x is multiplied as
     static constexpr int rows = 1;              ///< of x in a register of sums
     static constexpr int depth = 4;             ///< elements of K that dot() sums
     static constexpr int run = 4;               ///< of a row that stand together in x

@@ -2,6 +2,7 @@
 // panel, a chunk of K of several tiles side by side, unpacked once for many rows of x.
 //
 //   panel   codes       [k / 4][half][tile][64]   bytes, four of K for each channel (halves: Lanes::halves)
+//                                                 (products of words: [k / 4][tile][128], k and k + 2 of 8 channels, k + 1 and k + 3)
 //           scales      [group][tile][16]         f32; offsets and zeros (int32) likewise
 //
 // For products of matrices (Lanes::rows == 2) codes are [k / 8][tile][128], eight of K for each channel, and each pair of
@@ -13,11 +14,36 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
+/// Whether codes and activations are multiplied as words of 16 bits; and bytes of a code in a panel.
+template <class Lanes>
+constexpr bool multiplies_words = sizeof(typename Lanes::X) == 2;
+template <class Lanes>
+constexpr int panel_code_bytes = multiplies_words<Lanes> ? 2 : Lanes::halves;
+
 /// Codes of a panel, unpacked and halved.
 template <class Lanes>
 struct PanelField {
+    using Operand = typename Lanes::Bytes;
     struct Steps : Fields<Lanes, 8> {
         static constexpr std::size_t step_elements = Lanes::depth;
+    };
+    static constexpr int quads = 1;
+    static typename Lanes::Ints of_odd_part(typename Lanes::Ints sums) { return sums; }
+};
+
+/// Codes of a panel as words.
+template <class Lanes>
+requires multiplies_words<Lanes>
+struct PanelField<Lanes> {
+    using Operand = typename Lanes::Words;
+    struct Steps {
+        using Step = Operand;
+        static constexpr int vectors = 1;
+        static constexpr std::size_t step_elements = Lanes::depth, step_bytes = 2 * vector_bytes;
+        [[gnu::always_inline]] static Step read(const std::uint8_t* step, int c, auto load) {
+            const std::uint8_t* const at = step + 2 * c * static_cast<int>(Lanes::register_bytes);
+            return {load(at), load(at + Lanes::register_bytes)};
+        }
     };
     static constexpr int quads = 1;
     static typename Lanes::Ints of_odd_part(typename Lanes::Ints sums) { return sums; }
@@ -34,8 +60,8 @@ public:
         return Tiles == Lanes::panel_tiles && rows == static_cast<int>(activation_tile_rows);
     }
     static constexpr std::size_t channels = Tiles * tile_channels;
-    static constexpr std::size_t code_bytes = Lanes::halves * channels;  ///< for each of K
-    static constexpr std::size_t numbers = Lanes::rows * channels;       ///< scales of a group
+    static constexpr std::size_t code_bytes = panel_code_bytes<Lanes> * channels;  ///< for each of K
+    static constexpr std::size_t numbers = Lanes::rows * channels;                 ///< scales of a group
     using Codes = PanelField<Lanes>;
 
     /// Bytes of the memory that it needs, aligned to 64, for chunks of `chunk` elements of K.
@@ -110,7 +136,8 @@ private:
                 if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(parameters, c));
             }
             const std::uint8_t* from = source.codes(source.places().codes(group, k));
-            std::uint8_t* to = codes_ + places.codes(group, k) + tile * tile_channels * Lanes::depth;
+            constexpr std::size_t wide = multiplies_words<Lanes> ? 2 : 1;
+            std::uint8_t* to = codes_ + places.codes(group, k) + wide * tile * tile_channels * Lanes::depth;
             if constexpr (Lanes::depth == 8) {
                 fill_runs<Field>(source.field(), from, to, k, end);
                 k = end;
@@ -118,12 +145,13 @@ private:
             }
             for (; k < end; k += Field::Steps::step_elements, from += Field::Steps::step_bytes) {
                 constexpr int parts = Field::quads * Lanes::halves;
-                constexpr std::size_t part_bytes = Tiles * vector_bytes;
-                for (int part = 0; part < parts * Field::Steps::vectors; ++part)
-                    Lanes::fetch(to + 16 * part_bytes + static_cast<std::size_t>(part) * part_bytes);
+                constexpr std::size_t part_bytes = wide * Tiles * vector_bytes;
+                constexpr std::size_t written = parts * Field::Steps::vectors * part_bytes;
+                for (std::size_t line = 0; line < written; line += Tiles * vector_bytes)
+                    Lanes::fetch(to + 16 * part_bytes + line);
                 for (int c = 0; c < Lanes::registers; ++c) {
                     const auto step = Field::Steps::read(from, c, Lanes::load_bytes);
-                    std::uint8_t* at = to + c * static_cast<int>(Lanes::register_bytes);
+                    std::uint8_t* at = to + c * static_cast<int>(wide * Lanes::register_bytes);
                     for_each<Field::Steps::vectors>([&](auto v) {
                         const auto vector = Field::Steps::template vector<v>(step);
                         for (int part = 0; part < parts; ++part, at += part_bytes)
@@ -132,7 +160,7 @@ private:
                                                            part % Lanes::halves));
                     });
                 }
-                to += static_cast<std::size_t>(parts * Field::Steps::vectors) * part_bytes;
+                to += written;
             }
             k = end;
         }

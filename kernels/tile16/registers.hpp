@@ -64,8 +64,7 @@ constexpr int row_registers = (Count + Lanes::rows - 1) / Lanes::rows;
 
 /// What Lanes::dot() takes of x for register r of the rows: product `i` from k on.
 template <class Lanes, int Count>
-[[gnu::always_inline]] inline auto operand_of_x(const Rows<Count, Lanes::run>& x, int r, std::size_t k,
-                                                int i) {
+[[gnu::always_inline]] inline auto operand_of_x(const RowsOf<Lanes, Count>& x, int r, std::size_t k, int i) {
     if constexpr (Lanes::x_quads == 1) {
         return Lanes::quad(x.codes(r * Lanes::rows, k + static_cast<std::size_t>(i * Lanes::depth)));
     } else {  // fours of several rows are loaded together, and dot() takes one of them

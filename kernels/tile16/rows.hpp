@@ -10,13 +10,16 @@ namespace {
 
 /// Where `Count` rows of x stand, from row m on: whole tiles of activation_tile_rows, then perhaps the last one, which
 /// has fewer; `Run` elements of each row side by side (drawn in fewbit/matmul/contract.hpp).
-template <int Count, int Run>
+template <int Count, int Run, class Code = std::int8_t>
 class Rows {
 public:
     static constexpr int tile = static_cast<int>(activation_tile_rows);
 
     Rows(const ActivationsView& x, std::size_t m)
-        : codes_(static_cast<const std::int8_t*>(x.values) + m * x.stride_elements),
+        : Rows(x, m, static_cast<const std::int8_t*>(x.values) + m * x.stride_elements) {}
+    /// With the codes of row m, and those after it in its tile, at `codes`.
+    Rows(const ActivationsView& x, std::size_t m, const Code* codes)
+        : codes_(codes),
           scales_(x.scales + m * x.groups),
           code_step_(activation_tile_rows * x.stride_elements),
           scale_step_(activation_tile_rows * x.groups) {}
@@ -25,7 +28,7 @@ public:
     static constexpr int size(int t) { return t < Count / tile ? tile : Count % tile; }
 
     /// `Run` activations of row r from k on, k a multiple of Run.
-    [[nodiscard]] const std::int8_t* codes(int r, std::size_t k) const {
+    [[nodiscard]] const Code* codes(int r, std::size_t k) const {
         return codes_ + at(r / tile) * code_step_ + k * at(size(r / tile)) + at(Run * (r % tile));
     }
     /// How many fours of activations stand between the start of row r's tile at a multiple of Run and four of row r,
@@ -41,10 +44,13 @@ public:
 
 private:
     static constexpr std::size_t at(int i) { return static_cast<std::size_t>(i); }
-    const std::int8_t* codes_;
+    const Code* codes_;
     const float* scales_;
     std::size_t code_step_, scale_step_;
 };
+
+template <class Lanes, int Count>
+using RowsOf = Rows<Count, Lanes::run, typename Lanes::X>;
 
 /// Where the parameters of a group stand, as its source counts; in the stream, of its super-block too.
 struct ParametersPlace {

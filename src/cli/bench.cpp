@@ -22,6 +22,7 @@ std::vector<MeteredThreads> metered_threads(std::size_t most, std::size_t buffer
 
 std::vector<ActivationFormat> timed_activations(const Format& format,
                                                 const std::vector<ActivationFormat>& wanted) {
+    if (wanted.empty()) return {suited_activations(format)};
     std::vector<ActivationFormat> timed;
     for (const ActivationFormat& one : wanted) {
         const ActivationFormat used = activations_for(format, one);

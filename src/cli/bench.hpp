@@ -28,7 +28,8 @@ struct MeteredThreads {
 /// For each of thread_counts(most); every meter reads `buffer_bytes`.
 [[nodiscard]] std::vector<MeteredThreads> metered_threads(std::size_t most, std::size_t buffer_bytes);
 
-/// What weights of `format` are timed with: activations_for() each of `wanted`, without repetition.
+/// What weights of `format` are timed with: activations_for() each of `wanted`, without repetition;
+/// suited_activations() where none is.
 [[nodiscard]] std::vector<ActivationFormat> timed_activations(const Format& format,
                                                               const std::vector<ActivationFormat>& wanted);
 

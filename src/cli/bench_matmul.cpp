@@ -20,7 +20,7 @@ struct Options {
     std::vector<Format> formats;
     std::vector<std::size_t> m;
     std::vector<Shape> shapes;
-    std::vector<ActivationFormat> activations{int8_group_activations(32)};
+    std::vector<ActivationFormat> activations;  // empty: what suits the weights
     Fallback fallback = Fallback::refuse;
 };
 

@@ -16,7 +16,7 @@ namespace {
 struct Options {
     bool quick = false;
     std::vector<Format> formats;
-    std::vector<ActivationFormat> activations{int8_group_activations(32)};
+    std::vector<ActivationFormat> activations;  // empty: what suits the weights
     Fallback fallback = Fallback::refuse;
     std::size_t prompt = 0, generate = 0;  // 0: as --quick says
     io::ModelShape shape{2048, 5632, 22, 32, 4, 64, 32000, 0, 10000.0f, 1e-5f, false};

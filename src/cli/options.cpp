@@ -95,7 +95,7 @@ CLI::Option* add_activations(CLI::App& command, ActivationFormat& activations, S
 
 CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat>& activations,
                                  StaticActivations ranges) {
-    std::string defaults;
+    std::string defaults = activations.empty() ? "int8 as it suits the weights" : "";
     for (const ActivationFormat& format : activations)
         defaults += (defaults.empty() ? "" : ",") + name(format);
     return command

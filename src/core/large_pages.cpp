@@ -5,7 +5,16 @@
 // pages return to the system, and only addresses stay taken until all of the slab is free.
 #include "fewbit/core/large_pages.hpp"
 
-#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+// Where a sanitizer watches addresses, memory that is read beyond its end shall not be the next matrix.
+#if defined(__SANITIZE_ADDRESS__)
+#define FEWBIT_SEPARATE_MEMORY 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FEWBIT_SEPARATE_MEMORY 1
+#endif
+#endif
+
+#if defined(__linux__) && !defined(FEWBIT_SEPARATE_MEMORY)
 #include <sys/mman.h>
 #include <unistd.h>
 

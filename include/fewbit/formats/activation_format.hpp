@@ -77,6 +77,17 @@ struct ActivationFormat {
     return weights.is_float() && wanted.element == ActivationElement::int8 ? exact_activations() : wanted;
 }
 
+/// The int8 activations that suit weights of a format, f32 with float weights: groups as long as those of the weights, 32 to
+/// 128 elements; with super-blocks as long as these, as ggml's own kernels have it (q8_k); rows, where channels share a scale.
+[[nodiscard]] inline ActivationFormat suited_activations(const Format& weights) noexcept {
+    if (weights.is_block() && ggml::has_two_levels(weights.block))
+        return int8_group_activations(ggml::traits(weights.block).elements);
+    if (weights.is_block() || weights.granularity == Granularity::group)
+        return activations_for(weights,
+                               int8_group_activations(std::clamp<std::size_t>(weights.group, 32, 128)));
+    return activations_for(weights, int8_row_activations());
+}
+
 /// Says which member of a hand-made ActivationFormat is out of range.
 [[nodiscard]] inline Result<void> validate(const ActivationFormat& format) {
     if (format.element != ActivationElement::int8) return {};
