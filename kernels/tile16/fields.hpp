@@ -18,23 +18,10 @@ struct Integers {
         static constexpr bool flipped =
             Lanes::signed_weights && Bits == 8;  ///< smaller ones are no less signed
         static constexpr int quads = Steps::quads, bias = flipped ? -128 : 0;
-        /// Whether high nibbles may be multiplied where they stand, as 16 times the code.
-        static constexpr bool has_high_codes =
-            Bits == 4 && !Lanes::signed_weights && Lanes::narrow_quads == 0;
-        static typename Lanes::Ints of_odd_part(typename Lanes::Ints sums) {
-            if constexpr (has_high_codes)
-                return Lanes::sixteenth(sums);
-            else
-                return sums;
-        }
         explicit Field(const WeightsView&) {}
         [[nodiscard]] float unit() const { return 1.0f; }
-        /// `Apart`: products of each `which` have sums of their own, of which of_odd_part() makes what they are worth.
-        template <bool Apart = false>
         [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
-            if constexpr (has_high_codes && Apart)
-                return Lanes::bit_and(vector, Lanes::set_bits(which == 0 ? 0x0F0F0F0F : 0xF0F0F0F0));
-            else if constexpr (quads == 1)
+            if constexpr (quads == 1)
                 return flipped ? Lanes::flip_signs(vector) : vector;
             else if constexpr (Bits == 4)
                 return which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector);
@@ -56,8 +43,6 @@ public:
         : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),
           unit_(w.unit) {}
     [[nodiscard]] float unit() const { return unit_; }
-    static typename Lanes::Ints of_odd_part(typename Lanes::Ints sums) { return sums; }
-    template <bool Apart = false>
     [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
         return Lanes::look_up(levels_, which == 0 ? Lanes::low_nibbles(vector) : Lanes::high_nibbles(vector));
     }

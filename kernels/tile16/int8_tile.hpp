@@ -82,9 +82,7 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
                     if constexpr (is_unpacked<Codes>)
                         w[c] = step[c];
                     else
-                        w[c] = Lanes::half(
-                            field.template quad<(Parts > 1)>(Codes::Steps::template vector<v>(step[c]), q),
-                            half);
+                        w[c] = Lanes::half(field.quad(Codes::Steps::template vector<v>(step[c]), q), half);
                 }
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) {
@@ -154,9 +152,7 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c) {
             sums[0][r][c] = part[0][r][c];
-            for (int p = 1; p < parts; ++p)
-                sums[0][r][c] =
-                    Lanes::add(sums[0][r][c], p % 2 == 0 ? part[p][r][c] : Codes::of_odd_part(part[p][r][c]));
+            for (int p = 1; p < parts; ++p) sums[0][r][c] = Lanes::add(sums[0][r][c], part[p][r][c]);
         }
 }
 

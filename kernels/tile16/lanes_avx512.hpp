@@ -74,7 +74,6 @@ struct Avx512 : LanesX86 {
     static Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
     /// Words of 16 bits.
     static Ints dot_pairs(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
-    static Ints sixteenth(Ints v) { return reinterpret_cast<Ints>(reinterpret_cast<__v16si>(v) >> 4); }
     static Ints load_ints(const std::int32_t* p) { return _mm512_loadu_si512(p); }
     static void store_ints(std::int32_t* p, Ints v) { _mm512_storeu_si512(p, v); }
     static Ints bytes_to_ints(const std::uint8_t* p) {

@@ -28,7 +28,6 @@ struct PanelField {
         static constexpr std::size_t step_elements = Lanes::depth;
     };
     static constexpr int quads = 1;
-    static typename Lanes::Ints of_odd_part(typename Lanes::Ints sums) { return sums; }
 };
 
 /// Codes of a panel as words.
@@ -46,7 +45,6 @@ struct PanelField<Lanes> {
         }
     };
     static constexpr int quads = 1;
-    static typename Lanes::Ints of_odd_part(typename Lanes::Ints sums) { return sums; }
 };
 
 /// `Tiles` x 16 channels x a chunk of K.
