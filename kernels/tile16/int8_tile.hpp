@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/tile16/panel_source.hpp"
 #include "kernels/tile16/registers.hpp"
@@ -160,6 +159,10 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
 /// all of K is left to the end; `nested`, that of the activations to the end of their group, which is groups of the weights;
 /// with scales of two levels the upper one too.
 enum class Scaling { weights, activations, both, nested };
+template <class How, Scaling What>
+constexpr bool is_known = false;
+template <Scaling What>
+constexpr bool is_known<Constant<What>, What> = true;
 
 /// The part of K that is multiplied at a time.
 struct Chunk {
@@ -271,7 +274,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
 
     Ahead ahead = chunk.ahead;
     constexpr bool may_nest = Lanes::few_rows == all_rows && !Source::is_panel;
-    constexpr bool nested_ones = std::is_same_v<How, Constant<Scaling::nested>>;  // each piece is one Unit
+    constexpr bool nested_ones = is_known<How, Scaling::nested>;  // each piece is one Unit
     const bool nested = may_nest && how == Scaling::nested;
     const bool two_levels = nested && source.has_two_levels();
     const auto scale_of = [&](ParametersPlace at, int c) __attribute__((always_inline)) {

@@ -208,7 +208,8 @@ TEST_CASE("docs/json.md: the benchmarks") {
                     json}));
     check_json(json, "fewbit.bench-model/1");
     const Json model = read_json(json);
-    CHECK(model["results"].size() == 7 * 2 * 3);  // formats and activations, threads, a prompt and two answers
+    CHECK(model["results"].size() ==
+          7 * 2 * 3);  // formats and activations, threads, a prompt and two answers
     CHECK(model["layer_elements"] == 2.0 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 96 * 64));
     for (const Json& row : model["results"]) {
         INFO(row.dump());
