@@ -104,7 +104,8 @@ void attention(MatrixView<const float> q, std::size_t heads, const KvCache& cach
             const MatrixView<const float> keys = cache.keys(layer, kv_head, begin, b.positions, decoded);
             b.rows = keys.data;
             b.rows_stride = keys.stride_elements;
-            b.next = cache.values(layer, kv_head, begin, b.positions, decoded).data;
+            b.next =
+                decoded.empty() ? cache.values(layer, kv_head, begin, b.positions, decoded).data : b.rows;
             code.attend_keys(b);
             const MatrixView<const float> values = cache.values(layer, kv_head, begin, b.positions, decoded);
             b.rows = values.data;
