@@ -10,8 +10,9 @@
 
 namespace fewbit::inline v0 {
 
-/// As allocate_host(). From a few large pages on the system is asked for them; it may say no, and then this is ordinary
-/// memory. (fewbit::headers does not ask.)
+/// As allocate_host(). From 128 KiB on the system is asked for large pages, which what is allocated shares until it is large
+/// itself; it may say no, and then this is ordinary memory. Pages that are given back return to the system at once, addresses when
+/// all around them is free. (fewbit::headers does not ask.)
 #if defined(FEWBIT_HEADER_ONLY)
 [[nodiscard]] inline std::shared_ptr<std::byte> allocate_large(std::size_t bytes) {
     return allocate_host(bytes);
