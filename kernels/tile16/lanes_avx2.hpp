@@ -1,5 +1,6 @@
 // Registers of 256 bits without VNNI. Products of two bytes and their sum are one instruction (vpmaddubsw), but in 16 bits:
-// eight sums of 2 x 15 x 127 fit, so that only every eighth is widened. Codes of 8 bits are two of 4, 16 h + l.
+// eight sums of 2 x 15 x 127 fit, so that only every eighth is widened. Codes of 8 bits are two of 4, 16 h + l,
+// or, with many rows, words (vpmaddwd).
 #pragma once
 
 #include "kernels/tile16/lanes256.hpp"
@@ -31,8 +32,7 @@ struct LanesAvx2 : Lanes256 {
     }
 };
 
-/// For many rows times codes of 8 bits: products of words (vpmaddwd), which no code is too large for. Its two
-/// operations for 16 products are as many as halves need, on pipes that halves leave idle.
+/// For many rows times codes of 8 bits: products of words, which no code is too large for (int8_words.hpp).
 struct LanesAvx2Words : Lanes256 {
     using Few = LanesAvx2<2>;
     using X = std::int16_t;

@@ -84,8 +84,7 @@ private:
         flush_out();
     }
 
-    /// What was timed, and beside it a limit, each repetition right after the other: `shares` are of what the machine gave
-    /// in that moment.
+    /// What was timed, and beside each repetition what the machine gave in that moment.
     struct Timed {
         const char* what;
         std::size_t after;  ///< positions in the cache before

@@ -186,10 +186,10 @@ TEST_CASE("K = 0 gives the bias, M = 0 and N = 0 give nothing") {
 
 TEST_CASE("activations that suit a format have the kernels that int8-g32 has, and groups like its own") {
     for (const char* weights :
-         {"int2-g32",      "int4-g32",    "int4-g64-asym", "int4-g128",  "int4-channel", "int5-g32-fzero",
-          "int8-channel",  "int8-tensor", "int3-g256",     "nf4-g64-dq", "q4_0",         "q8_0",
-          "q4_k",          "q2_k",        "q6_k",          "iq4_xs",     "mxfp4",        "nvfp4",
-          "fp8-e4m3-g128", "f32",         "bf16"}) {
+         {"int2-g32",   "int4-g32", "int4-g64-asym", "int4-g128",     "int4-channel", "int5-g32-fzero",
+          "int3-g40",   "int5-g72", "int4-g12",      "int8-channel",  "int8-tensor",  "int3-g256",
+          "nf4-g64-dq", "q4_0",     "q8_0",          "q4_k",          "q2_k",         "q6_k",
+          "iq4_xs",     "mxfp4",    "nvfp4",         "fp8-e4m3-g128", "f32",          "bf16"}) {
         const Format format = *parse_format(weights);
         const ActivationFormat suited = suited_activations(format);
         INFO(weights << ": " << name(suited));
@@ -205,6 +205,8 @@ TEST_CASE("activations that suit a format have the kernels that int8-g32 has, an
     };
     CHECK(suits("int4-g128", "int8-g128"));
     CHECK(suits("int2-g16", "int8-g32"));
+    CHECK(suits("int3-g40", "int8-g32"));  // planes take multiples of 16
+    CHECK(suits("int3-g48", "int8-g48"));
     CHECK(suits("q4_0", "int8-g32"));
     CHECK(suits("q4_k", "int8-g256"));  // q8_k of ggml
     CHECK(suits("int8-channel", "int8-row"));

@@ -79,12 +79,15 @@ struct ActivationFormat {
 
 /// The int8 activations that suit weights of a format, f32 with float weights: groups as long as those of the weights, 32 to
 /// 128 elements; with super-blocks as long as these, as ggml's own kernels have it (q8_k); rows, where channels share a scale.
+/// Groups of the weights that are no multiple of 16 get 32: packed planes of codes cannot be cut elsewhere.
 [[nodiscard]] inline ActivationFormat suited_activations(const Format& weights) noexcept {
     if (weights.is_block() && ggml::has_two_levels(weights.block))
         return int8_group_activations(ggml::traits(weights.block).elements);
-    if (weights.is_block() || weights.granularity == Granularity::group)
-        return activations_for(weights,
-                               int8_group_activations(std::clamp<std::size_t>(weights.group, 32, 128)));
+    if (weights.is_block() || weights.granularity == Granularity::group) {
+        const std::size_t group =
+            weights.group % 16 == 0 ? std::clamp<std::size_t>(weights.group, 32, 128) : 32;
+        return activations_for(weights, int8_group_activations(group));
+    }
     return activations_for(weights, int8_row_activations());
 }
 
