@@ -328,7 +328,7 @@ void multiply_float_panel(const KernelCall& call, const Levels& field, const Rec
                           float* panel) {
     constexpr std::size_t rows_together = Lanes::tile_rows, stride = Tiles * tile_channels;
     const std::size_t chunk = float_chunk<Lanes>(call.w.k), k_all = call.w.k;
-    NextPanel next(call, part, n, stride, rows_together, chunk);
+    NextPanel next = next_panel(call, part, n, stride, rows_together, chunk);
     const std::size_t x_words = call.x.stride_elements / Lanes::word_elements;
     for (std::size_t k = 0; k < k_all; k += chunk) {
         const std::size_t k_end = smaller(k_all, k + chunk);

@@ -39,7 +39,7 @@ template <class Lanes, int Tiles, class Field>
 void multiply_panel(const KernelCall& call, const Field& field, Scaling how, const Rectangle& part,
                     std::size_t n, const PanelScratch<Lanes>& scratch) {
     PanelSource<Lanes, Tiles> panel(call, scratch.elements, scratch.panel);
-    NextPanel next(call, part, n, Tiles * tile_channels, activation_tile_rows, scratch.elements);
+    NextPanel next = next_panel(call, part, n, Tiles * tile_channels, activation_tile_rows, scratch.elements);
     for (std::size_t k = 0; k < call.w.k; k += scratch.elements) {
         const std::size_t k_end = smaller(call.w.k, k + scratch.elements);
         Chunk chunk =

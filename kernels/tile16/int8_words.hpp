@@ -81,20 +81,19 @@ void multiply_words(const KernelCall& call, const Field& field, Scaling how, con
             });
             const auto [begin, end] =
                 bytes_of<typename Field::Steps>(first.places(), call.w.group_elements, k, k_end);
-            const std::size_t tiles = (block_end - block + activation_tile_rows - 1) / activation_tile_rows,
-                              fetches = (k_end - k + fetch_steps - 1) / fetch_steps,  // of a tile
-                lines = ((end - begin) / vector_bytes + tiles * fetches) / (tiles * fetches);
+            const std::size_t tiles = (block_end - block + activation_tile_rows - 1) / activation_tile_rows;
             for (std::size_t n = part.n_begin; n < part.n_end; n += tile_channels) {
                 panel.fill(call, field, n, k, k_end);
+                NextPanel next_panel;
                 if (n + tile_channels < part.n_end) {
                     const StreamSource<Lanes, Field> next(call, field, n + tile_channels);
-                    chunk.ahead = {next.codes(begin), next.codes(end), lines};
+                    next_panel = {next.codes(begin), next.codes(end), tiles};
                 }
                 each_tile([&](std::size_t m, std::size_t rows) {
+                    chunk.ahead = next_panel.of_tile(k_end - k);
                     with_constant<static_cast<int>(activation_tile_rows)>(rows, [&](auto count) {
                         multiply_tile<Lanes, PanelSource<Lanes, 1>, count>(call, panel, how, chunk, m, n);
                     });
-                    chunk.ahead.next += fetches * lines * vector_bytes;
                 });
                 chunk.ahead = {};
             }

@@ -70,27 +70,35 @@ constexpr std::size_t fetch_steps = 32;
 /// The codes of the panel that follows, dealt out to the tiles that run over this one.
 class NextPanel {
 public:
-    /// `part`: of the product; `n`, `channels`: of this panel; `tile_rows`, `chunk`: rows and elements of K of a tile.
-    NextPanel(const KernelCall& call, const Rectangle& part, std::size_t n, std::size_t channels,
-              std::size_t tile_rows, std::size_t chunk)
-        : next_(call.w.codes + (n + channels) / tile_channels * call.w.codes_stride_bytes) {
-        if (n + channels >= part.n_end) return;
-        const std::size_t lines = channels / tile_channels * call.w.codes_stride_bytes / vector_bytes;
-        const std::size_t tiles =
-            ((part.m_end - part.m_begin + tile_rows - 1) / tile_rows) * ((call.w.k + chunk - 1) / chunk);
-        lines_ = (lines + tiles - 1) / tiles;
-    }
+    NextPanel() = default;  ///< none follows
+    /// [begin, end): its codes; `tiles`: how many share in fetching them.
+    NextPanel(const std::uint8_t* begin, const std::uint8_t* end, std::size_t tiles)
+        : next_(begin),
+          end_(end),
+          lines_((static_cast<std::size_t>(end - begin) + tiles * vector_bytes - 1) /
+                 (tiles * vector_bytes)) {}
+
     /// What the next tile fetches, in `steps` steps.
     Ahead of_tile(std::size_t steps) {
         const std::uint8_t* const first = next_;
-        next_ += lines_ * vector_bytes;
+        next_ += smaller(lines_ * vector_bytes, static_cast<std::size_t>(end_ - next_));
         return {first, next_, (lines_ * fetch_steps + steps - 1) / steps};
     }
 
 private:
-    const std::uint8_t* next_;
+    const std::uint8_t *next_ = nullptr, *end_ = nullptr;
     std::size_t lines_ = 0;  ///< for each tile
 };
+
+/// All codes of the panel after the one of `channels` at n, for tiles of `tile_rows` rows and `chunk` elements of K.
+inline NextPanel next_panel(const KernelCall& call, const Rectangle& part, std::size_t n,
+                            std::size_t channels, std::size_t tile_rows, std::size_t chunk) {
+    if (n + channels >= part.n_end) return {};
+    const std::size_t first = (n + channels) / tile_channels,
+                      last = tiles_of(smaller(n + 2 * channels, part.n_end));
+    return {call.w.codes + first * call.w.codes_stride_bytes, call.w.codes + last * call.w.codes_stride_bytes,
+            ((part.m_end - part.m_begin + tile_rows - 1) / tile_rows) * ((call.w.k + chunk - 1) / chunk)};
+}
 
 }  // namespace
 }  // namespace fewbit::inline v0::kernels
