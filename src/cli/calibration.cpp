@@ -3,7 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <map>
+#include <utility>
 
 #include "fewbit/evaluate/corpus_windows.hpp"
 #include "src/cli/load.hpp"
@@ -18,6 +18,8 @@ constexpr std::pair<const char*, pipeline::RangeRule> rules[] = {
     {"percentile", pipeline::RangeRule::percentile},
     {"mse", pipeline::RangeRule::mse}};
 
+constexpr std::size_t range_windows = 64;  ///< for ranges, unless told
+
 std::string name_of(pipeline::RangeRule rule) {
     for (const auto& [name, value] : rules)
         if (value == rule) return name;
@@ -26,14 +28,58 @@ std::string name_of(pipeline::RangeRule rule) {
 
 }  // namespace
 
-void add_calibration_options(CLI::App& command, CalibrationOptions& options) {
+void add_calibration_text(CLI::App& command, CalibrationText& options) {
     command
         .add_option("--calibration", options.text,
-                    "Text from which -static activations get their ranges; default: training documents of "
-                    "the synthetic corpus")
+                    "Text for methods that calibrate, and for -static activations; default: training "
+                    "documents of the "
+                    "synthetic corpus")
         ->type_name("FILE");
-    add_count(command, "--calibration-windows", options.windows, "Windows of it to run", 1)
-        ->default_str("64");
+    command
+        .add_option("--calibration-split", options.split,
+                    "What stands between documents of it; default: it is one document")
+        ->type_name("MARK");
+    command
+        .add_option_function<std::size_t>(
+            "--calibration-windows", [&options](std::size_t windows) { options.windows = windows; },
+            "Windows of it to run; default: 65,536 tokens for methods, 64 windows for ranges")
+        ->type_name("N")
+        ->check(CLI::PositiveNumber);
+}
+
+std::vector<std::vector<int>> calibration_windows(const CalibrationText& options,
+                                                  const model::Tokenizer& tokenizer, std::size_t context,
+                                                  std::size_t tokens, const std::string& purpose) {
+    std::vector<evaluate::Window> windows;
+    if (!options.text.empty()) {
+        const Text text = load_text(options.text);
+        evaluate::DocumentOptions cut;
+        cut.split = options.split;
+        cut.context = context;
+        windows = expect(evaluate::cut_windows(text.view(), cut, tokenizer));
+    } else if (is_embedded_tokenizer(tokenizer)) {
+        evaluate::CorpusOptions corpus;
+        corpus.part = evaluate::CorpusPart::training;
+        corpus.documents = options.windows.value_or(tokens / 16 + 1);  // documents have about 32 tokens
+        corpus.context = context;
+        windows = expect(evaluate::corpus_windows(corpus, tokenizer));
+    } else {
+        throw Failure(fmt::format("{}: name a text to calibrate with, --calibration FILE", purpose));
+    }
+    std::vector<std::vector<int>> out;
+    std::size_t count = 0;
+    for (evaluate::Window& window : windows) {
+        if (options.windows ? out.size() == *options.windows : count >= tokens) break;
+        count += window.tokens.size();
+        out.push_back(std::move(window.tokens));
+    }
+    if (out.empty())
+        throw Failure(fmt::format("{}: '{}' has no tokens to calibrate with", purpose, options.text));
+    return out;
+}
+
+void add_calibration_options(CLI::App& command, CalibrationOptions& options) {
+    add_calibration_text(command, options.source);
     command
         .add_option_function<std::string>(
             "--range",
@@ -56,37 +102,23 @@ pipeline::StaticRanges calibrate(const io::ModelFile& file, const model::Tokeniz
                                  const ActivationFormat& activations, const CalibrationOptions& options,
                                  ExecutionContext context) {
     if (!activations.is_static) return {};
-    std::vector<evaluate::Window> windows;
-    if (!options.text.empty()) {
-        const Text text = load_text(options.text);
-        evaluate::DocumentOptions cut;
-        cut.context = std::min<std::size_t>(512, file.shape.context);
-        windows = expect(evaluate::cut_windows(text.view(), cut, tokenizer));
-    } else if (is_embedded_tokenizer(tokenizer)) {
-        windows = expect(evaluate::corpus_windows({.part = evaluate::CorpusPart::training,
-                                                   .documents = options.windows,
-                                                   .context = file.shape.context},
-                                                  tokenizer));
-    } else {
-        throw Failure(
-            fmt::format("{} activations need ranges: name a text to calibrate with, --calibration "
-                        "FILE",
-                        name(activations)));
-    }
-    windows.resize(std::min(windows.size(), options.windows));
-    std::vector<std::vector<int>> tokens;
-    for (evaluate::Window& window : windows) tokens.push_back(std::move(window.tokens));
+    CalibrationText source = options.source;
+    source.windows = source.windows.value_or(range_windows);
+    const auto tokens = calibration_windows(source, tokenizer, std::min<std::size_t>(512, file.shape.context),
+                                            0, fmt::format("{} activations need ranges", name(activations)));
     return expect(pipeline::calibrate_static_ranges(file, tokens, activations, options.ranges, context));
 }
 
 std::string calibration_text(const CalibrationOptions& options) {
-    return fmt::format("{} of {} windows of {}", name_of(options.ranges.rule), options.windows,
-                       options.text.empty() ? "the synthetic corpus, training documents" : options.text);
+    return fmt::format(
+        "{} of {} windows of {}", name_of(options.ranges.rule),
+        options.source.windows.value_or(range_windows),
+        options.source.text.empty() ? "the synthetic corpus, training documents" : options.source.text);
 }
 
 Json calibration_json(const CalibrationOptions& options) {
-    return {{"text", options.text.empty() ? "synthetic corpus" : options.text},
-            {"windows", options.windows},
+    return {{"text", options.source.text.empty() ? "synthetic corpus" : options.source.text},
+            {"windows", options.source.windows.value_or(range_windows)},
             {"rule", name_of(options.ranges.rule)}};
 }
 

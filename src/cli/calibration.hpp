@@ -1,7 +1,10 @@
-// Static activation ranges for commands that run a model: options, and the calibration itself.
+// The text that calibration runs through a model: options, its windows, and static activation ranges.
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "fewbit/model/tokenizer.hpp"
 #include "fewbit/pipeline/static_ranges.hpp"
@@ -9,13 +12,29 @@
 
 namespace fewbit::cli {
 
+/// Which tokens calibration sees.
+struct CalibrationText {
+    std::string text;                    ///< empty: training documents of the synthetic corpus
+    std::string split;                   ///< mark between documents; empty: the text is one
+    std::optional<std::size_t> windows;  ///< nothing: what the purpose takes
+};
+
+/// --calibration, --calibration-split, --calibration-windows.
+void add_calibration_text(CLI::App& command, CalibrationText& options);
+
+/// The first windows of up to `context` tokens: as many as were asked for, or as make up `tokens`. Throws Failure, which says
+/// what wants them (`purpose`): no text for a model of another vocabulary than the corpus', no window.
+[[nodiscard]] std::vector<std::vector<int>> calibration_windows(const CalibrationText& options,
+                                                                const model::Tokenizer& tokenizer,
+                                                                std::size_t context, std::size_t tokens,
+                                                                const std::string& purpose);
+
 struct CalibrationOptions {
-    std::string text;  ///< empty: training documents of the synthetic corpus
-    std::size_t windows = 64;
+    CalibrationText source;
     pipeline::StaticRangeOptions ranges;
 };
 
-/// --calibration, --calibration-windows, --range.
+/// Those of the text, and --range.
 void add_calibration_options(CLI::App& command, CalibrationOptions& options);
 
 /// Ranges of the inputs of `file`, which is what will run; none unless `activations` are static. Throws

@@ -171,7 +171,7 @@ private:
     void measure_outliers() {
         curves_.outlier_weights = *parse_format("int8-channel");
         CalibrationOptions calibration;
-        calibration.text = options_.text;
+        calibration.source.text = options_.text;
         const evaluate::CurveSetting setting{curves_.outlier_weights, evaluate::Variant::symmetric};
         const auto kinds = outlier_kinds();
         std::vector<std::vector<OutlierPoint>> by_kind(kinds.size());

@@ -9,7 +9,7 @@
 #include "src/cli/evaluate_output.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
-#include "src/cli/plan.hpp"
+#include "src/cli/quantize_model.hpp"
 #include "src/cli/windows.hpp"
 
 namespace fewbit::cli {
@@ -41,8 +41,10 @@ Status run(const Options& given, Program& program) {
     const auto outliers = make_outliers(file, options.plan, options.model);
     const bool on_the_fly = options.plan.any();
     if (on_the_fly)
-        file =
-            quantize_model(file, make_plan(file, options.plan), options.plan.method, program.context()).file;
+        file = quantize_model(
+                   file, make_plan(file, options.plan), options.plan.method, options.calibration.source,
+                   [&] { return tokenizer; }, program.context())
+                   .file;
     const ModelSize size = size_of(file);
     model::ModelOptions how{options.activations, options.fallback};
     how.static_ranges =
@@ -96,7 +98,7 @@ Status run(const Options& given, Program& program) {
     say("model       {}\n", options.model);
     say("weights     {}{:.3f} bits per weight\n",
         on_the_fly ? fmt::format("{} by {}, ", options.plan.format_name().value_or("as planned"),
-                                 options.plan.method)
+                                 options.plan.method.name)
                    : "",
         size.bits_per_weight());
     if (outliers) print_outliers(*outliers);
@@ -123,7 +125,7 @@ Status run(const Options& given, Program& program) {
               {"activations", name(options.activations)},
               {"calibration", options.activations.is_static ? calibration_json(options.calibration) : Json()},
               {"format", options.plan.format_name() ? Json(*options.plan.format_name()) : Json()},
-              {"method", on_the_fly ? Json(options.plan.method) : Json()},
+              {"method", on_the_fly ? Json(options.plan.method.name) : Json()},
               {"bits_per_weight", size.bits_per_weight()},
               {"outliers", outliers ? outliers_json(*outliers) : Json()},
               {"tokens", perplexity.tokens},

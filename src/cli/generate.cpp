@@ -5,7 +5,7 @@
 
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
-#include "src/cli/plan.hpp"
+#include "src/cli/quantize_model.hpp"
 
 namespace fewbit::cli {
 namespace {
@@ -13,6 +13,7 @@ namespace {
 struct Options {
     std::string model, tokenizer, prompt;
     PlanOptions plan;
+    CalibrationText calibration;
     model::GenerateOptions generate;
     ActivationFormat activations = int8_group_activations(32);
     Fallback fallback = Fallback::refuse;
@@ -39,8 +40,10 @@ Status run(const Options& given, Program& program) {
     io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     if (options.plan.any())
-        file =
-            quantize_model(file, make_plan(file, options.plan), options.plan.method, program.context()).file;
+        file = quantize_model(
+                   file, make_plan(file, options.plan), options.plan.method, options.calibration,
+                   [&] { return tokenizer; }, program.context())
+                   .file;
     const model::Transformer transformer =
         make_transformer(file, {options.activations, options.fallback}, program.context());
 
@@ -119,6 +122,7 @@ void add_generate(CLI::App& app, Program& program) {
         ->capture_default_str();
     add_count(*command, "--seed", options->seed, "The same seed draws the same text")->default_str("0");
     add_plan_options(*command, options->plan, false);
+    add_calibration_text(*command, options->calibration);
     add_activations(*command, options->activations);
     add_fallback(*command, options->fallback);
 }

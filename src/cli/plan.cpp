@@ -51,17 +51,7 @@ void add_plan_options(CLI::App& command, PlanOptions& options, bool format_requi
             "Format of the layers, as in int4-g128, int8-channel, int3-g64-asym, q4_0, or a mix: q4_k_m")
         ->type_name("NAME")
         ->required(format_required);
-    command
-        .add_option_function<std::string>(
-            "--method",
-            [&options](const std::string& text) {
-                const auto method = parse_method(text);
-                if (!method) throw CLI::ValidationError("--method", method.error().message);
-                options.method = text;
-            },
-            fmt::format("How codes are chosen: {}", fmt::join(method_names(), ", ")))
-        ->type_name("NAME")
-        ->default_str(options.method);
+    add_method_options(command, options.method);
     command
         .add_option("--tensor-format", options.overrides,
                     "Another format for layers whose name contains REGEX; repeat it at will: of those that "
@@ -147,46 +137,6 @@ std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOption
         tensors.push_back(
             {layer, {io::gguf_name_of_layer(layer).value_or(layer) + ".weight", linear.k(), 2}});
     return make_plan(tensors, mix_model(model.shape), options);
-}
-
-QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<PlannedLayer>& plan,
-                              const std::string& method_name, ExecutionContext context) {
-    const Method method = expect(parse_method(method_name));
-    QuantizedModel result;
-    result.file.shape = model.shape;
-    result.file.vectors = model.vectors;
-    result.file.metadata = model.metadata;
-    result.file.type = model.type;
-    Progress progress("quantizing");
-    std::size_t done = 0, total = 0;
-    for (const auto& [layer, linear] : model.linears) total += linear.n() * linear.k();
-    for (const PlannedLayer& planned : plan) {
-        const Linear& source = model.linears.at(planned.name);
-        const Format before = source.weights.format();
-        Linear linear = source;
-        LayerReport report{planned.name, before, before, source.n(), source.k(), source.bits_per_weight(),
-                           std::nullopt};
-        if (planned.format && !(*planned.format == before)) {
-            if (!before.is_float())
-                throw Failure(
-                    fmt::format("layer '{}' is {} already; start from the float model, or the report would "
-                                "hide a part of the error",
-                                planned.name, name(before)));
-            Matrix w(source.n(), source.k());
-            for (std::size_t r = 0; r < w.rows(); ++r) source.weights.dequantize(r, 0, w.row(r));
-            Quantized quantized = expect(quantize(std::as_const(w).view(), {}, *planned.format,
-                                                  for_tensor(method, planned.name), context));
-            linear.weights = std::move(quantized.linear.weights);
-            report.after = linear.weights.format();
-            report.bits_per_weight = linear.bits_per_weight();
-            report.report = std::move(quantized.report);
-        }
-        result.file.linears.emplace(planned.name, std::move(linear));
-        result.layers.push_back(std::move(report));
-        done += source.n() * source.k();
-        progress.update(done, total, planned.name);
-    }
-    return result;
 }
 
 }  // namespace fewbit::cli

@@ -1,4 +1,4 @@
-// Which layer of a model gets which format, and the quantizing itself, layer by layer.
+// Which layer of a model gets which format.
 #pragma once
 
 #include <optional>
@@ -11,8 +11,8 @@
 #include "fewbit/io/model_file.hpp"
 #include "fewbit/pipeline/mixes.hpp"
 #include "fewbit/pipeline/outliers.hpp"
-#include "fewbit/quantize/quantize.hpp"
 #include "src/cli/command.hpp"
+#include "src/cli/method_options.hpp"
 
 namespace fewbit::cli {
 
@@ -31,7 +31,7 @@ private:
 struct PlanOptions {
     std::optional<Format> format;
     const pipeline::Mix* mix = nullptr;  ///< --format named one instead
-    std::string method = "rtn";
+    MethodOptions method;
     std::vector<std::string> overrides;  ///< REGEX=FORMAT
     std::optional<std::string>
         keep;  ///< nothing: default_keep, and none with a mix, which has rules of its own
@@ -44,7 +44,7 @@ struct PlanOptions {
 };
 /// The embedding and the head, by their names in both kinds of files.
 inline constexpr const char* default_keep = "embed_tokens|lm_head|token_embd|^output\\.";
-/// --format, --method, --tensor-format, --keep.
+/// --format, --tensor-format, --keep, and those of the method.
 void add_plan_options(CLI::App& command, PlanOptions& options, bool format_required);
 /// --outliers, for commands that only measure: a file is not to carry made outliers on.
 void add_outliers_option(CLI::App& command, PlanOptions& options);
@@ -76,24 +76,5 @@ struct PlannableTensor {
 [[nodiscard]] std::vector<PlannedLayer> make_plan(const io::ModelFile& model, const PlanOptions& options);
 /// What mixes ask about a model.
 [[nodiscard]] pipeline::MixModel mix_model(const io::ModelShape& shape);
-
-struct LayerReport {
-    std::string name;
-    Format before;
-    Format after;
-    std::size_t n = 0, k = 0;
-    double bits_per_weight = 0;
-    std::optional<QuantizeReport> report;  ///< nothing: stayed as it is
-};
-
-struct QuantizedModel {
-    io::ModelFile file;
-    std::vector<LayerReport> layers;
-};
-
-/// Quantizes one layer after the other; at no time is more than one of them in memory as f32. Layers that are
-/// quantized already are refused unless they stay as they are.
-[[nodiscard]] QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<PlannedLayer>& plan,
-                                            const std::string& method, ExecutionContext context);
 
 }  // namespace fewbit::cli

@@ -62,6 +62,12 @@ std::vector<QuantizeRow> rows_of(const io::ModelFile& model, const std::vector<P
     return rows;
 }
 
+Json calibration_json(const QuantizeOptions& options) {
+    if (!options.plan.method.calibrates()) return {};
+    return {{"text", options.calibration.text.empty() ? "synthetic corpus" : options.calibration.text},
+            {"split", options.calibration.split}};
+}
+
 /// What the layers will be.
 std::vector<io::FolderLayer> layers_of(const io::ModelFile& model, const std::vector<PlannedLayer>& plan) {
     std::vector<io::FolderLayer> layers;
@@ -90,15 +96,18 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
         print_plan(rows);
         say("Nothing was written (--dry-run).\n");
     } else {
-        QuantizedModel quantized = quantize_model(model, plan, options.plan.method, program.context());
-        quantized.file.metadata["method"] = options.plan.method;
+        const auto tokenizer = [&] { return load_tokenizer(options.tokenizer, model, options.model); };
+        QuantizedModel quantized = quantize_model(model, plan, options.plan.method, options.calibration,
+                                                  tokenizer, program.context());
+        quantized.file.metadata["method"] = options.plan.method.name;
         expect(layout ? io::write_model_folder(output, quantized.file, *layout)
                       : io::write_safetensors_model(output, quantized.file));
         for (std::size_t i = 0; i < rows.size(); ++i) {
-            rows[i].report = std::move(quantized.layers[i].report);
+            rows[i].outcome = std::move(quantized.layers[i].outcome);
             rows[i].bits = quantized.layers[i].bits_per_weight * rows[i].weights();
         }
         print_report(rows);
+        print_calibration(quantized);
         const ModelSize after = size_of(quantized.file);
         bits = after.bits;
         std::error_code error;
@@ -125,10 +134,21 @@ Status run(const QuantizeOptions& options, Program& program) {
 
 }  // namespace
 
+void print_calibration(const QuantizedModel& quantized) {
+    if (quantized.windows == 0) return;
+    say("Calibrated with {} tokens in {} windows; 'output err.' is what the layer's outputs lost on them.\n",
+        grouped(quantized.tokens), grouped(quantized.windows));
+}
+
 Json quantize_json(const QuantizeOptions& options, const std::vector<QuantizeRow>& rows) {
-    return {{"model", options.model},     {"output", options.dry_run ? Json() : Json(options.output)},
-            {"layout", options.layout},   {"method", options.plan.method},
-            {"dry_run", options.dry_run}, {"layers", json_of(rows)}};
+    return {{"model", options.model},
+            {"output", options.dry_run ? Json() : Json(options.output)},
+            {"layout", options.layout},
+            {"method", options.plan.method.name},
+            {"method_options", method_json(options.plan.method)},
+            {"calibration", calibration_json(options)},
+            {"dry_run", options.dry_run},
+            {"layers", json_of(rows)}};
 }
 
 void add_quantize(CLI::App& app, Program& program) {
@@ -144,6 +164,7 @@ void add_quantize(CLI::App& app, Program& program) {
         ->required()
         ->type_name("PATH");
     add_plan_options(*command, options->plan, false);
+    add_calibration_text(*command, options->calibration);
     command
         ->add_option(
             "--layout", options->layout,

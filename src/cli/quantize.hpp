@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "src/cli/plan.hpp"
+#include "src/cli/quantize_model.hpp"
 #include "src/cli/quantize_report.hpp"
 
 namespace fewbit::cli {
@@ -17,8 +17,12 @@ struct QuantizeOptions {
     std::string layout = "fewbit";  ///< of --layout
     std::string importance;         ///< file of --imatrix; empty: none
     PlanOptions plan;
+    CalibrationText calibration;
     bool dry_run = false;
 };
+
+/// How much text was calibrated with; nothing where none was.
+void print_calibration(const QuantizedModel& quantized);
 
 /// The part of the JSON that both write.
 [[nodiscard]] Json quantize_json(const QuantizeOptions& options, const std::vector<QuantizeRow>& rows);

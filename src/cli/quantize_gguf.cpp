@@ -141,8 +141,38 @@ struct Work {
     const pipeline::GgufInput* input;
     std::optional<Format> format;
     std::vector<float> importance;
-    QuantizeReport report;
+    pipeline::LayerOutcome outcome;
 };
+
+/// The tensors that the plan changes, as calibration makes them; by their names in GGUF.
+struct CalibratedTensors {
+    QuantizedModel model;
+    std::map<std::string, std::pair<pipeline::GgufInput, pipeline::LayerOutcome>, std::less<>> tensors;
+};
+
+CalibratedTensors calibrate(const QuantizeOptions& options, const std::vector<PlannedLayer>& plan,
+                            ExecutionContext context) {
+    const io::ModelFile model = load_model(options.model);
+    std::vector<PlannedLayer> layers;  // the same plan by the names of a ModelFile
+    for (const auto& [layer, linear] : model.linears) {
+        const std::string tensor = io::gguf_name_of_layer(layer).value_or(layer) + ".weight";
+        const auto found = std::ranges::find(plan, tensor, &PlannedLayer::name);
+        if (found != plan.end()) layers.push_back({layer, found->format, found->why});
+    }
+    CalibratedTensors result;
+    result.model = quantize_model(
+        model, layers, options.plan.method, options.calibration,
+        [&] { return load_tokenizer(options.tokenizer, model, options.model); }, context);
+    for (pipeline::GgufInput& input : expect(pipeline::gguf_inputs(result.model.file))) {
+        const auto report = std::ranges::find_if(result.model.layers, [&](const LayerReport& layer) {
+            return io::gguf_name_of_layer(layer.name).value_or(layer.name) + ".weight" == input.source.name;
+        });
+        if (report == result.model.layers.end() || !report->outcome) continue;
+        std::string name = input.source.name;
+        result.tensors.emplace(std::move(name), std::pair(std::move(input), *report->outcome));
+    }
+    return result;
+}
 
 std::vector<QuantizeRow> rows_of(const std::vector<Work>& works, const std::vector<PlannedLayer>& plan,
                                  const std::vector<io::GgufSource>& sources) {
@@ -176,7 +206,7 @@ QuantizeCost cost_of(const std::vector<Work>& works, const std::vector<io::GgufS
     // that is passed on is mapped whole while it is written.
     constexpr std::uint64_t pieces = 112u << 20, rest = 16u << 20;
     cost.memory_bytes = pieces;
-    const Method method = expect(parse_method(options.plan.method));
+    const Method method = options.plan.method.method();
     std::map<std::string, double> seconds_per_weight;
     for (std::size_t i = 0; i < works.size(); ++i) {
         const pipeline::GgufInput& input = *works[i].input;
@@ -218,7 +248,19 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
     }
     const std::vector<PlannedLayer> plan = make_plan(tensors, input.model, options.plan);
 
-    const Method method = expect(parse_method(options.plan.method));
+    const Method method = options.plan.method.method();
+    const bool calibrates = options.plan.method.calibrates();
+    if (calibrates && importance)
+        throw Failure(
+            fmt::format("--imatrix weighs what rtn and mse round; --method {} calibrates with a text of its "
+                        "own (--calibration)",
+                        options.plan.method.name));
+    CalibratedTensors calibrated;
+    if (calibrates && !options.dry_run) {
+        for (const PlannedLayer& planned : plan)
+            if (planned.format) expect(pipeline::gguf_type_of(*planned.format));
+        calibrated = calibrate(options, plan, program.context());
+    }
     std::vector<Work> works;
     works.reserve(input.tensors.size());  // reports are filled in later, by address
     std::vector<io::GgufSource> sources;
@@ -237,12 +279,23 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
                 fmt::format("'{}' is {} already; start from the float model, or the report would hide a "
                             "part of the error (--keep '{}' passes it on)",
                             tensor.source.name, tensor.source.type->name, tensor.source.name));
+        if (calibrates && !options.dry_run) {
+            const auto found = calibrated.tensors.find(tensor.source.name);
+            if (found == calibrated.tensors.end())
+                throw Failure(
+                    fmt::format("'{}' is no layer of the model that calibration runs; --keep or "
+                                "--tensor-format can leave it as it is",
+                                tensor.source.name));
+            work.outcome = found->second.second;
+            sources.push_back(found->second.first.source);
+            continue;
+        }
         if (importance) {
             work.importance = importance_of(*importance, tensor);
             unweighed += work.importance.empty();
         }
         sources.push_back(expect(pipeline::quantized_source(
-            tensor, {*work.format, method, work.importance, program.context()}, work.report)));
+            tensor, {*work.format, method, work.importance, program.context()}, work.outcome.report)));
     }
     if (unweighed != 0)
         say("--imatrix has nothing about {} of the matrices; they are encoded without.\n", unweighed);
@@ -253,7 +306,8 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
     QuantizeCost cost;
     std::uintmax_t file_bytes = 0;
     if (options.dry_run) {
-        cost = cost_of(works, sources, input.metadata, options, program);
+        cost.file_bytes = expect(io::gguf_file_bytes(input.metadata, sources));
+        if (!calibrates) cost = cost_of(works, sources, input.metadata, options, program);
         file_bytes = cost.file_bytes;
         print_plan(rows);
         print_cost(cost);
@@ -271,8 +325,9 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
             };
         expect(io::write_gguf(output, input.metadata, sources));
         for (std::size_t i = 0; i < rows.size(); ++i)
-            if (works[i].format) rows[i].report = works[i].report;
+            if (works[i].format) rows[i].outcome = works[i].outcome;
         print_report(rows);
+        print_calibration(calibrated.model);
         std::error_code error;
         file_bytes = std::filesystem::file_size(output, error);
         say("\n{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}\n",
@@ -284,7 +339,7 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
     body["bits_per_weight_before"] = totals.bits_per_weight_before();
     body["bits_per_weight"] = totals.bits_per_weight();
     body["file_bytes"] = file_bytes;
-    body["estimated_seconds"] = options.dry_run ? Json(cost.seconds) : Json();
+    body["estimated_seconds"] = options.dry_run && !calibrates ? Json(cost.seconds) : Json();
     program.write_json("quantize/1", std::move(body));
     return Status::done;
 }

@@ -1,6 +1,7 @@
 // Tables and JSON of `fewbit quantize`.
 #include "src/cli/quantize_report.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "src/cli/load.hpp"
@@ -18,13 +19,19 @@ Json json_of(const QuantizeRow& row) {
              {"format", row.after},
              {"because", row.why},
              {"bits_per_weight", row.weights() == 0 ? 0 : row.bits / row.weights()},
-             {"quantized", row.report.has_value()}};
-    const QuantizeReport report = row.report.value_or(QuantizeReport{});
-    const auto number = [&](double value) { return row.report ? Json(value) : Json(); };
+             {"quantized", row.outcome.has_value()}};
+    const pipeline::LayerOutcome outcome = row.outcome.value_or(pipeline::LayerOutcome{});
+    const QuantizeReport& report = outcome.report;
+    const auto number = [&](double value) { return row.outcome ? Json(value) : Json(); };
+    out["method"] = row.outcome ? Json(report.method) : Json();
     out["relative_error"] = number(report.relative_error);
     out["sqnr_db"] = number(report.sqnr_db);
     out["max_abs_error"] = number(report.max_abs_error);
     out["mean_square_error"] = number(report.mean_square_error);
+    out["output_error"] = outcome.output_error ? Json(*outcome.output_error) : Json();
+    out["tokens"] = outcome.tokens;
+    out["dead_channels"] = report.dead_channels;
+    out["damping"] = outcome.output_error ? Json(report.damping) : Json();
     out["groups"] = report.groups;
     out["zero_groups"] = report.zero_groups;
     out["constant_groups"] = report.constant_groups;
@@ -59,20 +66,26 @@ void print_plan(const std::vector<QuantizeRow>& rows) {
 }
 
 void print_report(const std::vector<QuantizeRow>& rows) {
+    const bool calibrated =
+        std::ranges::any_of(rows, [](const auto& row) { return row.outcome && row.outcome->output_error; });
     Table table({{"layer"},
                  {"format"},
                  {"bpw", Table::Align::right},
                  {"rel. error", Table::Align::right},
                  {"SQNR dB", Table::Align::right},
-                 {"max error", Table::Align::right}});
+                 {calibrated ? "output err." : "max error", Table::Align::right}});
     for (const QuantizeRow& row : rows) {
         std::vector<std::string> cells{
             short_name(row.name), row.after,
             fmt::format("{:.3f}", row.weights() == 0 ? 0 : row.bits / row.weights())};
-        if (row.report) {
-            cells.push_back(fmt::format("{:.4f}", row.report->relative_error));
-            cells.push_back(decibel(row.report->sqnr_db));
-            cells.push_back(fmt::format("{:.3g}", row.report->max_abs_error));
+        if (row.outcome) {
+            const auto& [report, tokens, output_error] = *row.outcome;
+            cells.push_back(fmt::format("{:.4f}", report.relative_error));
+            cells.push_back(decibel(report.sqnr_db));
+            if (calibrated)
+                cells.push_back(output_error ? fmt::format("{:.4f}", std::sqrt(*output_error)) : "");
+            else
+                cells.push_back(fmt::format("{:.3g}", report.max_abs_error));
         } else {
             cells.insert(cells.end(), {"stays", "", ""});
         }
@@ -80,8 +93,8 @@ void print_report(const std::vector<QuantizeRow>& rows) {
     }
     say("{}", table.text());
     for (const QuantizeRow& row : rows)
-        if (row.report)
-            for (const std::string& note : row.report->notes)
+        if (row.outcome)
+            for (const std::string& note : row.outcome->report.notes)
                 say("{}\n", wrapped(fmt::format("{}: {}", row.name, note), 80, 2));
 }
 
@@ -94,8 +107,11 @@ Json json_of(const std::vector<QuantizeRow>& rows) {
 void print_cost(const QuantizeCost& cost) {
     say("The file would have {} ({} bytes).\n", bytes_text(static_cast<double>(cost.file_bytes)),
         grouped(cost.file_bytes));
-    say("It would take about {} and at most about {} of memory.\n", seconds_text(cost.seconds),
-        bytes_text(static_cast<double>(cost.memory_bytes)));
+    if (cost.memory_bytes == 0)
+        say("How long calibration takes depends on the text; that is not estimated.\n");
+    else
+        say("It would take about {} and at most about {} of memory.\n", seconds_text(cost.seconds),
+            bytes_text(static_cast<double>(cost.memory_bytes)));
 }
 
 }  // namespace fewbit::cli

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fewbit/quantize/quantized.hpp"
+#include "fewbit/pipeline/calibrated_quantizer.hpp"
 #include "src/cli/command.hpp"
 
 namespace fewbit::cli {
@@ -17,8 +17,8 @@ struct QuantizeRow {
     std::string why;            ///< what decided
     bool changes = false;
     std::size_t n = 0, k = 0;
-    double bits_before = 0, bits = 0;      ///< of the whole tensor
-    std::optional<QuantizeReport> report;  ///< nothing: stays as it is, or nothing was written
+    double bits_before = 0, bits = 0;               ///< of the whole tensor
+    std::optional<pipeline::LayerOutcome> outcome;  ///< nothing: stays as it is, or nothing was written
 
     [[nodiscard]] double weights() const { return static_cast<double>(n) * static_cast<double>(k); }
 };
@@ -38,7 +38,7 @@ void print_report(const std::vector<QuantizeRow>& rows);
 [[nodiscard]] Json json_of(const std::vector<QuantizeRow>& rows);
 
 /// What a dry run adds: how long the encoding would take, measured on some rows of every kind of tensor, and
-/// what would be in memory.
+/// what would be in memory; 0: not estimated.
 struct QuantizeCost {
     double seconds = 0;
     std::uint64_t file_bytes = 0;

@@ -1,12 +1,12 @@
 // Making a Transformer out of a ModelFile: everything is checked here, so that running need not.
 #include <cmath>
 #include <cstdint>
-#include <optional>
 #include <utility>
 
 #include "fewbit/core/checked.hpp"
 #include "fewbit/core/text.hpp"
 #include "fewbit/model/transformer.hpp"
+#include "src/model/find_parts.hpp"
 
 namespace fewbit::inline v0::model {
 namespace {
@@ -30,33 +30,10 @@ namespace {
     return {};
 }
 
-[[nodiscard]] Result<const Linear*> find_linear(const io::ModelFile& file, const std::string& name,
-                                                std::size_t n, std::size_t k) {
-    const auto found = file.linears.find(name);
-    if (found == file.linears.end())
-        return fail(ErrorKind::bad_input, "the ", file.type, " model has no matrix '", name, "'");
-    const Linear& linear = found->second;
-    if (linear.n() != n || linear.k() != k)
-        return fail(ErrorKind::bad_input, "matrix '", name, "' is ", linear.n(), " x ", linear.k(),
-                    "; the model's shape asks for ", n, " x ", k);
-    return &linear;
-}
-
-[[nodiscard]] Result<std::vector<float>> find_vector(const io::ModelFile& file, const std::string& name,
-                                                     std::size_t length) {
-    const auto found = file.vectors.find(name);
-    if (found == file.vectors.end())
-        return fail(ErrorKind::bad_input, "the ", file.type, " model has no vector '", name, "'");
-    if (found->second.size() != length)
-        return fail(ErrorKind::bad_input, "vector '", name, "' has ", found->second.size(),
-                    " elements; the model's shape asks for ", length);
-    return found->second;
-}
-
 }  // namespace
 
 Transformer::Transformer(const io::ModelShape& shape, const ModelOptions& options, QuantizedMatrix embedding,
-                         std::vector<Block> blocks, std::vector<float> norm, Layer head)
+                         std::vector<DecoderBlock> blocks, std::vector<float> norm, Layer head)
     : shape_(shape),
       options_(options),
       embedding_(std::move(embedding)),
@@ -68,23 +45,6 @@ Result<Transformer> Transformer::create(const io::ModelFile& file, const ModelOp
                                         ExecutionContext context) {
     const io::ModelShape& s = file.shape;
     if (auto valid = check_shape(s); !valid) return Unexpected{std::move(valid).error()};
-    const auto pack_layer = [&](const std::string& name, const std::string& source, std::size_t n,
-                                std::size_t k) -> Result<Layer> {
-        const auto linear = find_linear(file, source, n, k);
-        if (!linear) return Unexpected{linear.error()};
-        std::optional<StaticRange> range;
-        if (const auto found = options.static_ranges.find(name); found != options.static_ranges.end())
-            range = found->second;
-        const ActivationFormat& activations = options.activations;
-        if (activations.element == ActivationElement::int8 && activations.is_static && !range &&
-            !(*linear)->weights.format().is_float())
-            return fail(ErrorKind::bad_input, "layer '", name, "' has no range for ",
-                        fewbit::name(activations), " activations; calibration finds them");
-        auto packed = PackedLinear::create(**linear, activations, options.fallback, context, range);
-        if (!packed) return Unexpected{std::move(packed).error().within(name)};
-        return Layer{name, *std::move(packed)};
-    };
-
     const std::string embedding_name = "model.embed_tokens";
     const auto embedding = find_linear(file, embedding_name, s.vocabulary, s.dim);
     if (!embedding) return Unexpected{embedding.error()};
@@ -93,31 +53,15 @@ Result<Transformer> Transformer::create(const io::ModelFile& file, const ModelOp
                     "' has an input transform, float columns or a bias; rows of an embedding cannot");
     auto norm = find_vector(file, "model.norm", s.dim);
     if (!norm) return Unexpected{std::move(norm).error()};
-    auto head = pack_layer("lm_head", s.tied_head ? embedding_name : "lm_head", s.vocabulary, s.dim);
+    auto head = Layer::create(file, "lm_head", s.tied_head ? embedding_name : "lm_head", s.vocabulary, s.dim,
+                              options, context);
     if (!head) return Unexpected{std::move(head).error()};
 
-    std::vector<Block> blocks;
-    const std::size_t q_dim = s.heads * s.head_dim, kv_dim = s.kv_heads * s.head_dim;
+    std::vector<DecoderBlock> blocks;
     for (std::size_t i = 0; i < s.layers; ++i) {
-        const std::string prefix = text("model.layers.", i, ".");
-        auto attention_norm = find_vector(file, prefix + "input_layernorm", s.dim);
-        auto mlp_norm = find_vector(file, prefix + "post_attention_layernorm", s.dim);
-        for (auto* vector : {&attention_norm, &mlp_norm})
-            if (!*vector) return Unexpected{std::move(*vector).error()};
-        const auto layer = [&](const char* name, std::size_t n, std::size_t k) {
-            return pack_layer(prefix + name, prefix + name, n, k);
-        };
-        auto q = layer("self_attn.q_proj", q_dim, s.dim);
-        auto k = layer("self_attn.k_proj", kv_dim, s.dim);
-        auto v = layer("self_attn.v_proj", kv_dim, s.dim);
-        auto o = layer("self_attn.o_proj", s.dim, q_dim);
-        auto gate = layer("mlp.gate_proj", s.hidden, s.dim);
-        auto up = layer("mlp.up_proj", s.hidden, s.dim);
-        auto down = layer("mlp.down_proj", s.dim, s.hidden);
-        for (auto* result : {&q, &k, &v, &o, &gate, &up, &down})
-            if (!*result) return Unexpected{std::move(*result).error()};
-        blocks.push_back({*std::move(attention_norm), *std::move(mlp_norm), *std::move(q), *std::move(k),
-                          *std::move(v), *std::move(o), *std::move(gate), *std::move(up), *std::move(down)});
+        auto block = DecoderBlock::create(file, i, options, context);
+        if (!block) return Unexpected{std::move(block).error()};
+        blocks.push_back(*std::move(block));
     }
     return Transformer(s, options, (*embedding)->weights, std::move(blocks), *std::move(norm),
                        *std::move(head));
@@ -125,10 +69,8 @@ Result<Transformer> Transformer::create(const io::ModelFile& file, const ModelOp
 
 template <class Visit>
 void Transformer::for_each_layer(Visit&& visit) const {
-    for (const Block& block : blocks_)
-        for (const Layer* layer :
-             {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down})
-            visit(*layer);
+    for (const DecoderBlock& block : blocks_)
+        for (const Layer* layer : block.layers()) visit(*layer);
     visit(head_);
 }
 

@@ -46,7 +46,11 @@ void merge(QuantizeReport& total, const QuantizeReport& part, double before, dou
 }
 
 [[nodiscard]] Method with_importance(Method method, std::span<const float> importance) {
-    std::visit([&](auto& options) { options.importance = importance; }, method);
+    std::visit(
+        [&](auto& options) {
+            if constexpr (requires { options.importance = importance; }) options.importance = importance;
+        },
+        method);
     return method;
 }
 

@@ -31,6 +31,7 @@ Statistics sample() {
     second.ranges["minmax"] = {-3, 4};
     second.ranges["entropy"] = {-1, 1.5f};
     second.hessian_sum = tensor_of<double>(Scalar::f64, {3, 3}, {2, 0, 1, 0, 3, 0, 1, 0, 4});
+    second.asymmetry_sum = tensor_of<double>(Scalar::f64, {3, 3}, {-2, 0, 1, 5, 3, 0, 1, 0, -4});
     return statistics;
 }
 
@@ -84,6 +85,7 @@ TEST_CASE("statistics: cuts into batches change nothing, merging adds", "[calibr
     const auto& merged = *a.find("odd/name.w");
     CHECK(merged.tokens == 14);
     CHECK(merged.hessian_sum.as<double>()[8] == 8.0);
+    CHECK(merged.asymmetry_sum.as<double>()[3] == 10.0);
     CHECK(b.find("odd/name.w")->hessian_sum.as<double>()[8] ==
           4.0);  // copies share bytes; merging must not write them
     b.tensors["odd/name.w"].hessian_sum = {};
@@ -97,7 +99,7 @@ TEST_CASE("statistics: saved and loaded", "[calibrate][statistics]") {
     const Statistics before = sample();
     const auto saved = to_tensors(before);
     REQUIRE(saved);
-    CHECK(saved->size() == 1 + 5 + 5 + 1 + 2);
+    CHECK(saved->size() == 1 + 5 + 5 + 2 + 2);
     CHECK(saved->at("odd/name.w/range/entropy").shape() == Tensor::Shape{2});
     const auto after = from_tensors(*saved);
     REQUIRE(after);
@@ -113,6 +115,7 @@ TEST_CASE("statistics: saved and loaded", "[calibrate][statistics]") {
         CHECK(two->hessian_sum.elements() == one.hessian_sum.elements());
     }
     CHECK(after->find("odd/name.w")->hessian_sum.as<double>()[4] == 3.0);
+    CHECK(after->find("odd/name.w")->asymmetry_sum.as<double>()[0] == -2.0);
     CHECK(from_tensors(*to_tensors(Statistics{}))->tensors.empty());
     Statistics crooked = sample();
     crooked.tensors["layers.0.wq"].sum_square.pop_back();

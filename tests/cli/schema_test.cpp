@@ -120,6 +120,9 @@ TEST_CASE("docs/json.md: kernels, inspect, quantize, generate") {
     check_done(
         run({"quantize", model, "-o", small, "--format", "int4-g8", "--method", "mse", "--json", json}));
     check_json(json, "fewbit.quantize/1");
+    check_done(run({"quantize", model, "-o", small, "--format", "int4-g8", "--method", "gptq", "--tokenizer",
+                    folder / "tok.bin", "--calibration", folder / "text.txt", "--json", json}));
+    check_json(json, "fewbit.quantize/1");
     check_done(run({"inspect", small, "--json", json}));
     check_json(json, "fewbit.inspect/1");
     check_done(run({"generate", small, "--tokenizer", folder / "tok.bin", "--prompt", "once", "--tokens", "5",

@@ -315,17 +315,24 @@ TEST_CASE("quantize: the report is what a second look finds", "[quantize][report
 }
 
 TEST_CASE("quantize: methods by name", "[quantize][method]") {
-    CHECK(method_names() == std::vector<std::string_view>{"rtn", "mse"});
+    CHECK(method_names() == std::vector<std::string_view>{"rtn", "mse", "gptq"});
+    TensorStatistics statistics;
+    REQUIRE(statistics.add(testing::gaussian_matrix(20, 8, 2)));
+    statistics.hessian_sum = *Tensor::allocate(Scalar::f64, {8, 8});
+    for (std::size_t i = 0; i < 64; ++i)
+        statistics.hessian_sum.as_mutable<double>()[i] = i % 9 == 0 ? statistics.sum_square[i / 9] : 0.0;
     for (const std::string_view known : method_names()) {
         const auto method = parse_method(known);
         REQUIRE(method);
         CHECK(name(*method) == known);
-        CHECK(!needs_statistics(*method));
-        const auto q = quantize(testing::gaussian_matrix(2, 8, 1), {}, *parse_format("int4-g8"), *method);
+        CHECK(needs_statistics(*method) == (known == "gptq"));
+        const auto q =
+            quantize(testing::gaussian_matrix(2, 8, 1), statistics, *parse_format("int4-g8"), *method);
         REQUIRE(q);
         CHECK(q->report.method == known);
     }
-    CHECK(parse_method("awq2").error().message == "method 'awq2' is not known; known are rtn, mse");
+    CHECK(parse_method("awq2").error().message == "method 'awq2' is not known; known are rtn, mse, gptq");
+    CHECK_FALSE(quantize(testing::gaussian_matrix(2, 8, 1), {}, *parse_format("int4-g8"), GptqOptions{}));
     Matrix w(1, 8);
     w(0, 3) = NAN;
     const auto named = quantize(w, {}, Format{}, for_tensor(MseOptions{}, "wq"));

@@ -10,6 +10,8 @@
 //   <tensor>/channel_min, channel_max f32 (K)
 //   <tensor>/sum_abs, sum_square      f64 (K)      sums over tokens of |x| and x^2
 //   <tensor>/hessian_sum              f64 (K, K)   sum of x^T x; only if a method asked for it
+//   <tensor>/asymmetry_sum            f64 (K, K)   sum of (x_float - x)^T x, x_float: the same input in the float
+//                                                  model; only if a method asked for it
 //   <tensor>/range/<observer>         f32 (2)      min and max that an observer chose, any number of them
 #pragma once
 
@@ -30,6 +32,7 @@ struct TensorStatistics {
     std::vector<double> sum_abs;        ///< (K) sum over tokens of |x|
     std::vector<double> sum_square;  ///< (K) sum over tokens of x^2: importance, and the Hessian's diagonal
     Tensor hessian_sum;              ///< f64 (K, K), or no elements where none was collected
+    Tensor asymmetry_sum;            ///< f64 (K, K), or no elements; never without a Hessian
     std::map<std::string, Range, std::less<>>
         ranges;  ///< by observer: "minmax", "percentile", "entropy", ...
 

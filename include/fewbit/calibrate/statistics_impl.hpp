@@ -9,6 +9,21 @@
 #include "fewbit/calibrate/statistics.hpp"
 
 namespace fewbit::inline v0 {
+namespace detail {
+
+/// The sums of products of channels.
+struct SquareSum {
+    const char* name;  ///< in the saved form
+    const char* what;  ///< in sentences
+    Tensor TensorStatistics::*member;
+    bool is_gram;  ///< of a matrix with itself
+};
+inline constexpr SquareSum square_sums[] = {
+    {"hessian_sum", "a Hessian", &TensorStatistics::hessian_sum, true},
+    {"asymmetry_sum", "an asymmetry sum", &TensorStatistics::asymmetry_sum, false}};
+
+}  // namespace detail
+
 FEWBIT_INLINE Range TensorStatistics::range() const {
     if (channel_ranges.empty()) return {};
     Range all = channel_ranges[0];
@@ -50,24 +65,26 @@ FEWBIT_INLINE Result<void> TensorStatistics::merge(const TensorStatistics& other
     if (channels() != other.channels())
         return fail(ErrorKind::bad_input, detail::statistics_of(tensor), other.channels(),
                     " channels cannot be merged into ", channels());
-    if (hessian_sum.elements() != other.hessian_sum.elements())
-        return fail(ErrorKind::bad_input, detail::statistics_of(tensor),
-                    "only one of the two that are to be merged has a Hessian");
+    for (const detail::SquareSum& sum : detail::square_sums)
+        if ((this->*sum.member).elements() != (other.*sum.member).elements())
+            return fail(ErrorKind::bad_input, detail::statistics_of(tensor),
+                        "only one of the two that are to be merged has ", sum.what);
     for (std::size_t c = 0; c < channels(); ++c) {
         sum_abs[c] += other.sum_abs[c];
         sum_square[c] += other.sum_square[c];
         channel_ranges[c] = {std::min(channel_ranges[c].min, other.channel_ranges[c].min),
                              std::max(channel_ranges[c].max, other.channel_ranges[c].max)};
     }
-    if (hessian_sum.elements() != 0) {
-        auto sum = Tensor::allocate(Scalar::f64,
-                                    hessian_sum.shape());  // a new one: copies of tensors share their bytes
+    for (const detail::SquareSum& square : detail::square_sums) {
+        Tensor& mine = this->*square.member;
+        if (mine.elements() == 0) continue;
+        auto sum =
+            Tensor::allocate(Scalar::f64, mine.shape());  // a new one: copies of tensors share their bytes
         if (!sum) return Unexpected{std::move(sum).error()};
-        for (std::size_t i = 0; i < hessian_sum.elements(); ++i) {
-            const double total = hessian_sum.as<double>()[i] + other.hessian_sum.as<double>()[i];
-            std::memcpy(sum->mutable_bytes().data() + i * sizeof total, &total, sizeof total);
-        }
-        hessian_sum = *std::move(sum);
+        const auto a = mine.as<double>(), b = (other.*square.member).as<double>();
+        const auto total = sum->as_mutable<double>();
+        for (std::size_t i = 0; i < total.size(); ++i) total[i] = a[i] + b[i];
+        mine = *std::move(sum);
     }
     for (const auto& [observer, theirs] : other.ranges) {
         const auto [mine, added] = ranges.try_emplace(observer, theirs);

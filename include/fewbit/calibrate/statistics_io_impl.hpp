@@ -53,6 +53,25 @@ template <class T>
     return {};
 }
 
+/// A copy of a saved (k, k), aligned and independent of the file that it came from. `is_gram`: no negative number on the
+/// diagonal.
+[[nodiscard]] inline Result<Tensor> read_square(const std::string& key, const Tensor& saved, std::size_t k,
+                                                bool is_gram) {
+    if (saved.type() != Scalar::f64 || saved.shape() != Tensor::Shape{k, k})
+        return fail(ErrorKind::bad_input, "'", key, "' is ", name(saved.type()), " ",
+                    shape_text(saved.shape()), ", not f64 (", k, ", ", k, ")");
+    auto copy = Tensor::allocate(Scalar::f64, {k, k});
+    if (!copy) return copy;
+    if (copy->size_bytes() != 0)
+        std::memcpy(copy->mutable_bytes().data(), saved.bytes().data(), saved.size_bytes());
+    const auto values = copy->as<double>();
+    for (std::size_t i = 0; i < values.size(); ++i)
+        if (!std::isfinite(values[i]) || (is_gram && i % (k + 1) == 0 && values[i] < 0))
+            return fail(ErrorKind::bad_input, "'", key, "' holds ", values[i], " at [", i / k, ", ", i % k,
+                        "]");
+    return copy;
+}
+
 /// Reads the entries of one tensor; `find(field)` gives a saved entry or null.
 template <class Find>
 [[nodiscard]] Result<TensorStatistics> read_statistics(const std::string& prefix, Find&& find) {
@@ -87,22 +106,14 @@ template <class Find>
                         " above max ", high[c]);
         out.channel_ranges.push_back({low[c], high[c]});
     }
-    if (const Tensor* hessian = find("hessian_sum"); hessian != nullptr) {
-        if (hessian->type() != Scalar::f64 || hessian->shape() != Tensor::Shape{k, k})
-            return fail(ErrorKind::bad_input, "'", prefix, "/hessian_sum' is ", name(hessian->type()), " ",
-                        shape_text(hessian->shape()), ", not f64 (", k, ", ", k, ")");
-        auto copy =
-            Tensor::allocate(Scalar::f64, {k, k});  // aligned, and independent of the file it came from
-        if (!copy) return Unexpected{std::move(copy).error()};
-        if (copy->size_bytes() != 0)
-            std::memcpy(copy->mutable_bytes().data(), hessian->bytes().data(), hessian->size_bytes());
-        const auto values = copy->as<double>();
-        for (std::size_t i = 0; i < values.size(); ++i)
-            if (!std::isfinite(values[i]) || (i % (k + 1) == 0 && values[i] < 0))
-                return fail(ErrorKind::bad_input, "'", prefix, "/hessian_sum' holds ", values[i], " at [",
-                            i / k, ", ", i % k, "]");
-        out.hessian_sum = *std::move(copy);
-    }
+    for (const SquareSum& sum : square_sums)
+        if (const Tensor* saved = find(sum.name); saved != nullptr) {
+            auto copy = read_square(text(prefix, "/", sum.name), *saved, k, sum.is_gram);
+            if (!copy) return Unexpected{std::move(copy).error()};
+            out.*sum.member = *std::move(copy);
+        }
+    if (out.asymmetry_sum.elements() != 0 && out.hessian_sum.elements() == 0)
+        return fail(ErrorKind::bad_input, "'", prefix, "/asymmetry_sum' is there without a hessian_sum");
     return out;
 }
 
@@ -119,7 +130,8 @@ template <class Find>
     }
     tensor = before;
     field = key.substr(last + 1);
-    for (const char* known : {"tokens", "channel_min", "channel_max", "sum_abs", "sum_square", "hessian_sum"})
+    for (const char* known :
+         {"tokens", "channel_min", "channel_max", "sum_abs", "sum_square", "hessian_sum", "asymmetry_sum"})
         if (field == known) return true;
     return false;
 }
@@ -141,7 +153,10 @@ FEWBIT_INLINE Result<std::map<std::string, Tensor>> to_tensors(const Statistics&
     for (const auto& [tensor, one] : statistics.tensors) {
         const std::size_t k = one.channels();
         if (one.sum_square.size() != k || one.channel_ranges.size() != k ||
-            (one.hessian_sum.elements() != 0 && one.hessian_sum.shape() != Tensor::Shape{k, k}))
+            std::any_of(std::begin(detail::square_sums), std::end(detail::square_sums), [&](const auto& sum) {
+                const Tensor& square = one.*sum.member;
+                return square.elements() != 0 && square.shape() != Tensor::Shape{k, k};
+            }))
             return fail(ErrorKind::bad_input, detail::statistics_of(tensor),
                         "its parts disagree about the number of channels (", k, ")");
         const auto tokens = static_cast<std::int64_t>(one.tokens);
@@ -152,7 +167,8 @@ FEWBIT_INLINE Result<std::map<std::string, Tensor>> to_tensors(const Statistics&
         put(tensor + "/channel_max", std::span<const float>(high));
         put(tensor + "/sum_abs", std::span<const double>(one.sum_abs));
         put(tensor + "/sum_square", std::span<const double>(one.sum_square));
-        if (one.hessian_sum.elements() != 0) out[tensor + "/hessian_sum"] = one.hessian_sum;
+        for (const detail::SquareSum& sum : detail::square_sums)
+            if ((one.*sum.member).elements() != 0) out[text(tensor, "/", sum.name)] = one.*sum.member;
         for (const auto& [observer, range] : one.ranges) {
             const float ends[] = {range.min, range.max};
             put(text(tensor, "/range/", observer), std::span<const float>(ends));

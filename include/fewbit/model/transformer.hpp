@@ -1,16 +1,10 @@
-// Transformer: a Llama-family decoder, ready to run. One block is
-//
-//   x += o( attention( rope(q(h)), rope(k(h)), v(h) ) )      h = norm(x)
-//   x += down( silu(gate(h)) * up(h) )                       h = norm(x)
-//
-// and the logits are head(norm(x)). Each projection is a PackedLinear with the kernel that was chosen for it.
+// Transformer: a Llama-family decoder, ready to run: an embedding, blocks (decoder_block.hpp), and the logits
+// head(norm(x)). Each projection is a PackedLinear with the kernel that was chosen for it.
 // A Transformer is never changed after create(): threads and sequences share it, each sequence has its
 // KvCache.
 #pragma once
 
 #include <cstddef>
-#include <functional>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,22 +15,10 @@
 #include "fewbit/core/result.hpp"
 #include "fewbit/core/tensor.hpp"
 #include "fewbit/io/model_file.hpp"
-#include "fewbit/matmul/linear.hpp"
+#include "fewbit/model/decoder_block.hpp"
 #include "fewbit/model/kv_cache.hpp"
 
 namespace fewbit::inline v0::model {
-
-struct ModelOptions {
-    /// Of all layers, but activations_for() float weights. Rows of one call share a dynamic tensor grid, so with
-    /// int<b>-tensor a token's result depends on the tokens that are evaluated with it, later ones included;
-    /// `row` and `-static` have no such effect.
-    ActivationFormat activations;
-    Fallback fallback = Fallback::refuse;  ///< may generic kernels run
-    std::size_t chunk_positions = 256;     ///< positions that are evaluated together; memory grows with it
-    /// For static activations: what each layer's transformed input spans, by the names of LayerObserver. See
-    /// pipeline/static_ranges.hpp. Other activations do not look at it.
-    std::map<std::string, StaticRange, std::less<>> static_ranges{};
-};
 
 /// A kernel, and the layers that it runs.
 struct KernelUse {
@@ -48,11 +30,6 @@ struct KernelUse {
     std::string note;             ///< where the activations are not those that were asked for: why
     std::vector<std::string> layers;
 };
-
-/// Sees the input x (M, K) of every projection before it runs, in execution order and on the caller's thread;
-/// layers that read the same x are told one after another with the same view. The head is called "lm_head",
-/// tied or not.
-using LayerObserver = std::function<void(std::string_view layer, MatrixView<const float> input)>;
 
 class Transformer {
 public:
@@ -81,24 +58,13 @@ public:
                                                   const LayerObserver& observer = {}) const;
 
 private:
-    struct Layer {
-        std::string name;
-        PackedLinear linear;
-    };
-    struct Block {
-        std::vector<float> attention_norm;  ///< (dim)
-        std::vector<float> mlp_norm;        ///< (dim)
-        Layer q, k, v, o, gate, up, down;
-    };
-    struct Workspace;
-
     Transformer(const io::ModelShape& shape, const ModelOptions& options, QuantizedMatrix embedding,
-                std::vector<Block> blocks, std::vector<float> norm, Layer head);
+                std::vector<DecoderBlock> blocks, std::vector<float> norm, Layer head);
 
     [[nodiscard]] Result<void> check(std::span<const int> tokens, const KvCache& cache,
                                      MatrixView<float> logits) const;
     [[nodiscard]] Result<void> evaluate(std::span<const int> tokens, KvCache& cache, MatrixView<float> logits,
-                                        Workspace& workspace, ExecutionContext context,
+                                        BlockWorkspace& w, ExecutionContext context,
                                         const LayerObserver& observer) const;
     template <class Visit>
     void for_each_layer(Visit&& visit) const;
@@ -106,7 +72,7 @@ private:
     io::ModelShape shape_;
     ModelOptions options_;
     QuantizedMatrix embedding_;  ///< (V, dim)
-    std::vector<Block> blocks_;
+    std::vector<DecoderBlock> blocks_;
     std::vector<float> norm_;  ///< (dim)
     Layer head_;               ///< (V, dim)
 };

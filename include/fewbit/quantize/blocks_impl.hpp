@@ -19,6 +19,32 @@
 
 namespace fewbit::inline v0::detail {
 
+/// The search of mse from a block, and from a second one unless that is null; the result is where the first stood.
+inline void refine_block(ggml::BlockType type, std::span<const float> w, std::span<const float> importance,
+                         const std::uint8_t* second, std::uint8_t* block) {
+    const BlockRefinement refinement(type, w.data(), importance.empty() ? nullptr : importance.data());
+    double least = refinement.error(block);
+    if (!(least > 0)) return;
+    const std::vector<std::uint8_t> start(block, block + ggml::traits(type).bytes);
+    refinement.improve(start.data(), block, least);
+    if (second != nullptr) refinement.improve(second, block, least);
+}
+
+/// One block as rows of them are encoded, with or without the search of mse.
+inline void encode_block(ggml::BlockType type, std::span<const float> w, std::span<const float> importance,
+                         bool search, std::uint8_t* block) {
+    const std::size_t bytes = ggml::traits(type).bytes;
+    ggml::encode_row(type, w, importance, {block, bytes});
+    if (!search) return;
+    std::vector<std::uint8_t> even;
+    if (ggml::uses_importance(type)) {
+        const std::vector<float> equal(w.size(), 1.0f);
+        even.resize(bytes);
+        ggml::encode_row(type, w, equal, even);
+    }
+    refine_block(type, w, importance, even.empty() ? nullptr : even.data(), block);
+}
+
 class GgmlQuantizer {
 public:
     GgmlQuantizer(MatrixView<const float> w, QuantizedMatrix& out, std::span<const float> importance,
@@ -64,17 +90,12 @@ private:
             even.resize(bytes);
             ggml::encode_row(type_, w_.row(r), equal_, even);
         }
-        for (std::size_t b = 0; b < w_.cols / traits_.elements; ++b) {
-            std::uint8_t* const best = row.data() + b * traits_.bytes;
-            const BlockRefinement refinement(
-                type_, w_.row(r).data() + b * traits_.elements,
-                importance_.empty() ? nullptr : importance_.data() + b * traits_.elements);
-            double least = refinement.error(best);
-            if (!(least > 0)) continue;
-            const std::vector<std::uint8_t> start(best, best + traits_.bytes);
-            refinement.improve(start.data(), best, least);
-            if (!even.empty()) refinement.improve(even.data() + b * traits_.bytes, best, least);
-        }
+        for (std::size_t b = 0; b < w_.cols / traits_.elements; ++b)
+            refine_block(type_, w_.row(r).subspan(b * traits_.elements, traits_.elements),
+                         importance_.empty() ? importance_
+                                             : importance_.subspan(b * traits_.elements, traits_.elements),
+                         even.empty() ? nullptr : even.data() + b * traits_.bytes,
+                         row.data() + b * traits_.bytes);
     }
 
     /// Why the row cannot be stored; empty when it can.

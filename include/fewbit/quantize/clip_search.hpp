@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "fewbit/quantize/grid_impl.hpp"
+#include "fewbit/quantize/grid_fit.hpp"
 
 namespace fewbit::inline v0::detail {
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "fewbit/quantize/quantize.hpp"
+#include "fewbit/quantize/row_blocks.hpp"
 
 namespace fewbit::inline v0 {
 namespace detail {
@@ -17,7 +18,8 @@ struct MethodRow {
 
 /// In the order of the variant.
 [[nodiscard]] inline const std::vector<MethodRow>& method_rows() {
-    static const std::vector<MethodRow> rows{{"rtn", RtnOptions{}, false}, {"mse", MseOptions{}, false}};
+    static const std::vector<MethodRow> rows{
+        {"rtn", RtnOptions{}, false}, {"mse", MseOptions{}, false}, {"gptq", GptqOptions{}, true}};
     return rows;
 }
 
@@ -51,7 +53,8 @@ FEWBIT_INLINE bool needs_statistics(const Method& method) {
     return detail::method_rows()[method.index()].needs_statistics;
 }
 
-FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w, const TensorStatistics&,
+FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w,
+                                         [[maybe_unused]] const TensorStatistics& statistics,
                                          const Format& format, const Method& method,
                                          ExecutionContext context) {
     return std::visit(
@@ -59,8 +62,15 @@ FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w, const Tensor
             using Options = std::decay_t<decltype(options)>;
             if constexpr (std::is_same_v<Options, RtnOptions>)
                 return quantize_rtn(w, format, options, context);
-            else
+            else if constexpr (std::is_same_v<Options, MseOptions>)
                 return quantize_mse(w, format, options, context);
+            else
+#if defined(FEWBIT_HEADER_ONLY)
+                return fail(ErrorKind::unsupported, detail::tensor_prefix(options.tensor), "method '",
+                            name(method), "' is in the compiled library, fewbit::fewbit");
+#else
+                return quantize_gptq(w, statistics, format, options, context);
+#endif
         },
         method);
 }

@@ -35,6 +35,9 @@ struct QuantizeReport {
     std::size_t subnormal_scales =
         0;  ///< scale below the normal range of its type, or under 16 counts: coarser, rounded up
     std::size_t flushed_groups = 0;  ///< not all zero before, all zero after
+    std::size_t dead_channels =
+        0;               ///< inputs that calibration never saw other than zero; methods that calibrate
+    double damping = 0;  ///< gptq: share of the mean diagonal that was added to the Hessian's
     std::vector<std::string> notes;  ///< sentences for people, one for each kind of event that happened
 };
 

@@ -1,0 +1,65 @@
+// Quantizing a model with calibration: block after block, each layer with the statistics of the inputs that it will
+// meet, which come from layers that were quantized before it.
+//
+//   embed -> [q k v] -> [o] -> [gate up] -> [down] -> next block ... -> [head]
+//
+// Layers in brackets read the same input. For each bracket the calibration text runs through the block as it is by then;
+// the layers are quantized and take their places (GPTQ's "true sequential"). Where a method compensates what the inputs
+// themselves have lost, the float model runs beside it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fewbit/calibrate/statistics.hpp"
+#include "fewbit/core/config.hpp"
+#include "fewbit/core/executor.hpp"
+#include "fewbit/core/result.hpp"
+#include "fewbit/io/model_file.hpp"
+#include "fewbit/quantize/quantize.hpp"
+
+namespace fewbit::inline v0::pipeline {
+
+struct LayerChoice {
+    Format format;
+    Method method;
+};
+
+/// What became of a layer.
+struct LayerOutcome {
+    QuantizeReport report;
+    std::uint64_t tokens = 0;  ///< that calibration saw; 0: none was asked for
+    /// sum (W x - W^ x)^2 / sum (W x)^2 over them; nothing without calibration.
+    std::optional<double> output_error;
+};
+
+struct CalibratedModel {
+    io::ModelFile file;
+    std::map<std::string, LayerOutcome, std::less<>> layers;  ///< those of the plan
+    Statistics statistics;                                    ///< where they were to be kept
+};
+
+struct CalibratedOptions {
+    bool keep_statistics = false;  ///< K^2 doubles for each bracket
+    /// Called before each layer: its name, how many are done, how many there are.
+    std::function<void(std::string_view layer, std::size_t done, std::size_t layers)> progress;
+};
+
+/// Quantizes the layers of `plan`; others stay as they are. `windows`: token sequences, each evaluated from an empty
+/// cache. Activations are f32. The embedding has no input: methods that calibrate leave it to mse, and so a head that
+/// is the embedding. The result does not depend on the number of threads. Errors: no windows, an empty one or one
+/// longer than the model's context; a layer of the plan that the model lacks or that is quantized already; what the
+/// methods and DecoderBlock::create refuse.
+[[nodiscard]] FEWBIT_API Result<CalibratedModel> quantize_calibrated(
+    const io::ModelFile& file, const std::map<std::string, LayerChoice>& plan,
+    std::span<const std::vector<int>> windows, const CalibratedOptions& options = {},
+    ExecutionContext context = {});
+
+}  // namespace fewbit::inline v0::pipeline

@@ -1,0 +1,103 @@
+// Definitions of method_options.hpp.
+#include "src/cli/method_options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <utility>
+
+namespace fewbit::cli {
+namespace {
+
+constexpr std::array<std::pair<const char*, ColumnOrder>, 4> orders{
+    {{"natural", ColumnOrder::natural},
+     {"group-aware", ColumnOrder::group_aware},
+     {"activation", ColumnOrder::activation},
+     {"permuted", ColumnOrder::permuted}}};
+
+std::string name_of(ColumnOrder order) {
+    for (const auto& [name, value] : orders)
+        if (value == order) return name;
+    return "?";
+}
+
+bool searches(const GptqOptions& options) { return options.grid.max_shrink > 0; }
+
+}  // namespace
+
+Method MethodOptions::method() const {
+    Method method = expect(parse_method(name));
+    if (std::holds_alternative<GptqOptions>(method)) method = gptq;
+    return method;
+}
+
+void add_method_options(CLI::App& command, MethodOptions& options) {
+    command
+        .add_option_function<std::string>(
+            "--method",
+            [&options](const std::string& text) {
+                const auto method = parse_method(text);
+                if (!method) throw CLI::ValidationError("--method", method.error().message);
+                options.name = text;
+            },
+            fmt::format("How codes are chosen: {}; gptq runs a text through the model (--calibration)",
+                        fmt::join(method_names(), ", ")))
+        ->type_name("NAME")
+        ->default_str(options.name);
+    command
+        .add_option_function<std::string>(
+            "--column-order",
+            [&options](const std::string& text) {
+                for (const auto& [name, order] : orders)
+                    if (text == name) {
+                        options.gptq.order = order;
+                        return;
+                    }
+                throw CLI::ValidationError("--column-order",
+                                           fmt::format("'{}' is not known; known are natural, group-aware, "
+                                                       "activation and permuted",
+                                                       text));
+            },
+            "gptq: columns in their natural order; the largest inputs first, within groups and group by "
+            "group "
+            "(group-aware); over all groups (activation); and groups of neighbours in that order, which the "
+            "model "
+            "then permutes its inputs for (permuted)")
+        ->type_name("ORDER")
+        ->default_str(name_of(options.gptq.order));
+    command
+        .add_option_function<std::string>(
+            "--grid",
+            [&options](const std::string& text) {
+                if (text != "mse" && text != "min-max")
+                    throw CLI::ValidationError(
+                        "--grid", fmt::format("'{}' is not known; known are mse and min-max", text));
+                options.gptq.grid = text == "mse" ? GptqOptions{}.grid : MseOptions{{}, 1, 0, 2.0, {}};
+            },
+            "gptq: scales that span a group's weights (min-max), or clip where that loses less (mse)")
+        ->type_name("GRID")
+        ->default_str("mse");
+    command
+        .add_option("--damping", options.gptq.damping,
+                    "gptq: share of the mean diagonal that is added to the Hessian's")
+        ->type_name("X")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command
+        .add_option(
+            "--asymmetry", options.gptq.asymmetry,
+            "gptq: which share of what earlier layers lost is compensated, 0 to 1; above 0 the float model "
+            "runs beside")
+        ->type_name("X")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+}
+
+Json method_json(const MethodOptions& options) {
+    if (options.name != "gptq") return {};
+    return {{"column_order", name_of(options.gptq.order)},
+            {"grid", searches(options.gptq) ? "mse" : "min-max"},
+            {"damping", options.gptq.damping},
+            {"asymmetry", options.gptq.asymmetry}};
+}
+
+}  // namespace fewbit::cli

@@ -1,0 +1,86 @@
+// `--method gptq`: what is written is what is measured on the fly, in every container; reports and what is refused.
+#include <cmath>
+
+#include "cli/cli_support.hpp"
+
+using namespace fewbit::testing;
+
+namespace {
+
+constexpr const char* gptq = "--method gptq --calibration text.txt --calibration-windows 40";
+
+Outcome in(const Folder& folder, const std::string& command) {
+    return run_shell("cd " + quoted(folder / ".") + " && \"$FEWBIT\" " + command);
+}
+
+double nll_of(const Folder& folder, const std::string& model, const std::string& options = "") {
+    check_done(
+        in(folder, "evaluate " + model + " --tokenizer tok.bin --text text.txt --json out.json " + options));
+    return read_json(folder / "out.json")["nll"].get<double>();
+}
+
+}  // namespace
+
+TEST_CASE("gptq: quantize writes what evaluate quantizes in memory, into either container") {
+    const Folder folder;
+    write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
+    const std::string how = std::string("--format int4-g32 ") + gptq;
+    for (const char* output : {"small.safetensors", "small.gguf"}) {
+        INFO(output);
+        const Outcome outcome = in(folder, std::string("quantize toy.bin --tokenizer tok.bin -o ") + output +
+                                               " " + how + " --json report.json");
+        check_done(outcome);
+        CHECK(outcome.out.find("output err.") != std::string::npos);
+        CHECK(outcome.out.find("Calibrated with 60 tokens in 2 windows") != std::string::npos);
+        const Json report = read_json(folder / "report.json");
+        std::size_t quantized = 0;
+        for (const Json& layer : report["layers"]) {
+            INFO(layer.dump());
+            CHECK(layer["quantized"].get<bool>() == !layer["output_error"].is_null());
+            if (!layer["quantized"].get<bool>()) continue;
+            ++quantized;
+            CHECK(layer["method"] == "gptq");
+            CHECK(layer["tokens"] == 60);
+            CHECK(layer["output_error"].get<double>() < 0.1);
+            CHECK(layer["damping"] == 0.01);
+        }
+        CHECK(quantized == 14);
+        // The kernels may differ with the container; the weights do not.
+        const double there = nll_of(folder, output), here = nll_of(folder, "toy.bin", how);
+        CHECK(there == Approx(here).epsilon(1e-5));
+        CHECK(std::abs(there - nll_of(folder, "toy.bin")) < 0.05);
+    }
+}
+
+TEST_CASE("gptq: options, dry runs and refusals") {
+    const Folder folder;
+    write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
+    const std::string quantize =
+        "quantize toy.bin --tokenizer tok.bin -o small.safetensors --format int4-g32 ";
+    check_done(in(folder, quantize + gptq +
+                              " --column-order permuted --grid min-max --damping 0.1 --asymmetry 0 " +
+                              "--calibration-split a --json report.json"));
+    const Json report = read_json(folder / "report.json");
+    CHECK(report["method_options"].dump() ==
+          R"({"column_order":"permuted","grid":"min-max","damping":0.1,"asymmetry":0.0})");
+    CHECK(report["calibration"].dump() == R"({"text":"text.txt","split":"a"})");
+    nll_of(folder, "small.safetensors");
+
+    check_done(in(folder, "quantize toy.bin --tokenizer tok.bin -o dry.gguf --format q4_0 --dry-run " +
+                              std::string(gptq) + " --json report.json"));
+    CHECK(read_json(folder / "report.json")["estimated_seconds"].is_null());
+    CHECK_FALSE(std::filesystem::exists(folder / "dry.gguf"));
+
+    check_failure(in(folder, quantize + "--method gptq"), {"--method gptq calibrates", "--calibration FILE"});
+    check_failure(in(folder, quantize + gptq + " --column-order odd"), {"'odd' is not known", "group-aware"});
+    check_failure(in(folder, quantize + gptq + " --asymmetry 2"), {"--asymmetry"});
+    check_failure(in(folder, quantize + "--method gptq --calibration none.txt"), {"none.txt"});
+    check_failure(in(folder, "quantize toy.bin --tokenizer tok.bin -o small.gguf --format int4-g16 " +
+                                 std::string(gptq)),
+                  {"int4-g16", "q4_0"});
+    folder.write("imatrix.dat", std::string(4, '\0'));
+    check_failure(
+        in(folder, "quantize toy.bin --tokenizer tok.bin -o small.gguf --format q4_0 --imatrix imatrix.dat " +
+                       std::string(gptq)),
+        {"imatrix"});
+}
