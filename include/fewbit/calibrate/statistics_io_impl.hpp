@@ -150,7 +150,9 @@ FEWBIT_INLINE Result<std::map<std::string, Tensor>> to_tensors(const Statistics&
     };
     put(std::string(detail::statistics_version_key),
         std::span<const std::int64_t>{&detail::statistics_version, 1});
-    for (const auto& [tensor, one] : statistics.tensors) {
+    for (const auto& entry : statistics.tensors) {
+        const std::string& tensor = entry.first;
+        const TensorStatistics& one = entry.second;
         const std::size_t k = one.channels();
         if (one.sum_square.size() != k || one.channel_ranges.size() != k ||
             std::any_of(std::begin(detail::square_sums), std::end(detail::square_sums), [&](const auto& sum) {
