@@ -39,10 +39,17 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
                 if (!method) throw CLI::ValidationError("--method", method.error().message);
                 options.name = text;
             },
-            fmt::format("How codes are chosen: {}; gptq runs a text through the model (--calibration)",
+            fmt::format("How codes are chosen: {}; gptq and awq run a text through the model (--calibration)",
                         fmt::join(method_names(), ", ")))
         ->type_name("NAME")
         ->default_str(options.name);
+    command
+        .add_option("--smooth", options.smooth,
+                    "Before the method: SmoothQuant's scales, which make activations easier to quantize; "
+                    "ALPHA is the share "
+                    "that weights take, 0 to 1, mostly 0.5")
+        ->type_name("ALPHA")
+        ->check(CLI::Range(0.0, 1.0));
     command
         .add_option_function<std::string>(
             "--column-order",

@@ -2,6 +2,7 @@
 #include "src/cli/quantize.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <optional>
 
 #include "fewbit/io/model_folder.hpp"
@@ -103,7 +104,7 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
         expect(layout ? io::write_model_folder(output, quantized.file, *layout)
                       : io::write_safetensors_model(output, quantized.file));
         for (std::size_t i = 0; i < rows.size(); ++i) {
-            rows[i].outcome = std::move(quantized.layers[i].outcome);
+            rows[i].outcome = quantized.layers[i].outcome;
             rows[i].bits = quantized.layers[i].bits_per_weight * rows[i].weights();
         }
         print_report(rows);
@@ -138,6 +139,11 @@ void print_calibration(const QuantizedModel& quantized) {
     if (quantized.windows == 0) return;
     say("Calibrated with {} tokens in {} windows; 'output err.' is what the layer's outputs lost on them.\n",
         grouped(quantized.tokens), grouped(quantized.windows));
+    const auto scaled = std::ranges::count_if(quantized.layers, [](const LayerReport& layer) {
+        return layer.outcome && !layer.outcome->scales.empty();
+    });
+    if (scaled != 0)
+        say("The input channels of {} layers were scaled first, and what writes them divided.\n", scaled);
 }
 
 Json quantize_json(const QuantizeOptions& options, const std::vector<QuantizeRow>& rows) {
@@ -146,6 +152,7 @@ Json quantize_json(const QuantizeOptions& options, const std::vector<QuantizeRow
             {"layout", options.layout},
             {"method", options.plan.method.name},
             {"method_options", method_json(options.plan.method)},
+            {"smooth", options.plan.method.smooth ? Json(*options.plan.method.smooth) : Json()},
             {"calibration", calibration_json(options)},
             {"dry_run", options.dry_run},
             {"layers", json_of(rows)}};

@@ -148,6 +148,8 @@ struct Work {
 struct CalibratedTensors {
     QuantizedModel model;
     std::map<std::string, std::pair<pipeline::GgufInput, pipeline::LayerOutcome>, std::less<>> tensors;
+    std::map<std::string, pipeline::GgufInput, std::less<>>
+        folded;  ///< the others, where channels were scaled
 };
 
 CalibratedTensors calibrate(const QuantizeOptions& options, const std::vector<PlannedLayer>& plan,
@@ -163,12 +165,18 @@ CalibratedTensors calibrate(const QuantizeOptions& options, const std::vector<Pl
     result.model = quantize_model(
         model, layers, options.plan.method, options.calibration,
         [&] { return load_tokenizer(options.tokenizer, model, options.model); }, context);
+    const bool scaled = std::ranges::any_of(result.model.layers, [](const LayerReport& layer) {
+        return layer.outcome && !layer.outcome->scales.empty();
+    });
     for (pipeline::GgufInput& input : expect(pipeline::gguf_inputs(result.model.file))) {
         const auto report = std::ranges::find_if(result.model.layers, [&](const LayerReport& layer) {
             return io::gguf_name_of_layer(layer.name).value_or(layer.name) + ".weight" == input.source.name;
         });
-        if (report == result.model.layers.end() || !report->outcome) continue;
         std::string name = input.source.name;
+        if (report == result.model.layers.end() || !report->outcome) {
+            if (scaled) result.folded.emplace(std::move(name), std::move(input));
+            continue;
+        }
         result.tensors.emplace(std::move(name), std::pair(std::move(input), *report->outcome));
     }
     return result;
@@ -271,7 +279,8 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
         if (work.format && expect(pipeline::gguf_type_of(*work.format)) == tensor.source.type)
             work.format.reset();  // it is that already
         if (!work.format) {
-            sources.push_back(tensor.source);
+            const auto changed = calibrated.folded.find(tensor.source.name);
+            sources.push_back(changed == calibrated.folded.end() ? tensor.source : changed->second.source);
             continue;
         }
         if (!tensor.is_float())

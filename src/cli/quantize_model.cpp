@@ -64,13 +64,15 @@ QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<Plan
     if (!method.calibrates() || choices.empty()) {
         outcomes = quantize_blindly(result.file, choices, context);
     } else {
-        const auto windows =
-            calibration_windows(calibration, tokenizer(), std::min(longest_window, model.shape.context),
-                                method_tokens, fmt::format("--method {} calibrates", method.name));
+        const auto windows = calibration_windows(
+            calibration, tokenizer(), std::min(longest_window, model.shape.context), method_tokens,
+            method.smooth ? std::string("--smooth calibrates")
+                          : fmt::format("--method {} calibrates", method.name));
         result.windows = windows.size();
         for (const auto& window : windows) result.tokens += window.size();
         Progress progress("quantizing");
         pipeline::CalibratedOptions options;
+        if (method.smooth) options.smoothquant = SmoothQuantOptions{{}, *method.smooth};
         options.progress = [&](std::string_view layer, std::size_t done, std::size_t total) {
             progress.update(done, total, layer);
         };

@@ -29,6 +29,7 @@ Json json_of(const QuantizeRow& row) {
     out["max_abs_error"] = number(report.max_abs_error);
     out["mean_square_error"] = number(report.mean_square_error);
     out["output_error"] = outcome.output_error ? Json(*outcome.output_error) : Json();
+    out["scales"] = outcome.scales.empty() ? Json() : Json(outcome.scales);
     out["tokens"] = outcome.tokens;
     out["dead_channels"] = report.dead_channels;
     out["damping"] = outcome.output_error ? Json(report.damping) : Json();
@@ -79,7 +80,8 @@ void print_report(const std::vector<QuantizeRow>& rows) {
             short_name(row.name), row.after,
             fmt::format("{:.3f}", row.weights() == 0 ? 0 : row.bits / row.weights())};
         if (row.outcome) {
-            const auto& [report, tokens, output_error] = *row.outcome;
+            const QuantizeReport& report = row.outcome->report;
+            const std::optional<double>& output_error = row.outcome->output_error;
             cells.push_back(fmt::format("{:.4f}", report.relative_error));
             cells.push_back(decibel(report.sqnr_db));
             if (calibrated)

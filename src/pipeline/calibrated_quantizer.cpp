@@ -8,6 +8,7 @@
 #include "fewbit/core/text.hpp"
 #include "fewbit/model/decoder_block.hpp"
 #include "fewbit/model/operators.hpp"
+#include "fewbit/pipeline/folds.hpp"
 #include "fewbit/pipeline/hessian.hpp"
 
 namespace fewbit::inline v0::pipeline {
@@ -130,8 +131,12 @@ private:
         const bool blind = statistics == nullptr && needs_statistics(choice.method);
         const Method method = for_tensor(blind ? Method{MseOptions{}} : choice.method, layer);
         static const TensorStatistics none;
-        auto quantized = quantize(std::as_const(w).view(), statistics != nullptr ? *statistics : none,
-                                  choice.format, method, context_);
+        const auto* awq = std::get_if<AwqOptions>(&method);  // its scales, if any, are folded already
+        auto quantized =
+            awq != nullptr
+                ? quantize_awq_clip(std::as_const(w).view(), *statistics, choice.format, *awq, context_)
+                : quantize(std::as_const(w).view(), statistics != nullptr ? *statistics : none, choice.format,
+                           method, context_);
         if (!quantized) return Unexpected{std::move(quantized).error()};
         LayerOutcome outcome;
         outcome.report = std::move(quantized->report);
@@ -142,6 +147,7 @@ private:
         target.weights = std::move(quantized->linear.weights);
         target.transform = std::move(quantized->linear.transform);
         target.columns = std::move(quantized->linear.columns);
+        if (const auto scaled = scales_.find(layer); scaled != scales_.end()) outcome.scales = scaled->second;
         if (statistics != nullptr) {
             outcome.tokens = statistics->tokens;
             Matrix lost = w;
@@ -229,6 +235,78 @@ private:
         return std::move(gathered.statistics);
     }
 
+    // --- scales -------------------------------------------------------------------------------------------------
+
+    /// The method of all readers of a site that awq is to scale; null otherwise.
+    [[nodiscard]] const AwqOptions* awq_of(const Fold& fold) const {
+        const AwqOptions* options = nullptr;
+        for (const std::string& reader : fold.readers) {
+            const LayerChoice* choice = choice_of(reader);
+            options = choice == nullptr ? nullptr : std::get_if<AwqOptions>(&choice->method);
+            if (options == nullptr) return nullptr;
+        }
+        return options;
+    }
+
+    /// Scales of a site and a sentence about them; nothing where it has none.
+    [[nodiscard]] Result<std::optional<ChannelScales>> scales_of(const Fold& fold, const DecoderBlock& block,
+                                                                 std::size_t layer) {
+        const AwqOptions* const awq = awq_of(fold);
+        const bool smooth =
+            options_.smoothquant && std::ranges::all_of(fold.readers, [&](const auto& reader) {
+                return choice_of(reader) != nullptr;
+            });
+        if (awq == nullptr && !smooth) return std::optional<ChannelScales>();
+        auto statistics = statistics_before(block, nullptr, layer);
+        if (!statistics) return Unexpected{std::move(statistics).error()};
+        std::vector<Matrix> weights;
+        std::vector<MatrixView<const float>> readers;
+        for (const std::string& reader : fold.readers) {
+            const QuantizedMatrix& stored = file_.linears.at(reader).weights;
+            Matrix w(stored.n(), stored.k());
+            for (std::size_t r = 0; r < w.rows(); ++r) stored.dequantize(r, 0, w.row(r));
+            weights.push_back(std::move(w));
+        }
+        for (const Matrix& w : weights) readers.push_back(w.view());
+        Result<ChannelScales> scales = [&] {
+            if (smooth) {
+                SmoothQuantOptions options = *options_.smoothquant;
+                options.tensor = fold.readers.front();
+                return smoothquant_scales(readers, *statistics, options, fold.source);
+            }
+            AwqOptions options = *awq;
+            options.tensor = fold.readers.front();
+            return awq_scales(readers, *statistics, choice_of(fold.readers.front())->format, options,
+                              fold.source, context_);
+        }();
+        if (!scales) return Unexpected{std::move(scales).error()};
+        return std::optional(*std::move(scales));
+    }
+
+    /// Folds what the sites of a block are scaled with, and makes the block anew where that is anything.
+    [[nodiscard]] Result<void> fold_block(std::size_t index, DecoderBlock& block) {
+        // The first layer that reads a site, by its place in DecoderBlock::layers().
+        static constexpr std::array<std::size_t, 4> first_readers{0, 3, 4, 6};
+        bool folded = false;
+        for (std::size_t i = 0; i < fold_sites.size(); ++i) {
+            const Fold fold = fold_of(file_.shape, index, fold_sites[i]);
+            auto scales = scales_of(fold, block, first_readers[i]);
+            if (!scales) return Unexpected{std::move(scales).error()};
+            if (!*scales) continue;
+            if (auto done = fold_scales(file_, fold, (*scales)->scales); !done) return done;
+            for (const std::string& reader : fold.readers) scales_[reader] = (*scales)->how;
+            folded = true;
+        }
+        if (!folded) return {};
+        for (const Layer* layer : block.layers())
+            result_.file.linears.at(layer->name) = file_.linears.at(layer->name);
+        result_.file.vectors = file_.vectors;
+        auto made = DecoderBlock::create(file_, index, exact_options(), context_);
+        if (!made) return Unexpected{std::move(made).error()};
+        block = *std::move(made);
+        return {};
+    }
+
     // --- blocks -------------------------------------------------------------------------------------------------
 
     [[nodiscard]] Result<void> block(std::size_t index) {
@@ -237,6 +315,7 @@ private:
             {{0, 3}, {3, 4}, {4, 6}, {6, 7}}};
         auto block = DecoderBlock::create(file_, index, exact_options(), context_);
         if (!block) return Unexpected{std::move(block).error()};
+        if (auto done = fold_block(index, *block); !done) return done;
         std::optional<DecoderBlock> exact;
         if (asymmetric_) exact = *block;
         for (const auto& [first, last] : stages) {
@@ -292,7 +371,7 @@ private:
         return {};
     }
 
-    const io::ModelFile& file_;
+    io::ModelFile file_;  ///< the float model, with the scales that were folded
     const Plan& plan_;
     std::span<const std::vector<int>> windows_;
     const CalibratedOptions& options_;
@@ -300,8 +379,9 @@ private:
     HessianCollector collector_;
     bool asymmetric_;
     CalibratedModel result_;
-    Stream stream_;        ///< of the model as it is by now
-    Stream float_stream_;  ///< of the float model; empty unless somebody asks
+    std::map<std::string, std::string> scales_;  ///< by layer: how its inputs were scaled
+    Stream stream_;                              ///< of the model as it is by now
+    Stream float_stream_;                        ///< of the float model; empty unless somebody asks
 };
 
 }  // namespace

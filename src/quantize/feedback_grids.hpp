@@ -50,8 +50,9 @@ public:
         const GridFit fit = fit_group(format, range.min, range.max, 1.0, row_scale);
         if (fit.overflows != nullptr)
             return text("row ", r, ", group ", u, ": ", overflow_text(format, fit, range.min, range.max));
-        const GroupGrid grid =
-            best_grid(format, how_.search, fit.grid, range.min, range.max, row_scale, w.data(), w.size());
+        // Weighed by importance the searched grids were no better in front of error feedback.
+        const GroupGrid grid = best_grid(format, how_.search, fit.grid, range.min, range.max, row_scale,
+                                         {w.data(), nullptr, w.size()});
         grids_[(r - first_) * groups_ + u] = grid;
         out_.set_scale(r, u, grid.scale);
         if (format.offset == Offset::real) out_.set_offset(r, u, grid.offset);

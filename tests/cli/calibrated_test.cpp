@@ -52,6 +52,34 @@ TEST_CASE("gptq: quantize writes what evaluate quantizes in memory, into either 
     }
 }
 
+TEST_CASE("awq and --smooth: scales that are folded away go into either container") {
+    const Folder folder;
+    write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
+    for (const std::string method :
+         {"--method awq", "--method rtn --smooth 0.5", "--method gptq --smooth 0.6"}) {
+        // One layer stays: scales reach what is not quantized, too.
+        const std::string how = "--format int4-g32 " + method +
+                                " --calibration text.txt --tensor-format layers.0.mlp.down_proj=f32" +
+                                (method == "--method awq" ? "" : " --keep lm_head");
+        for (const char* output : {"small.safetensors", "small.gguf"}) {
+            INFO(method << ", " << output);
+            std::string options = how;
+            if (std::string(output) == "small.gguf")  // names of the tensors there
+                options.replace(options.find("layers.0.mlp.down_proj"), 22, "blk.0.ffn_down");
+            const Outcome said = in(folder, std::string("quantize toy.bin --tokenizer tok.bin -o ") + output +
+                                                " " + options + " --json report.json");
+            check_done(said);
+            std::size_t scaled = 0;
+            const Json report = read_json(folder / "report.json");
+            for (const Json& layer : report["layers"]) scaled += !layer["scales"].is_null();
+            CHECK(scaled >= 10);
+            const double there = nll_of(folder, output);
+            CHECK(there == Approx(nll_of(folder, "toy.bin", how)).epsilon(1e-5));
+            CHECK(said.out.find("were scaled first") != std::string::npos);
+        }
+    }
+}
+
 TEST_CASE("gptq: options, dry runs and refusals") {
     const Folder folder;
     write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));

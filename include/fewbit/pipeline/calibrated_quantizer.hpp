@@ -5,7 +5,8 @@
 //
 // Layers in brackets read the same input. For each bracket the calibration text runs through the block as it is by then;
 // the layers are quantized and take their places (GPTQ's "true sequential"). Where a method compensates what the inputs
-// themselves have lost, the float model runs beside it.
+// themselves have lost, the float model runs beside it. Scales of channels (awq, SmoothQuant) are folded into the float
+// block (folds.hpp) before its first layer is quantized.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +25,7 @@
 #include "fewbit/core/result.hpp"
 #include "fewbit/io/model_file.hpp"
 #include "fewbit/quantize/quantize.hpp"
+#include "fewbit/quantize/smoothquant.hpp"
 
 namespace fewbit::inline v0::pipeline {
 
@@ -38,6 +40,7 @@ struct LayerOutcome {
     std::uint64_t tokens = 0;  ///< that calibration saw; 0: none was asked for
     /// sum (W x - W^ x)^2 / sum (W x)^2 over them; nothing without calibration.
     std::optional<double> output_error;
+    std::string scales;  ///< how its input channels were scaled first; empty: they were not
 };
 
 struct CalibratedModel {
@@ -47,6 +50,8 @@ struct CalibratedModel {
 };
 
 struct CalibratedOptions {
+    /// Before any method: SmoothQuant's scales, where all readers of an input are in the plan.
+    std::optional<SmoothQuantOptions> smoothquant;
     bool keep_statistics = false;  ///< K^2 doubles for each bracket
     /// Called before each layer: its name, how many are done, how many there are.
     std::function<void(std::string_view layer, std::size_t done, std::size_t layers)> progress;

@@ -134,19 +134,7 @@ private:
 [[nodiscard]] inline BlockEvents quantize_blocks(MatrixView<const float> w, std::span<const float> importance,
                                                  bool search, QuantizedMatrix& out,
                                                  ExecutionContext context) {
-    BlockEvents events;
-    if (!importance.empty() && importance.size() != w.cols) {
-        events.error =
-            text("the importance has ", importance.size(), " values for ", w.cols, " input channels");
-        return events;
-    }
-    for (std::size_t k = 0; k < importance.size(); ++k)
-        if (!(importance[k] >= 0) || !std::isfinite(importance[k])) {
-            events.error = text("the importance of input channel ", k, " is ", importance[k],
-                                ", not a finite number of 0 or more");
-            return events;
-        }
-    if (w.rows == 0 || w.cols == 0) return events;
+    if (w.rows == 0 || w.cols == 0) return {};
     return GgmlQuantizer(w, out, importance, search).run(context);
 }
 

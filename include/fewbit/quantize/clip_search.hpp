@@ -20,17 +20,25 @@ struct ClipSearch {
     }
 };
 
-/// Sum of |w - w^|^exponent over a run, in eight interleaved partial sums: a fixed order that vectorizes.
-/// Stops early once it exceeds `limit`; sums of nonnegative terms only grow, so that never changes which grid
-/// is the best.
+/// A run of weights, and what their errors weigh; null: 1 each.
+struct WeightRun {
+    const float* w;
+    const float* importance;
+    std::size_t count;
+};
+
+/// Sum of |w - w^|^exponent times importance over a run, in eight interleaved partial sums: a fixed order that
+/// vectorizes. Stops early once it exceeds `limit`; sums of nonnegative terms only grow, so that never changes which
+/// grid is the best.
 template <bool Real, bool Square, class Levels>
 [[nodiscard]] double run_error_as(const Levels& levels, const GroupGrid& grid, double exponent,
-                                  const float* w, std::size_t count, double limit) noexcept {
+                                  const WeightRun& run, double limit) noexcept {
     constexpr std::size_t lanes = 8, piece = 32;
     const float scale = grid.scale, offset = grid.offset;
     double sums[lanes] = {};
     double errors[piece];
-    const auto errors_of = [&](const float* values, std::size_t n) {
+    const auto errors_of = [&](std::size_t first, std::size_t n) {
+        const float* const values = run.w + first;
         for (std::size_t i = 0; i < n; ++i) {
             float decoded = scale * static_cast<float>(levels.level(values[i]));
             if constexpr (Real) decoded += offset;
@@ -42,32 +50,34 @@ template <bool Real, bool Square, class Levels>
             else
                 errors[i] = power(std::abs(errors[i]), exponent);
         }
+        if (run.importance == nullptr) return;
+        for (std::size_t i = 0; i < n; ++i) errors[i] *= static_cast<double>(run.importance[first + i]);
     };
     const auto total = [&] {
         return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
     };
     std::size_t first = 0;
-    for (; count - first >= piece; first += piece) {
-        errors_of(w + first, piece);
+    for (; run.count - first >= piece; first += piece) {
+        errors_of(first, piece);
         for (std::size_t i = 0; i < piece; i += lanes)
             for (std::size_t j = 0; j < lanes; ++j) sums[j] += errors[i + j];
         const double so_far = total();
         if (so_far > limit) return so_far;
     }
-    errors_of(w + first, count - first);
-    for (std::size_t i = 0; first + i < count; ++i) sums[i % lanes] += errors[i];
+    errors_of(first, run.count - first);
+    for (std::size_t i = 0; first + i < run.count; ++i) sums[i % lanes] += errors[i];
     return total();
 }
 
 [[nodiscard]] inline double run_error(const Format& format, const GroupGrid& grid, double exponent,
-                                      const float* w, std::size_t count, double limit) noexcept {
+                                      const WeightRun& run, double limit) noexcept {
     const bool square = exponent == 2.0;
     return with_levels(format, grid, [&](const auto& levels) {
         if (format.offset == Offset::real)
-            return square ? run_error_as<true, true>(levels, grid, exponent, w, count, limit)
-                          : run_error_as<true, false>(levels, grid, exponent, w, count, limit);
-        return square ? run_error_as<false, true>(levels, grid, exponent, w, count, limit)
-                      : run_error_as<false, false>(levels, grid, exponent, w, count, limit);
+            return square ? run_error_as<true, true>(levels, grid, exponent, run, limit)
+                          : run_error_as<true, false>(levels, grid, exponent, run, limit);
+        return square ? run_error_as<false, true>(levels, grid, exponent, run, limit)
+                      : run_error_as<false, false>(levels, grid, exponent, run, limit);
     });
 }
 
@@ -82,17 +92,16 @@ void for_each_factor(const Format& format, const ClipSearch& search, Body&& body
 /// The best grid for a group in one run, starting from the unshrunken fit; the first of equals.
 [[nodiscard]] inline GroupGrid best_grid(const Format& format, const ClipSearch& search,
                                          const GroupGrid& unshrunken, float min, float max, float row_scale,
-                                         const float* w, std::size_t count) noexcept {
+                                         const WeightRun& run) noexcept {
     const bool integer_constant = min == max && !format.is_codebook();
     if (search.candidates <= 1 || integer_constant || unshrunken.scale == 0) return unshrunken;
     GroupGrid best = unshrunken, previous = unshrunken;
-    double least =
-        run_error(format, best, search.exponent, w, count, std::numeric_limits<double>::infinity());
+    double least = run_error(format, best, search.exponent, run, std::numeric_limits<double>::infinity());
     for_each_factor(format, search, [&](double factor) {
         const GroupGrid grid = fit_group(format, min, max, factor, row_scale).grid;
         if (grid == previous || grid.scale == 0) return;
         previous = grid;
-        const double error = run_error(format, grid, search.exponent, w, count, least);
+        const double error = run_error(format, grid, search.exponent, run, least);
         if (error >= least) return;
         least = error;
         best = grid;

@@ -48,6 +48,17 @@ namespace detail {
     return {};
 }
 
+/// Why an importance does not fit K input channels; nothing when it does, or is none.
+[[nodiscard]] inline std::string importance_error(std::span<const float> importance, std::size_t k) {
+    if (!importance.empty() && importance.size() != k)
+        return text("the importance has ", importance.size(), " values for ", k, " input channels");
+    for (std::size_t c = 0; c < importance.size(); ++c)
+        if (!(importance[c] >= 0) || !std::isfinite(importance[c]))
+            return text("the importance of input channel ", c, " is ", importance[c],
+                        ", not a finite number of 0 or more");
+    return {};
+}
+
 [[nodiscard]] inline Result<Quantized> quantize_to_grid(MatrixView<const float> w, const Format& format,
                                                         const ClipSearch& search, std::string_view method,
                                                         std::string_view tensor,
@@ -57,6 +68,8 @@ namespace detail {
     auto matrix = QuantizedMatrix::allocate(format, w.rows, w.cols);
     if (!matrix) return fail(matrix.error().kind, prefix, matrix.error().message);
     if (auto finite = check_finite(w, tensor, context); !finite) return Unexpected{std::move(finite).error()};
+    if (const std::string why = importance_error(importance, w.cols); !why.empty())
+        return fail(ErrorKind::bad_input, prefix, why);
     BlockEvents events;
     if (format.is_block()) {
         events = quantize_blocks(w, importance, search.candidates > 1, *matrix, context);
@@ -65,7 +78,8 @@ namespace detail {
         if (auto cast = cast_weights(w, *matrix, tensor, context); !cast)
             return Unexpected{std::move(cast).error()};
     } else {
-        events = GridQuantizer(w, *matrix, search, context).run();
+        events = GridQuantizer(w, importance.empty() ? nullptr : importance.data(), *matrix, search, context)
+                     .run();
         if (!events.error.empty()) return fail(ErrorKind::bad_input, prefix, events.error);
     }
     Quantized result;

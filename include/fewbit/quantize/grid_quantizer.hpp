@@ -54,9 +54,11 @@ struct BlockEvents {
 
 class GridQuantizer {
 public:
-    GridQuantizer(MatrixView<const float> w, QuantizedMatrix& out, const ClipSearch& search,
-                  ExecutionContext context)
+    /// `importance`: (K) or null.
+    GridQuantizer(MatrixView<const float> w, const float* importance, QuantizedMatrix& out,
+                  const ClipSearch& search, ExecutionContext context)
         : w_(w),
+          importance_(importance),
           out_(out),
           search_(search),
           context_(context),
@@ -103,7 +105,8 @@ private:
                     return;
                 }
                 const GroupGrid grid =
-                    best_grid(format, search_, fit.grid, range.min, range.max, row_scale, run, count);
+                    best_grid(format, search_, fit.grid, range.min, range.max, row_scale,
+                              {run, importance_ == nullptr ? nullptr : importance_ + first, count});
                 encode_run(format, grid, run, count, codes.data() + first);
                 out_.set_scale(r, g, grid.scale);
                 if (format.offset == Offset::real) out_.set_offset(r, g, grid.offset);
@@ -161,7 +164,8 @@ private:
             double* mine = errors.data() + block * grids.size();
             for (std::size_t r = blocks_.first(block); r < blocks_.last(block); ++r)
                 for (std::size_t i = 0; i < grids.size(); ++i)
-                    mine[i] += run_error(out_.format(), grids[i], search_.exponent, w_.row(r).data(), w_.cols,
+                    mine[i] += run_error(out_.format(), grids[i], search_.exponent,
+                                         {w_.row(r).data(), importance_, w_.cols},
                                          std::numeric_limits<double>::infinity());
         });
         std::vector<double> sums(grids.size());
@@ -180,6 +184,7 @@ private:
     }
 
     MatrixView<const float> w_;
+    const float* importance_;
     QuantizedMatrix& out_;
     ClipSearch search_;
     ExecutionContext context_;

@@ -15,7 +15,9 @@ struct MseOptions {
     int steps = 100;          ///< range factors are 1 - i / steps
     double max_shrink = 0.8;  ///< for i = 0 .. steps * max_shrink - 1
     double exponent = 2.0;    ///< of |w - w^| in the sum that is minimized, 1 to 4; GPTQ uses 2.4
-    std::span<const float> importance = {};  ///< as in RtnOptions
+    /// (K) or empty: what squared errors in an input channel weigh, finite and >= 0: means of x^2 over a text
+    /// (TensorStatistics::mean_square, an importance matrix). Has to live as long as the options.
+    std::span<const float> importance = {};
 };
 
 /// Quantizes w (N, K) to `format`. Ranges are shrunk as fit_grid (grid.hpp) says; errors are taken with the

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fewbit/calibrate/statistics.hpp"
+#include "fewbit/quantize/awq.hpp"
 #include "fewbit/quantize/gptq.hpp"
 #include "fewbit/quantize/mse.hpp"
 #include "fewbit/quantize/quantized.hpp"
@@ -18,9 +19,9 @@
 namespace fewbit::inline v0 {
 
 /// A method with its options. Each alternative has a member `tensor`, the name used in error sentences.
-using Method = std::variant<RtnOptions, MseOptions, GptqOptions>;
+using Method = std::variant<RtnOptions, MseOptions, GptqOptions, AwqOptions>;
 
-/// Names that parse_method knows, in the order of the variant: "rtn", "mse", "gptq".
+/// Names that parse_method knows, in the order of the variant: "rtn", "mse", "gptq", "awq".
 [[nodiscard]] FEWBIT_API std::vector<std::string_view> method_names();
 [[nodiscard]] FEWBIT_API std::string_view name(const Method& method);
 /// A method by name, with default options. Error: unknown; the sentence lists the known ones.

@@ -18,8 +18,10 @@ struct MethodRow {
 
 /// In the order of the variant.
 [[nodiscard]] inline const std::vector<MethodRow>& method_rows() {
-    static const std::vector<MethodRow> rows{
-        {"rtn", RtnOptions{}, false}, {"mse", MseOptions{}, false}, {"gptq", GptqOptions{}, true}};
+    static const std::vector<MethodRow> rows{{"rtn", RtnOptions{}, false},
+                                             {"mse", MseOptions{}, false},
+                                             {"gptq", GptqOptions{}, true},
+                                             {"awq", AwqOptions{}, true}};
     return rows;
 }
 
@@ -53,6 +55,25 @@ FEWBIT_INLINE bool needs_statistics(const Method& method) {
     return detail::method_rows()[method.index()].needs_statistics;
 }
 
+#if !defined(FEWBIT_HEADER_ONLY)
+namespace detail {
+
+[[nodiscard]] inline Result<Quantized> quantize_calibrated(MatrixView<const float> w,
+                                                           const TensorStatistics& statistics,
+                                                           const Format& format, const GptqOptions& options,
+                                                           ExecutionContext context) {
+    return quantize_gptq(w, statistics, format, options, context);
+}
+[[nodiscard]] inline Result<Quantized> quantize_calibrated(MatrixView<const float> w,
+                                                           const TensorStatistics& statistics,
+                                                           const Format& format, const AwqOptions& options,
+                                                           ExecutionContext context) {
+    return quantize_awq(w, statistics, format, options, context);
+}
+
+}  // namespace detail
+#endif
+
 FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w,
                                          [[maybe_unused]] const TensorStatistics& statistics,
                                          const Format& format, const Method& method,
@@ -69,7 +90,7 @@ FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w,
                 return fail(ErrorKind::unsupported, detail::tensor_prefix(options.tensor), "method '",
                             name(method), "' is in the compiled library, fewbit::fewbit");
 #else
-                return quantize_gptq(w, statistics, format, options, context);
+                return detail::quantize_calibrated(w, statistics, format, options, context);
 #endif
         },
         method);
