@@ -315,7 +315,7 @@ TEST_CASE("quantize: the report is what a second look finds", "[quantize][report
 }
 
 TEST_CASE("quantize: methods by name", "[quantize][method]") {
-    CHECK(method_names() == std::vector<std::string_view>{"rtn", "mse", "gptq", "awq"});
+    CHECK(method_names() == std::vector<std::string_view>{"rtn", "mse", "gptq", "awq", "hqq"});
     TensorStatistics statistics;
     REQUIRE(statistics.add(testing::gaussian_matrix(20, 8, 2)));
     statistics.hessian_sum = *Tensor::allocate(Scalar::f64, {8, 8});
@@ -327,12 +327,12 @@ TEST_CASE("quantize: methods by name", "[quantize][method]") {
         CHECK(name(*method) == known);
         CHECK(needs_statistics(*method) == (known == "gptq" || known == "awq"));
         const auto q =
-            quantize(testing::gaussian_matrix(2, 8, 1), statistics, *parse_format("int4-g8"), *method);
+            quantize(testing::gaussian_matrix(2, 8, 1), statistics, *parse_format("int4-g8-fzero"), *method);
         REQUIRE(q);
         CHECK(q->report.method == known);
     }
     CHECK(parse_method("awq2").error().message ==
-          "method 'awq2' is not known; known are rtn, mse, gptq, awq");
+          "method 'awq2' is not known; known are rtn, mse, gptq, awq, hqq");
     CHECK_FALSE(quantize(testing::gaussian_matrix(2, 8, 1), {}, *parse_format("int4-g8"), GptqOptions{}));
     Matrix w(1, 8);
     w(0, 3) = NAN;

@@ -12,6 +12,7 @@
 #include "fewbit/calibrate/statistics.hpp"
 #include "fewbit/quantize/awq.hpp"
 #include "fewbit/quantize/gptq.hpp"
+#include "fewbit/quantize/hqq.hpp"
 #include "fewbit/quantize/mse.hpp"
 #include "fewbit/quantize/quantized.hpp"
 #include "fewbit/quantize/rtn.hpp"
@@ -19,20 +20,20 @@
 namespace fewbit::inline v0 {
 
 /// A method with its options. Each alternative has a member `tensor`, the name used in error sentences.
-using Method = std::variant<RtnOptions, MseOptions, GptqOptions, AwqOptions>;
+using Method = std::variant<RtnOptions, MseOptions, GptqOptions, AwqOptions, HqqOptions>;
 
-/// Names that parse_method knows, in the order of the variant: "rtn", "mse", "gptq", "awq".
+/// Names that parse_method knows, in the order of the variant: "rtn", "mse", "gptq", "awq", "hqq".
 [[nodiscard]] FEWBIT_API std::vector<std::string_view> method_names();
 [[nodiscard]] FEWBIT_API std::string_view name(const Method& method);
 /// A method by name, with default options. Error: unknown; the sentence lists the known ones.
 [[nodiscard]] FEWBIT_API Result<Method> parse_method(std::string_view name);
 /// The same method, its errors naming `tensor`.
 [[nodiscard]] FEWBIT_API Method for_tensor(Method method, std::string tensor);
-/// True if the method reads statistics of the layer's input, a Hessian among them; rtn and mse do not.
+/// True if the method reads statistics of the layer's input, a Hessian among them; rtn, mse and hqq do not.
 [[nodiscard]] FEWBIT_API bool needs_statistics(const Method& method);
 
 /// Quantizes w (N, K). `statistics` are those of the layer's input x (M, K); methods that need none ignore
-/// them. Errors: those of the method; methods that need statistics are not in fewbit::headers.
+/// them. Errors: those of the method; only rtn and mse are in fewbit::headers.
 [[nodiscard]] FEWBIT_API Result<Quantized> quantize(MatrixView<const float> w,
                                                     const TensorStatistics& statistics, const Format& format,
                                                     const Method& method, ExecutionContext context = {});

@@ -21,7 +21,8 @@ struct MethodRow {
     static const std::vector<MethodRow> rows{{"rtn", RtnOptions{}, false},
                                              {"mse", MseOptions{}, false},
                                              {"gptq", GptqOptions{}, true},
-                                             {"awq", AwqOptions{}, true}};
+                                             {"awq", AwqOptions{}, true},
+                                             {"hqq", HqqOptions{}, false}};
     return rows;
 }
 
@@ -58,17 +59,22 @@ FEWBIT_INLINE bool needs_statistics(const Method& method) {
 #if !defined(FEWBIT_HEADER_ONLY)
 namespace detail {
 
-[[nodiscard]] inline Result<Quantized> quantize_calibrated(MatrixView<const float> w,
-                                                           const TensorStatistics& statistics,
-                                                           const Format& format, const GptqOptions& options,
-                                                           ExecutionContext context) {
+[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
+                                                         const TensorStatistics& statistics,
+                                                         const Format& format, const GptqOptions& options,
+                                                         ExecutionContext context) {
     return quantize_gptq(w, statistics, format, options, context);
 }
-[[nodiscard]] inline Result<Quantized> quantize_calibrated(MatrixView<const float> w,
-                                                           const TensorStatistics& statistics,
-                                                           const Format& format, const AwqOptions& options,
-                                                           ExecutionContext context) {
+[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
+                                                         const TensorStatistics& statistics,
+                                                         const Format& format, const AwqOptions& options,
+                                                         ExecutionContext context) {
     return quantize_awq(w, statistics, format, options, context);
+}
+[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w, const TensorStatistics&,
+                                                         const Format& format, const HqqOptions& options,
+                                                         ExecutionContext context) {
+    return quantize_hqq(w, format, options, context);
 }
 
 }  // namespace detail
@@ -90,7 +96,7 @@ FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w,
                 return fail(ErrorKind::unsupported, detail::tensor_prefix(options.tensor), "method '",
                             name(method), "' is in the compiled library, fewbit::fewbit");
 #else
-                return detail::quantize_calibrated(w, statistics, format, options, context);
+                return detail::quantize_compiled(w, statistics, format, options, context);
 #endif
         },
         method);
