@@ -150,29 +150,32 @@ private:
 [[nodiscard]] Matrix compensated(MatrixView<const float> w, std::span<const double> asymmetry_sum,
                                  double tokens, double share, std::span<const double> factor,
                                  std::span<const std::uint32_t> order, ExecutionContext context) {
-    const std::size_t k = w.cols;
-    std::vector<double> asymmetry(k * k), transposed(k * k);  // D and U^T, in the order of the factor
-    context.parallel_for(k, [&](std::size_t i, std::size_t) {
-        for (std::size_t j = 0; j < k; ++j) {
-            asymmetry[i * k + j] = asymmetry_sum[order[i] * k + order[j]] / tokens;
-            transposed[i * k + j] = factor[j * k + i];
-        }
-    });
+    constexpr std::size_t piece = 128;  // columns of U that are transposed at a time
+    const std::size_t k = w.cols, task_rows = rows_of_task(w.rows, context);
     Matrix out(w.rows, k);
-    const std::size_t task_rows = rows_of_task(w.rows, context);
     context.parallel_for(ceil_div(w.rows, task_rows), [&](std::size_t task, std::size_t) {
         const std::size_t first = task * task_rows, count = std::min(w.rows - first, task_rows);
-        std::vector<double> given(count * k), a(count * k), b(count * k);
+        std::vector<double> given(count * k), a(count * k), b(count * k), transposed(piece * k);
+        for (std::size_t r = 0; r < count; ++r)
+            for (std::size_t c = 0; c < k; ++c) given[r * k + c] = static_cast<double>(w(first + r, c));
+        subtract_product({a.data(), k, given.data(), k, asymmetry_sum.data(), k, count, k, k});  // -W D
+        for (std::size_t r = 0; r < count; ++r)  // in the order of the factor
+            for (std::size_t i = 0; i < k; ++i) given[r * k + i] = a[r * k + order[i]] * (share / tokens);
+        for (std::size_t begin = 0; begin < k; begin += piece) {
+            const std::size_t end = std::min(k, begin + piece);
+            for (std::size_t n = 0; n < end; ++n)
+                for (std::size_t c = begin; c < end; ++c)
+                    transposed[(c - begin) * end + n] = c >= n ? factor[n * k + c] : 0;
+            subtract_product(
+                {b.data(), k, given.data() + begin, k, transposed.data(), end, count, end, end - begin});
+        }
+        // b = share W D U^T; a = -share W D H^-1
+        std::fill(a.begin(), a.end(), 0.0);
+        subtract_product({a.data(), k, b.data(), k, factor.data(), k, count, k, k});
         for (std::size_t r = 0; r < count; ++r)
             for (std::size_t i = 0; i < k; ++i)
-                given[r * k + i] = static_cast<double>(w(first + r, order[i]));
-        subtract_product({a.data(), k, given.data(), k, asymmetry.data(), k, count, k, k});  // -W D
-        subtract_product({b.data(), k, a.data(), k, transposed.data(), k, count, k, k});     // W D U^T
-        for (double& value : b) value *= -share;
-        subtract_product({given.data(), k, b.data(), k, factor.data(), k, count, k, k});
-        for (std::size_t r = 0; r < count; ++r)
-            for (std::size_t i = 0; i < k; ++i)
-                out(first + r, order[i]) = static_cast<float>(given[r * k + i]);
+                out(first + r, order[i]) =
+                    static_cast<float>(static_cast<double>(w(first + r, order[i])) - a[r * k + i]);
     });
     return out;
 }
