@@ -54,6 +54,21 @@ struct TensorStatistics {
     FEWBIT_API Result<void> merge(const TensorStatistics& other, std::string_view tensor = {});
 };
 
+namespace detail {
+
+/// The sums of products of channels.
+struct SquareSum {
+    const char* name;  ///< in the saved form
+    const char* what;  ///< in sentences
+    Tensor TensorStatistics::*member;
+    bool is_gram;  ///< of a matrix with itself
+};
+inline constexpr SquareSum square_sums[] = {
+    {"hessian_sum", "a Hessian", &TensorStatistics::hessian_sum, true},
+    {"asymmetry_sum", "an asymmetry sum", &TensorStatistics::asymmetry_sum, false}};
+
+}  // namespace detail
+
 struct Statistics {
     std::map<std::string, TensorStatistics, std::less<>> tensors;
 

@@ -9,21 +9,6 @@
 #include "fewbit/calibrate/statistics.hpp"
 
 namespace fewbit::inline v0 {
-namespace detail {
-
-/// The sums of products of channels.
-struct SquareSum {
-    const char* name;  ///< in the saved form
-    const char* what;  ///< in sentences
-    Tensor TensorStatistics::*member;
-    bool is_gram;  ///< of a matrix with itself
-};
-inline constexpr SquareSum square_sums[] = {
-    {"hessian_sum", "a Hessian", &TensorStatistics::hessian_sum, true},
-    {"asymmetry_sum", "an asymmetry sum", &TensorStatistics::asymmetry_sum, false}};
-
-}  // namespace detail
-
 FEWBIT_INLINE Range TensorStatistics::range() const {
     if (channel_ranges.empty()) return {};
     Range all = channel_ranges[0];

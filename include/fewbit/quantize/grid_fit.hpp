@@ -8,7 +8,8 @@
 #include <string>
 
 #include "fewbit/core/text.hpp"
-#include "fewbit/quantize/grid.hpp"
+#include "fewbit/formats/format.hpp"
+#include "fewbit/quantize/group_grid.hpp"
 #include "fewbit/quantize/levels.hpp"
 #include "fewbit/quantize/rounding.hpp"
 

@@ -14,6 +14,7 @@
 #include "fewbit/core/tensor.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
 #include "fewbit/quantize/clip_search.hpp"
+#include "fewbit/quantize/grid.hpp"
 #include "fewbit/quantize/row_blocks.hpp"
 
 namespace fewbit::inline v0::detail {
