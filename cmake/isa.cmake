@@ -22,7 +22,8 @@ set(FEWBIT_ISA_ROWS
 
 # For every kernel: the generic ones too are a product, and fast against generic is only a fair comparison if both are
 # optimized equally hard. They cannot fail; told so, clang++ leaves out the weak function that would end the program.
-# With sanitizers tiles of kernels take minutes to optimize: presets that only look for errors ask for less.
+# With sanitizers tiles of kernels take minutes to optimize: presets that only look for errors ask for less, and for checks that
+# are called, not inlined.
 set(FEWBIT_KERNEL_OPTIMIZATION "-O3" CACHE STRING "Optimization of kernels outside of Debug builds")
 mark_as_advanced(FEWBIT_KERNEL_OPTIMIZATION)
 set(FEWBIT_KERNEL_FLAGS "-fno-exceptions;$<$<NOT:$<CONFIG:Debug>>:${FEWBIT_KERNEL_OPTIMIZATION}>")
