@@ -6,7 +6,7 @@
 // Layers in brackets read the same input. For each bracket the calibration text runs through the block as it is by then;
 // the layers are quantized and take their places (GPTQ's "true sequential"). Where a method compensates what the inputs
 // themselves have lost, the float model runs beside it. Scales of channels (awq, SmoothQuant) are folded into the float
-// block (folds.hpp) before its first layer is quantized.
+// block (folds.hpp) before its first layer is quantized, where all readers of an input are in the plan (and all with awq).
 #pragma once
 
 #include <cstddef>
