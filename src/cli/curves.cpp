@@ -1,11 +1,13 @@
 // `fewbit curves`: error against bits per weight, for synthetic matrices and for a model (docs/curves.md).
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 
 #include "fewbit/evaluate/metrics.hpp"
 #include "fewbit/evaluate/synthetic.hpp"
 #include "fewbit/io/atomic_file.hpp"
 #include "src/cli/curves.hpp"
+#include "src/cli/curves_methods.hpp"
 #include "src/cli/embedded_model.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
@@ -58,9 +60,17 @@ Status run(const Options& given, Program& program) {
         if (!embedded_model().empty())
             options.model.model = "embedded";
         else if (!options.model.text.empty() || !options.model.compare.empty() ||
-                 !options.model.outliers.empty())
+                 !options.model.outliers.empty() || !options.model.methods.empty())
             throw Failure("name the model with --model FILE; this build carries no embedded one");
     }
+    std::vector<std::string>& methods = options.model.methods;
+    std::vector<std::string> known;
+    for (const MethodCurve& curve : method_curves()) known.push_back(curve.name);
+    if (methods == std::vector<std::string>{"all"}) methods = known;
+    for (const std::string& method : methods)
+        if (std::ranges::find(known, method) == known.end())
+            throw Failure(
+                fmt::format("--methods: '{}' is not known; known are {}", method, fmt::join(known, ", ")));
     const std::filesystem::path folder = path_of(options.out);
     std::error_code error;
     std::filesystem::create_directories(folder, error);
@@ -147,6 +157,13 @@ void add_curves(CLI::App& app, Program& program) {
                      "Also W8A8 on the model with outliers made by these factors, for instance 1,5,20,100")
         ->delimiter(',')
         ->type_name("F,...");
+    command
+        ->add_option("--methods", model.methods,
+                     "Also int2-g64 to int6-g64 by these methods, or by all: rtn, mse, hqq, awq, gptq, "
+                     "gptq-rotated, owq")
+        ->delimiter(',')
+        ->type_name("NAME,...");
+    add_calibration_text(*command, model.calibration);
     command
         ->add_option(
             "--keep", model.keep,

@@ -11,6 +11,7 @@
 #include "fewbit/evaluate/curves.hpp"
 #include "fewbit/evaluate/divergence.hpp"
 #include "fewbit/model/transformer.hpp"
+#include "src/cli/calibration.hpp"
 #include "src/cli/command.hpp"
 #include "src/cli/plot.hpp"
 
@@ -54,6 +55,16 @@ struct ComparedModel {
     std::vector<model::KernelUse> kernels;
 };
 
+/// A model that a method made (--methods), f32 activations.
+struct MethodPoint {
+    std::string method;  ///< "gptq", "gptq-rotated"
+    Format format;
+    double bits_per_weight = 0;            ///< whole model
+    double quantized_bits_per_weight = 0;  ///< of the matrices that were quantized
+    evaluate::Divergence divergence;       ///< without its values
+    std::vector<model::KernelUse> kernels;
+};
+
 /// Which products are quantized: all, or those that read a norm, which are the ones that made outliers reach.
 enum class OutlierScope { all, behind_norms };
 [[nodiscard]] std::string_view name(OutlierScope scope) noexcept;
@@ -64,10 +75,11 @@ struct OutlierPoint {
     double factor = 1;
     ActivationFormat activations;
     OutlierScope scope = OutlierScope::all;
+    std::string remedy;               ///< "SmoothQuant", ...; empty: none
     evaluate::Divergence divergence;  ///< without its values
     std::vector<model::KernelUse> kernels;
 };
-/// "int8-row", or "int8-row behind norms".
+/// "int8-row", "int8-row behind norms", "int8-row, rotated".
 [[nodiscard]] std::string label_of(const OutlierPoint& point);
 
 struct ModelCurves {
@@ -83,8 +95,10 @@ struct ModelCurves {
     std::size_t behaviour_items = 0;  ///< of each behaviour; 0: not measured
     std::vector<evaluate::BehaviourScore> reference_behaviours;
     std::vector<ComparedModel> compared;
+    std::vector<MethodPoint> methods;  ///< by method, then bits
+    std::string calibration;           ///< the text of methods and remedies; empty: nobody asked
     Format outlier_weights;
-    std::vector<OutlierPoint> outliers;  ///< by activations and scope, then factor
+    std::vector<OutlierPoint> outliers;  ///< by activations and scope, then factor; then by remedy
 
     /// "all 36 matrices (projections, embedding, head)" or what was left out: for pictures and tables.
     [[nodiscard]] std::string what_is_quantized() const;
@@ -99,6 +113,8 @@ struct ModelCurveOptions {
     std::size_t items = 200;
     std::vector<std::string> compare;
     std::vector<double> outliers;
+    std::vector<std::string> methods;
+    CalibrationText calibration;
 };
 [[nodiscard]] ModelCurves measure_model(const ModelCurveOptions& options, ExecutionContext context);
 
@@ -142,9 +158,11 @@ struct KernelShare {
 /// The tables and notes for the terminal; at most 80 columns.
 [[nodiscard]] std::string report_of(const Curves& curves);
 
-/// The pictures: curves; behaviours and outliers where they were measured.
+/// The pictures: curves; behaviours, methods, outliers and their remedies where they were measured.
 [[nodiscard]] std::vector<Page> pages_of(const Curves& curves);
 [[nodiscard]] Page behaviours_page(const ModelCurves& model);
 [[nodiscard]] Page outliers_page(const ModelCurves& model);
+[[nodiscard]] Page remedies_page(const ModelCurves& model);
+[[nodiscard]] Page methods_page(const ModelCurves& model);
 
 }  // namespace fewbit::cli

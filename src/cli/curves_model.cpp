@@ -1,10 +1,12 @@
 // What `fewbit curves` measures of a model: divergence and behaviours in every setting, of models made
 // elsewhere beside them, and of W8A8 on made outliers.
 #include <algorithm>
+#include <array>
 
 #include "fewbit/pipeline/outliers.hpp"
 #include "src/cli/calibration.hpp"
 #include "src/cli/curves.hpp"
+#include "src/cli/curves_methods.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/plan.hpp"
 #include "src/cli/windows.hpp"
@@ -18,6 +20,10 @@ bool asks_behaviours(const evaluate::CurveSetting& setting) {
     return setting.format.bits <= 6 && (grouping == "channel" || grouping == "g64") &&
            setting.variant != evaluate::Variant::asymmetric;
 }
+
+constexpr int max_method_bits = 6;  ///< above, methods differ by nothing that a picture shows
+/// Activations that outliers hurt and remedies are measured with.
+constexpr std::array<const char*, 2> rescued_activations{"int8-tensor", "int8-row"};
 
 struct OutlierKind {
     ActivationFormat activations;
@@ -77,7 +83,10 @@ public:
         curves_.reference_behaviours = behaviours_of(exact);
         measure_settings();
         measure_compared();
+        if (!options_.methods.empty() || !options_.outliers.empty()) find_calibration_windows();
+        measure_methods();
         measure_outliers();
+        measure_remedies();
         return std::move(curves_);
     }
 
@@ -91,7 +100,9 @@ private:
         const auto asked =
             static_cast<std::size_t>(std::count_if(settings.begin(), settings.end(), asks_behaviours));
         work_ = predictions_ * (1 + 2 * settings.size() + options_.compare.size() +
-                                options_.outliers.size() * outlier_kinds().size()) +
+                                options_.methods.size() * (max_method_bits - min_bits + 1) +
+                                options_.outliers.size() * (outlier_kinds().size() +
+                                                            remedies().size() * rescued_activations.size())) +
                 item_predictions_ * (1 + asked + options_.compare.size());
     }
     void show(std::size_t done) { progress_.update(done_ + done, work_, doing_); }
@@ -168,6 +179,67 @@ private:
         }
     }
 
+    /// The text that methods calibrate with: named, or training documents of the corpus. Where neither is there, the text that
+    /// is predicted, as for static ranges, and only for remedies.
+    void find_calibration_windows() {
+        CalibrationText text = options_.calibration;
+        if (text.text.empty() && !is_embedded_tokenizer(tokenizer_)) {
+            if (!options_.methods.empty())
+                throw Failure("--methods: name a text to calibrate with, --calibration FILE");
+            text.text = options_.text;
+            text.split = options_.documents.split;
+        }
+        calibration_ = calibration_windows(text, tokenizer_, std::min<std::size_t>(2048, file_.shape.context),
+                                           65536, "curves");
+        curves_.calibration = text.text.empty() ? "training documents of the corpus" : text.text;
+    }
+
+    void measure_methods() {
+        for (const std::string& name : options_.methods) {
+            const auto curve = std::ranges::find(method_curves(), name, &MethodCurve::name);
+            for (int bits = min_bits; bits <= max_method_bits; ++bits) {
+                const Format format = curve->format(bits);
+                doing_ = fmt::format("{} by {}", fewbit::name(format), name);
+                show(0);
+                const MethodModel made =
+                    quantize_for_method(file_, *curve, format, keep_, calibration_, context_);
+                const model::Transformer transformer = ready(made.file, exact_activations());
+                curves_.methods.push_back({name, format, made.bits_per_weight, made.quantized_bits_per_weight,
+                                           divergence_of(transformer), transformer.kernels()});
+            }
+        }
+    }
+
+    void measure_remedies() {
+        std::vector<std::vector<OutlierPoint>> by_kind(remedies().size() * rescued_activations.size());
+        for (const double factor : options_.outliers) {
+            io::ModelFile made = file_;
+            (void)expect(pipeline::add_outliers(made, factor));
+            std::size_t kind = 0;
+            for (const Remedy& remedy : remedies()) {
+                doing_ = fmt::format("outliers {}, {}", factor, remedy.name);
+                show(0);
+                const io::ModelFile file = quantize_for_method(made, remedy.how, curves_.outlier_weights,
+                                                               keep_, calibration_, context_)
+                                               .file;
+                for (const char* activations : rescued_activations) {
+                    OutlierPoint point{factor,
+                                       expect(parse_activation_format(activations)),
+                                       OutlierScope::all,
+                                       remedy.name,
+                                       {},
+                                       {}};
+                    const model::Transformer transformer = ready(file, point.activations);
+                    point.divergence = divergence_of(transformer);
+                    point.kernels = transformer.kernels();
+                    by_kind[kind++].push_back(std::move(point));
+                }
+            }
+        }
+        for (auto& points : by_kind)
+            for (OutlierPoint& point : points) curves_.outliers.push_back(std::move(point));
+    }
+
     void measure_outliers() {
         curves_.outlier_weights = *parse_format("int8-channel");
         CalibrationOptions calibration;
@@ -187,7 +259,7 @@ private:
             for (std::size_t i = 0; i < kinds.size(); ++i) {
                 const auto& [activations, scope] = kinds[i];
                 const io::ModelFile& file = scope == OutlierScope::all ? all : behind_norms;
-                OutlierPoint point{factor, activations, scope, {}, {}};
+                OutlierPoint point{factor, activations, scope, {}, {}, {}};
                 doing_ = fmt::format("outliers {}, {}", factor, label_of(point));
                 const model::Transformer transformer =
                     ready(file, activations, calibrate(file, tokenizer_, activations, calibration, context_));
@@ -206,6 +278,7 @@ private:
     model::Tokenizer tokenizer_;
     LayerPattern keep_;
     std::vector<evaluate::Window> windows_;
+    std::vector<std::vector<int>> calibration_;
     const evaluate::Reference* reference_ = nullptr;
     ModelCurves curves_;
     Progress progress_{"curves"};

@@ -93,9 +93,21 @@ Json json_of(const ComparedModel& each) {
     return json;
 }
 
+Json json_of(const MethodPoint& point) {
+    Json json{{"method", point.method},
+              {"format", name(point.format)},
+              {"bits_per_weight", point.bits_per_weight},
+              {"quantized_bits_per_weight", point.quantized_bits_per_weight}};
+    json.update(json_of(point.divergence, point.kernels, {}));
+    json.erase("behaviours");
+    return json;
+}
+
 Json json_of(const OutlierPoint& point) {
-    Json json{
-        {"factor", point.factor}, {"activations", name(point.activations)}, {"products", name(point.scope)}};
+    Json json{{"factor", point.factor},
+              {"activations", name(point.activations)},
+              {"products", name(point.scope)},
+              {"remedy", point.remedy.empty() ? Json() : Json(point.remedy)}};
     json.update(json_of(point.divergence, point.kernels, {}));
     json.erase("behaviours");
     return json;
@@ -103,7 +115,8 @@ Json json_of(const OutlierPoint& point) {
 
 Json json_of(const ModelCurves& model) {
     Json points = Json::array(), rises = Json::array(), kernels = Json::array(), compared = Json::array();
-    Json outliers;
+    Json outliers, methods = Json::array();
+    for (const MethodPoint& point : model.methods) methods.push_back(json_of(point));
     for (const ComparedModel& each : model.compared) compared.push_back(json_of(each));
     if (!model.outliers.empty()) {
         outliers = {{"format", name(model.outlier_weights)},
@@ -156,6 +169,8 @@ Json json_of(const ModelCurves& model) {
             {"points", points},
             {"hidden_loss", hidden_loss},
             {"compared", compared},
+            {"calibration", model.calibration.empty() ? Json() : Json(model.calibration)},
+            {"methods", methods},
             {"outliers", outliers}};
 }
 
@@ -176,6 +191,11 @@ std::string csv_of(const Curves& curves) {
                 fmt::format("{},{},{},{},{}{}", name(point.activations), point.bits_per_weight,
                             point.quantized_bits_per_weight, point.sqnr_db,
                             divergence_csv(point.divergence, point.kernels), shares_csv(point.behaviours)));
+        for (const MethodPoint& point : curves.model->methods)
+            out += fmt::format("method,{},{},g{},{},f32,{},{},,{}{}\n", name(point.format), point.format.bits,
+                               point.format.group, point.method, point.bits_per_weight,
+                               point.quantized_bits_per_weight,
+                               divergence_csv(point.divergence, point.kernels), shares_csv({}));
         for (const ComparedModel& each : curves.model->compared)
             out += fmt::format("compared,{},,,,f32,{},,,{}{}\n", csv_text(each.path), each.bits_per_weight,
                                divergence_csv(each.divergence, each.kernels), shares_csv(each.behaviours));

@@ -142,7 +142,11 @@ std::vector<Page> pages_of(const Curves& curves) {
     for (const MatrixCurves& matrix : curves.matrices) add_matrix(matrix, page);
     std::vector<Page> pages{std::move(page)};
     if (curves.model && curves.model->behaviour_items > 0) pages.push_back(behaviours_page(*curves.model));
-    if (curves.model && !curves.model->outliers.empty()) pages.push_back(outliers_page(*curves.model));
+    if (curves.model && !curves.model->methods.empty()) pages.push_back(methods_page(*curves.model));
+    if (curves.model && !curves.model->outliers.empty()) {
+        pages.push_back(outliers_page(*curves.model));
+        pages.push_back(remedies_page(*curves.model));
+    }
     return pages;
 }
 

@@ -172,6 +172,7 @@ Page outliers_page(const ModelCurves& model) {
     double low = INFINITY, high = 0;
     std::vector<ActivationFormat> kinds;
     for (const OutlierPoint& point : model.outliers) {
+        if (!point.remedy.empty()) continue;  // remedies_page
         if (page.legend[0].empty() || page.legend[0].back().text != label_of(point)) {
             if (!series.empty()) page.data += "EOD\n";
             if (kinds.empty() || kinds.back() != point.activations) kinds.push_back(point.activations);
@@ -199,6 +200,108 @@ Page outliers_page(const ModelCurves& model) {
     add_panel(fmt::format("KL divergence from the float model, {} weights", name(model.outlier_weights)),
               "nats per prediction (mean)", 2);
     add_panel("Perplexity", "perplexity", 3);
+    return page;
+}
+
+Page remedies_page(const ModelCurves& model) {
+    constexpr std::array<std::string_view, 5> colours{"#D55E00", "#0072B2", "#009E73", "#CC79A7", "#888888"};
+    Page page;
+    page.name = "remedies";
+    page.title = fmt::format("{}: outliers, and what rescues W8A8 from them", model.short_name());
+    page.lines = {
+        fmt::format(
+            "{} weights; the outliers were made in gains of norms, where SmoothQuant can in principle "
+            "undo them exactly.",
+            name(model.outlier_weights)),
+        "SmoothQuant: alpha 0.5. LLM.int8(): channels above 6 stay in f16. Rotated: residual stream, heads, "
+        "input of down_proj."};
+    page.x_label = "factor of the outlier channels";
+    page.columns = 2;
+    page.height = 520;
+    page.legend.resize(1);
+    double low = INFINITY, high = 0;
+    std::string tics;
+    std::vector<double> factors;
+    for (const OutlierPoint& point : model.outliers)
+        if (std::ranges::find(factors, point.factor) == factors.end()) {
+            factors.push_back(point.factor);
+            tics += fmt::format("{}{}", tics.empty() ? "" : ", ", plot_number(point.factor));
+            low = std::min(low, point.factor);
+            high = std::max(high, point.factor);
+        }
+    page.x_tics = '(' + tics + ')';
+    // Without remedy, each remedy, and weights alone, once for each kind of activations.
+    const auto add_panel = [&](const std::string& activations, std::string_view words) {
+        std::vector<std::string> names{"none"};
+        std::vector<Series> series;
+        for (const OutlierPoint& point : model.outliers)
+            if (!point.remedy.empty() && std::ranges::find(names, point.remedy) == names.end())
+                names.push_back(point.remedy);
+        names.emplace_back("weights alone");
+        for (std::size_t i = 0; i < names.size(); ++i) {
+            const bool alone = i + 1 == names.size();
+            std::string rows;
+            for (const OutlierPoint& point : model.outliers)
+                if (point.scope == OutlierScope::all &&
+                    name(point.activations) == (alone ? "f32" : activations) &&
+                    (i == 0 || alone ? point.remedy.empty() : point.remedy == names[i]))
+                    rows += fmt::format("{} {}\n", plot_number(point.factor),
+                                        positive_number(point.divergence.kld.mean));
+            const Style style{colours[std::min(i, colours.size() - 1)], alone, 0.8};
+            const std::string block = fmt::format("remedy{}{}", page.panels.size(), i);
+            page.data += fmt::format("${} << EOD\n{}EOD\n", block, rows);
+            series.push_back({block, style.both()});
+            if (page.panels.empty())
+                page.legend[0].push_back({i == 0 ? "W8A8 as it is" : names[i], style.line(), style.marker()});
+        }
+        page.panels.push_back({fmt::format("{} activations: {}", activations, words),
+                               "nats per prediction (mean KL divergence)", "set logscale xy",
+                               fmt::format("{}", fmt::join(plots_of(series, 2), ", ")), low / 1.3,
+                               high * 1.3});
+    };
+    add_panel("int8-tensor", "one scale for all");
+    add_panel("int8-row", "a scale for each token");
+    return page;
+}
+
+Page methods_page(const ModelCurves& model) {
+    constexpr std::array<std::string_view, 7> colours{"#888888", "#E69F00", "#56B4E9", "#CC79A7",
+                                                      "#0072B2", "#D55E00", "#009E73"};
+    Page page;
+    page.name = "methods";
+    page.title = fmt::format("{}: methods at equal bits", model.short_name());
+    page.lines = {
+        fmt::format("2 to 6 bits in groups of 64, f32 activations; {}. Calibrated with {}.",
+                    model.what_is_quantized(), path_of(model.calibration).filename().string()),
+        "Bits per weight count scales, offsets and float columns, here of the matrices that are quantized."};
+    page.x_label = "effective bits per weight";
+    page.columns = 2;
+    page.height = 560;
+    page.legend.resize(1);
+    std::vector<Series> series;
+    double low = 1e9, high = 0;
+    for (const MethodPoint& point : model.methods) {
+        if (page.legend[0].empty() || page.legend[0].back().text != point.method) {
+            if (!series.empty()) page.data += "EOD\n";
+            const Style style{colours[series.size() % colours.size()], point.method == "gptq-rotated", 0.8};
+            series.push_back({fmt::format("method{}", series.size()), style.both()});
+            page.legend[0].push_back({point.method, style.line(), style.marker()});
+            page.data += fmt::format("${} << EOD\n", series.back().data);
+        }
+        page.data += fmt::format("{} {} {}\n", plot_number(point.quantized_bits_per_weight),
+                                 positive_number(point.divergence.kld.mean),
+                                 positive_number(point.divergence.kld.p99));
+        low = std::min(low, point.quantized_bits_per_weight);
+        high = std::max(high, point.quantized_bits_per_weight);
+    }
+    page.data += "EOD\n";
+    const auto add_panel = [&](std::string title, std::string y_label, int column) {
+        page.panels.push_back({std::move(title), std::move(y_label), "set logscale y",
+                               fmt::format("{}", fmt::join(plots_of(series, column), ", ")),
+                               std::floor(low * 2 - 0.2) / 2, std::ceil(high * 2 + 0.2) / 2});
+    };
+    add_panel("KL divergence from the float model", "nats per prediction (mean)", 2);
+    add_panel("Its tail: one prediction in a hundred diverges more", "nats (99th percentile)", 3);
     return page;
 }
 

@@ -1,6 +1,7 @@
 // What `fewbit curves` says: tables for the terminal, at most 80 columns.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "fewbit/evaluate/theory.hpp"
@@ -114,6 +115,28 @@ std::string behaviours_text(const ModelCurves& model) {
         table.text());
 }
 
+std::string methods_text(const ModelCurves& model) {
+    if (model.methods.empty()) return {};
+    std::vector<Table::Column> columns{{"method"}, {"extra", Table::Align::right}};
+    std::vector<std::string> row;
+    std::optional<Table> table;
+    std::string rows;
+    for (std::size_t i = 0; i < model.methods.size(); ++i) {
+        const MethodPoint& point = model.methods[i];
+        const bool first_row = point.method == model.methods.front().method;
+        if (first_row) columns.push_back({fmt::format("{} bits", point.format.bits), Table::Align::right});
+        if (row.empty())
+            row = {point.method, fmt::format("+{:.2f}", point.quantized_bits_per_weight - point.format.bits)};
+        row.push_back(short_number(point.divergence.kld.mean));
+        if (i + 1 < model.methods.size() && model.methods[i + 1].method == point.method) continue;
+        if (!table) table.emplace(columns);
+        table->add(std::exchange(row, {}));
+    }
+    return fmt::format(
+        "\nMean KL divergence by method, groups of 64, f32 activations; calibrated with {}\n\n{}",
+        model.calibration, table->text());
+}
+
 std::string outliers_text(const ModelCurves& model) {
     if (model.outliers.empty()) return {};
     std::vector<double> factors;
@@ -163,6 +186,7 @@ std::string report_of(const ModelCurves& model) {
 
     out += behaviours_text(model);
     if (const auto loss = hidden_loss_of(model)) out += '\n' + wrapped(loss->text(), 80) + '\n';
+    out += methods_text(model);
     out += outliers_text(model);
     out += '\n';
     for (const Rise& rise : rises_of(model))
@@ -195,7 +219,8 @@ std::string_view name(OutlierScope scope) noexcept {
 
 std::string label_of(const OutlierPoint& point) {
     return name(point.activations) +
-           (point.scope == OutlierScope::all ? std::string() : fmt::format(" {}", name(point.scope)));
+           (point.scope == OutlierScope::all ? std::string() : fmt::format(" {}", name(point.scope))) +
+           (point.remedy.empty() ? std::string() : ", " + point.remedy);
 }
 
 std::string ModelCurves::what_is_quantized() const {

@@ -39,6 +39,7 @@ Status run(const Options& given, Program& program) {
     const auto windows = load_windows(options.text, options.documents, tokenizer);
 
     const auto outliers = make_outliers(file, options.plan, options.model);
+    const auto rotations = make_rotations(file, options.plan, options.model, program.context());
     const bool on_the_fly = options.plan.any();
     if (on_the_fly)
         file = quantize_model(
@@ -102,6 +103,7 @@ Status run(const Options& given, Program& program) {
                    : "",
         size.bits_per_weight());
     if (outliers) print_outliers(*outliers);
+    if (rotations) say("rotations   {}\n", wrapped(rotations->text(), 80, 12));
     say("text        {}{}\n            {} window{} of at most {} tokens\n", name_of_text(options.text),
         on_corpus ? " (docs/corpus.md)" : "", grouped(windows.size()), windows.size() == 1 ? "" : "s",
         options.documents.context);
@@ -128,6 +130,7 @@ Status run(const Options& given, Program& program) {
               {"method", on_the_fly ? Json(options.plan.method.name) : Json()},
               {"bits_per_weight", size.bits_per_weight()},
               {"outliers", outliers ? outliers_json(*outliers) : Json()},
+              {"rotations", rotations ? Json(rotations->text()) : Json()},
               {"tokens", perplexity.tokens},
               {"nll", perplexity.nll},
               {"perplexity", perplexity.perplexity},
@@ -183,6 +186,7 @@ void add_evaluate(CLI::App& app, Program& program) {
     add_count(*command, "--max-tokens", options->documents.max_predictions, "Stop after so many predictions",
               1);
     add_plan_options(*command, options->plan, false);
+    add_rotate_option(*command, options->plan);
     add_outliers_option(*command, options->plan);
     add_activations(*command, options->activations, StaticActivations::calibrated);
     add_calibration_options(*command, options->calibration);

@@ -39,6 +39,7 @@ Status run(const Options& given, Program& program) {
     options.generate.sampling.seed = options.seed;
     io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
+    make_rotations(file, options.plan, options.model, program.context());
     if (options.plan.any())
         file = quantize_model(
                    file, make_plan(file, options.plan), options.plan.method, options.calibration,
@@ -122,6 +123,7 @@ void add_generate(CLI::App& app, Program& program) {
         ->capture_default_str();
     add_count(*command, "--seed", options->seed, "The same seed draws the same text")->default_str("0");
     add_plan_options(*command, options->plan, false);
+    add_rotate_option(*command, options->plan);
     add_calibration_text(*command, options->calibration);
     add_activations(*command, options->activations);
     add_fallback(*command, options->fallback);

@@ -27,6 +27,11 @@ bool searches(const GptqOptions& options) { return options.grid.max_shrink > 0; 
 Method MethodOptions::method() const {
     Method method = expect(parse_method(name));
     if (std::holds_alternative<GptqOptions>(method)) method = gptq;
+    if (auto* owq = std::get_if<OwqOptions>(&method)) {
+        owq->extra_bits = extra_bits;
+        owq->gptq = gptq;
+    }
+    if (auto* llm_int8 = std::get_if<LlmInt8Options>(&method)) llm_int8->threshold = threshold;
     return method;
 }
 
@@ -39,7 +44,8 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
                 if (!method) throw CLI::ValidationError("--method", method.error().message);
                 options.name = text;
             },
-            fmt::format("How codes are chosen: {}; gptq and awq run a text through the model (--calibration)",
+            fmt::format("How codes are chosen: {}; gptq, awq, owq and llm-int8 run a text through the model "
+                        "(--calibration)",
                         fmt::join(method_names(), ", ")))
         ->type_name("NAME")
         ->default_str(options.name);
@@ -64,7 +70,7 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
                                                        "activation and permuted",
                                                        text));
             },
-            "gptq: columns in their natural order; the largest inputs first, within groups and group by "
+            "gptq, owq: columns in their natural order; the largest inputs first, within groups and group by "
             "group "
             "(group-aware); over all groups (activation); and groups of neighbours in that order, which the "
             "model "
@@ -80,31 +86,46 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
                         "--grid", fmt::format("'{}' is not known; known are mse and min-max", text));
                 options.gptq.grid = text == "mse" ? GptqOptions{}.grid : MseOptions{{}, 1, 0, 2.0, {}};
             },
-            "gptq: scales that span a group's weights (min-max), or clip where that loses less (mse)")
+            "gptq, owq: scales that span a group's weights (min-max), or clip where that loses less (mse)")
         ->type_name("GRID")
         ->default_str("mse");
     command
         .add_option("--damping", options.gptq.damping,
-                    "gptq: share of the mean diagonal that is added to the Hessian's")
+                    "gptq, owq: share of the mean diagonal that is added to the Hessian's")
         ->type_name("X")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     command
-        .add_option(
-            "--asymmetry", options.gptq.asymmetry,
-            "gptq: which share of what earlier layers lost is compensated, 0 to 1; above 0 the float model "
-            "runs beside")
+        .add_option("--asymmetry", options.gptq.asymmetry,
+                    "gptq, owq: which share of what earlier layers lost is compensated, 0 to 1; above 0 the "
+                    "float model "
+                    "runs beside")
         ->type_name("X")
         ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+    command
+        .add_option("--extra-bits", options.extra_bits,
+                    "owq: what input channels with float weights may add to the bits of a weight")
+        ->type_name("B")
+        ->check(CLI::Range(0.0, 16.0))
+        ->capture_default_str();
+    command
+        .add_option("--threshold", options.threshold,
+                    "llm-int8: input channels that reached this magnitude in calibration stay in f16")
+        ->type_name("X")
+        ->check(CLI::PositiveNumber)
         ->capture_default_str();
 }
 
 Json method_json(const MethodOptions& options) {
-    if (options.name != "gptq") return {};
-    return {{"column_order", name_of(options.gptq.order)},
-            {"grid", searches(options.gptq) ? "mse" : "min-max"},
-            {"damping", options.gptq.damping},
-            {"asymmetry", options.gptq.asymmetry}};
+    if (options.name == "llm-int8") return {{"threshold", options.threshold}};
+    if (options.name != "gptq" && options.name != "owq") return {};
+    Json json{{"column_order", name_of(options.gptq.order)},
+              {"grid", searches(options.gptq) ? "mse" : "min-max"},
+              {"damping", options.gptq.damping},
+              {"asymmetry", options.gptq.asymmetry}};
+    if (options.name == "owq") json["extra_bits"] = options.extra_bits;
+    return json;
 }
 
 }  // namespace fewbit::cli

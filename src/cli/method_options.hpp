@@ -11,7 +11,9 @@ namespace fewbit::cli {
 
 struct MethodOptions {
     std::string name = "rtn";
-    GptqOptions gptq;
+    GptqOptions gptq;  ///< of owq too
+    double extra_bits = OwqOptions{}.extra_bits;
+    double threshold = LlmInt8Options{}.threshold;
     std::optional<double> smooth;  ///< alpha of SmoothQuant, before the method
 
     /// The method with its options.
@@ -20,7 +22,7 @@ struct MethodOptions {
     [[nodiscard]] bool calibrates() const { return smooth || needs_statistics(method()); }
 };
 
-/// --method, --smooth; --column-order, --grid, --damping, --asymmetry.
+/// --method, --smooth; --column-order, --grid, --damping, --asymmetry; --extra-bits; --threshold.
 void add_method_options(CLI::App& command, MethodOptions& options);
 
 /// The options that the method reads, as JSON; null for methods without.

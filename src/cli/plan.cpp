@@ -1,5 +1,7 @@
 // Which layer of a model gets which format.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iterator>
 
 #include "src/cli/plan.hpp"
 
@@ -23,6 +25,28 @@ Override parse_override(const std::string& text) {
             fmt::format("--tensor-format: '{}' is not REGEX=FORMAT, as in 'down_proj=int8-channel'", text));
     return {text, LayerPattern("--tensor-format", text.substr(0, equals)),
             expect(parse_format(text.substr(equals + 1)))};
+}
+
+pipeline::RotationOptions parse_rotations(const std::string& text) {
+    pipeline::RotationOptions options;
+    if (text == "all") return options;
+    const std::pair<std::string_view, bool*> places[] = {
+        {"residual", &options.residual}, {"heads", &options.heads}, {"down", &options.down}};
+    for (const auto& [name, wanted] : places) *wanted = false;
+    for (std::size_t first = 0; first <= text.size();) {
+        const std::size_t comma = std::min(text.find(',', first), text.size());
+        const std::string part = text.substr(first, comma - first);
+        const auto* const place =
+            std::ranges::find(places, part, [](const auto& each) { return each.first; });
+        if (place == std::end(places))
+            throw CLI::ValidationError(
+                "--rotate",
+                fmt::format("'{}' is no place; there are residual, heads and down, and all for all of them",
+                            part));
+        *place->second = true;
+        first = comma + 1;
+    }
+    return options;
 }
 
 }  // namespace
@@ -66,6 +90,16 @@ void add_plan_options(CLI::App& command, PlanOptions& options, bool format_requi
         ->type_name("REGEX");
 }
 
+void add_rotate_option(CLI::App& command, PlanOptions& options) {
+    command
+        .add_option_function<std::string>(
+            "--rotate", [&options](const std::string& text) { options.rotations = parse_rotations(text); },
+            "Before the method: rotate the residual stream, attention heads and what down_proj reads, so "
+            "that no "
+            "channel stands out; all, or a list: residual,heads,down (down works while the model runs)")
+        ->type_name("PLACES");
+}
+
 void add_outliers_option(CLI::App& command, PlanOptions& options) {
     command
         .add_option("--outliers", options.outliers,
@@ -78,6 +112,14 @@ std::optional<pipeline::OutlierReport> make_outliers(io::ModelFile& model, const
                                                      const std::string& path) {
     if (!options.outliers) return std::nullopt;
     auto report = pipeline::add_outliers(model, *options.outliers);
+    if (!report) throw Failure(report.error().within(fmt::format("'{}'", path)).message);
+    return *std::move(report);
+}
+
+std::optional<pipeline::RotationReport> make_rotations(io::ModelFile& model, const PlanOptions& options,
+                                                       const std::string& path, ExecutionContext context) {
+    if (!options.rotations) return std::nullopt;
+    auto report = pipeline::rotate(model, *options.rotations, context);
     if (!report) throw Failure(report.error().within(fmt::format("'{}'", path)).message);
     return *std::move(report);
 }

@@ -11,6 +11,7 @@
 #include "fewbit/io/model_file.hpp"
 #include "fewbit/pipeline/mixes.hpp"
 #include "fewbit/pipeline/outliers.hpp"
+#include "fewbit/pipeline/rotations.hpp"
 #include "src/cli/command.hpp"
 #include "src/cli/method_options.hpp"
 
@@ -36,6 +37,7 @@ struct PlanOptions {
     std::optional<std::string>
         keep;  ///< nothing: default_keep, and none with a mix, which has rules of its own
     std::optional<double> outliers;  ///< factor; only where there is an --outliers
+    std::optional<pipeline::RotationOptions> rotations;
 
     /// Anything at all is to be quantized.
     [[nodiscard]] bool any() const { return format || mix != nullptr || !overrides.empty(); }
@@ -52,6 +54,12 @@ void add_outliers_option(CLI::App& command, PlanOptions& options);
 /// names the model in messages.
 std::optional<pipeline::OutlierReport> make_outliers(io::ModelFile& model, const PlanOptions& options,
                                                      const std::string& path);
+
+/// --rotate, for commands that quantize without training.
+void add_rotate_option(CLI::App& command, PlanOptions& options);
+/// Does to a float model what --rotate asks for, before anything is planned; nothing without it.
+std::optional<pipeline::RotationReport> make_rotations(io::ModelFile& model, const PlanOptions& options,
+                                                       const std::string& path, ExecutionContext context);
 
 /// What was decided for one layer.
 struct PlannedLayer {

@@ -84,12 +84,13 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
                         Program& program) {
     if (!options.importance.empty())
         throw Failure("--imatrix weighs errors in ggml's blocks; it needs a .gguf output");
-    const io::ModelFile model = load_model(options.model);
+    io::ModelFile model = load_model(options.model);
+    const ModelSize before = size_of(model);
+    const auto rotations = make_rotations(model, options.plan, options.model, program.context());
     const std::vector<PlannedLayer> plan = make_plan(model, options.plan);
     const auto layout = folder_layout(options);
     if (layout) expect(io::check_layers(*layout, layers_of(model, plan)));
     std::vector<QuantizeRow> rows = rows_of(model, plan);
-    const ModelSize before = size_of(model);
     double bits = totals_of(rows).bits;
     for (const auto& [name, values] : model.vectors) bits += 32.0 * static_cast<double>(values.size());
     std::uintmax_t file_bytes = 0;
@@ -109,6 +110,7 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
         }
         print_report(rows);
         print_calibration(quantized);
+        if (rotations) say("{}\n", wrapped(fmt::format("Rotated first: {}.", rotations->text()), 80));
         const ModelSize after = size_of(quantized.file);
         bits = after.bits;
         std::error_code error;
@@ -118,6 +120,7 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
             bytes_text(static_cast<double>(file_bytes)));
     }
     Json body = quantize_json(options, rows);
+    body["rotations"] = rotations ? Json(rotations->text()) : Json();
     body["parameters"] = before.parameters;
     body["bits_per_weight_before"] = before.bits_per_weight();
     body["bits_per_weight"] = bits / static_cast<double>(before.parameters);
@@ -171,6 +174,7 @@ void add_quantize(CLI::App& app, Program& program) {
         ->required()
         ->type_name("PATH");
     add_plan_options(*command, options->plan, false);
+    add_rotate_option(*command, options->plan);
     add_calibration_text(*command, options->calibration);
     command
         ->add_option(

@@ -244,6 +244,10 @@ QuantizeCost cost_of(const std::vector<Work>& works, const std::vector<io::GgufS
 
 Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem::path& output,
                           Program& program) {
+    if (options.plan.rotations)
+        throw Failure(
+            "--rotate leaves what GGUF has no place for (an untied head, inputs that are rotated while the "
+            "model runs); write a .safetensors file");
     Input input = kind_of_model(options.model) == ModelKind::gguf ? from_gguf(options) : from_model(options);
     std::optional<io::ImportanceMatrix> importance;
     if (!options.importance.empty()) importance = expect(io::read_imatrix(path_of(options.importance)));
@@ -344,6 +348,7 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
             totals.bits_per_weight(), options.output, bytes_text(static_cast<double>(file_bytes)));
     }
     Json body = quantize_json(options, rows);
+    body["rotations"] = Json();
     body["parameters"] = static_cast<std::size_t>(totals.weights);
     body["bits_per_weight_before"] = totals.bits_per_weight_before();
     body["bits_per_weight"] = totals.bits_per_weight();

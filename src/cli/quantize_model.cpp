@@ -40,10 +40,9 @@ Outcomes quantize_blindly(io::ModelFile& file, const std::map<std::string, pipel
         total += file.linears.at(layer).n() * file.linears.at(layer).k();
     for (const auto& [layer, choice] : choices) {
         Linear& linear = file.linears.at(layer);
-        Matrix w(linear.n(), linear.k());
-        for (std::size_t r = 0; r < w.rows(); ++r) linear.weights.dequantize(r, 0, w.row(r));
-        Quantized quantized = expect(
-            quantize(std::as_const(w).view(), {}, choice.format, for_tensor(choice.method, layer), context));
+        const Matrix w = dequantized(linear);
+        Quantized quantized =
+            expect(quantize(w.view(), {}, choice.format, for_tensor(choice.method, layer), context));
         linear.weights = std::move(quantized.linear.weights);
         outcomes[layer].report = std::move(quantized.report);
         done += linear.n() * linear.k();

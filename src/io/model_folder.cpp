@@ -158,7 +158,8 @@ private:
             return plan_bias(name, bias);
         }
         if (!given.columns.empty() ||
-            !given.transform.channel_scales.empty())  // rows_in() would leave them behind
+            !given.transform.channel_scales.empty() ||  // rows_in() would leave them behind
+            given.transform.hadamard != 0)
             return detail::check_transform(given, io::name(layout_));
         auto linear = detail::rows_in(given, *order);
         if (!linear) return Unexpected{std::move(linear).error()};

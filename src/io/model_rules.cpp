@@ -146,24 +146,8 @@ Result<void> check_linear(std::string_view name, const Linear& linear) {
     if (!linear.bias.empty() && linear.bias.size() != n)
         return wrong("its bias has ", linear.bias.size(), " values, not ", n);
 
-    const auto& scales = linear.transform.channel_scales;
-    if (!scales.empty() && scales.size() != k)
-        return wrong("it has ", scales.size(), " channel scales, not ", k);
-    for (std::size_t i = 0; i < scales.size(); ++i)
-        if (!std::isfinite(scales[i]) || scales[i] <= 0.0f)
-            return wrong("channel scale ", i, " is ", scales[i], ", not a positive number");
-
-    const auto& permutation = linear.transform.permutation;
-    if (!permutation.empty() && permutation.size() != k)
-        return wrong("its permutation has ", permutation.size(), " entries, not ", k);
-    std::vector<bool> seen(permutation.size());
-    for (std::size_t i = 0; i < permutation.size(); ++i) {
-        if (permutation[i] >= k || seen[permutation[i]])
-            return wrong("entry ", i, " of its permutation is ", permutation[i],
-                         permutation[i] >= k ? ", out of range" : ", which stands there twice");
-        seen[permutation[i]] = true;
-    }
-
+    if (auto fits = validate_input(linear.transform, linear.columns, k); !fits)
+        return wrong(fits.error().message);
     if (linear.columns.empty()) return {};
     const QuantizedMatrix& values = linear.columns.values;
     const auto& channels = linear.columns.channels;
@@ -175,10 +159,6 @@ Result<void> check_linear(std::string_view name, const Linear& linear) {
                      " of a float format");
     if (values.codes.bytes().space() != MemorySpace::host)
         return wrong("its float columns are not in host memory");
-    for (std::size_t i = 0; i < channels.size(); ++i)
-        if (channels[i] >= k || (i > 0 && channels[i] <= channels[i - 1]))
-            return wrong("float column ", i, " is channel ", channels[i], "; channels ascend and lie below ",
-                         k);
     return {};
 }
 

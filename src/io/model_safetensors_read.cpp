@@ -30,6 +30,13 @@ Result<void> read_extras(Parts& parts, const std::string& name, const RowOrder& 
     if (const std::string part = name + ".permutation"; parts.has(part))
         if (auto done = take(parts.indices(part, linear.k()), linear.transform.permutation); !done)
             return done;
+    if (const std::string part = name + ".hadamard"; parts.has(part)) {
+        const auto order_of_q = parts.indices(part, 1);
+        if (!order_of_q) return Unexpected{order_of_q.error()};
+        linear.transform.hadamard = order_of_q->front();
+        if (linear.transform.hadamard == 0)
+            return fail(ErrorKind::bad_input, "tensor ", in_quotes(part), " is 0, not the order of a matrix");
+    }
     const std::string columns = name + ".float_columns.";
     if (!parts.has(columns + "channels") && !parts.has(columns + "values")) return {};
     if (auto done = take(parts.float_matrix(columns + "values", order), linear.columns.values); !done)

@@ -43,6 +43,11 @@ Result<void> plan_linear(Plan& plan, const std::string& name, const Linear& line
     if (!linear.bias.empty())
         if (auto done = plan.add(name + ".bias", SafetensorsType::f32, linear.bias, *order); !done)
             return done;
+    if (linear.transform.hadamard != 0)
+        if (auto done = plan.add(name + ".hadamard", SafetensorsType::u32, {1},
+                                 std::as_bytes(std::span(&linear.transform.hadamard, 1)));
+            !done)
+            return done;
     if (!linear.transform.channel_scales.empty())
         if (auto done =
                 plan.add(name + ".channel_scales", SafetensorsType::f32, linear.transform.channel_scales);

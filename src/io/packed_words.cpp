@@ -148,6 +148,11 @@ Result<void> check_transform(const Linear& linear, std::string_view layout) {
     if (!linear.columns.empty())
         return fail(ErrorKind::unsupported, layout,
                     " has no place for float columns; fewbit's own layout (a .safetensors file) has");
+    if (linear.transform.hadamard != 0)
+        return fail(
+            ErrorKind::unsupported, layout,
+            " has no place for a Hadamard transform of the input; fewbit's own layout (a .safetensors "
+            "file) has");
     if (!linear.transform.channel_scales.empty())
         return fail(ErrorKind::unsupported, layout,
                     " has no place for channel scales; fewbit's own layout (a .safetensors file) has");

@@ -32,18 +32,29 @@ using Stream = std::vector<Matrix>;  ///< by window: (tokens, dim)
 
 [[nodiscard]] bool reads_asymmetry(const Method& method) {
     const auto* gptq = std::get_if<GptqOptions>(&method);
-    return gptq != nullptr && gptq->asymmetry > 0;
+    const auto* owq = std::get_if<OwqOptions>(&method);
+    return (gptq != nullptr && gptq->asymmetry > 0) || (owq != nullptr && owq->gptq.asymmetry > 0);
 }
 
 /// Inputs of a layer on their way into its statistics: short windows are added together, which costs less.
 struct Gathered {
     static constexpr std::size_t batch_tokens = 512;
 
-    Gathered(HessianCollector& collector_, std::string layer_, bool asymmetric_)
-        : collector(collector_), layer(std::move(layer_)), asymmetric(asymmetric_) {}
+    /// `rotation`: what the layer does to its input first; methods see what comes out.
+    Gathered(HessianCollector& collector_, std::string layer_, bool asymmetric_,
+             std::optional<Hadamard> rotation_ = {})
+        : collector(collector_),
+          layer(std::move(layer_)),
+          asymmetric(asymmetric_),
+          rotation(std::move(rotation_)) {}
 
     void take(MatrixView<const float> x, std::vector<float>& into) {
         channels = x.cols;
+        Matrix turned;
+        if (rotation) {
+            turned = rotated(*rotation, x);
+            x = std::as_const(turned).view();
+        }
         for (std::size_t m = 0; m < x.rows; ++m) into.insert(into.end(), x.row(m).begin(), x.row(m).end());
     }
     /// Adds what was taken when there is enough of it, or when nothing follows.
@@ -61,6 +72,7 @@ struct Gathered {
     HessianCollector& collector;
     std::string layer;
     bool asymmetric;
+    std::optional<Hadamard> rotation;
     std::size_t channels = 0;
     std::vector<float> inputs, exact;  ///< (tokens, channels)
     TensorStatistics statistics;
@@ -111,6 +123,9 @@ private:
                 return fail(
                     ErrorKind::bad_input, "layer '", layer, "' is ", name(found->second.weights.format()),
                     " already; start from the float model, or the report would hide a part of the error");
+            if (found->second.transform.reorders_or_scales() || !found->second.columns.empty())
+                return fail(ErrorKind::bad_input, "layer '", layer,
+                            "' has an input transform or float columns, which the method's would replace");
         }
         return {};
     }
@@ -126,8 +141,7 @@ private:
                                               const TensorStatistics* statistics) {
         if (options_.progress) options_.progress(layer, result_.layers.size(), plan_.size());
         const Linear& source = file_.linears.at(layer);
-        Matrix w(source.n(), source.k());
-        for (std::size_t r = 0; r < w.rows(); ++r) source.weights.dequantize(r, 0, w.row(r));
+        const Matrix w = dequantized(source);
         const bool blind = statistics == nullptr && needs_statistics(choice.method);
         const Method method = for_tensor(blind ? Method{MseOptions{}} : choice.method, layer);
         static const TensorStatistics none;
@@ -146,19 +160,14 @@ private:
         Linear& target = result_.file.linears.at(layer);
         target.weights = std::move(quantized->linear.weights);
         target.transform = std::move(quantized->linear.transform);
+        target.transform.hadamard = source.transform.hadamard;  // methods see x after it
         target.columns = std::move(quantized->linear.columns);
         if (const auto scaled = scales_.find(layer); scaled != scales_.end()) outcome.scales = scaled->second;
         if (statistics != nullptr) {
             outcome.tokens = statistics->tokens;
-            Matrix lost = w;
-            std::vector<float> row(w.cols());
-            for (std::size_t r = 0; r < w.rows(); ++r) {
-                target.weights.dequantize(r, 0, row);
-                for (std::size_t c = 0; c < row.size(); ++c) {
-                    const auto& order = target.transform.permutation;
-                    lost(r, order.empty() ? c : order[c]) -= row[c];
-                }
-            }
+            Matrix lost = dequantized(target);
+            for (std::size_t i = 0; i < lost.values().size(); ++i)
+                lost.values()[i] = w.values()[i] - lost.values()[i];
             outcome.output_error =
                 collector_.output_error(std::as_const(w).view(), std::as_const(lost).view(), *statistics);
         }
@@ -214,7 +223,11 @@ private:
 
     [[nodiscard]] Result<TensorStatistics> statistics_before(const DecoderBlock& block,
                                                              const DecoderBlock* exact, std::size_t layer) {
-        Gathered gathered(collector_, block.layers()[layer]->name, exact != nullptr);
+        const std::string& name = block.layers()[layer]->name;
+        std::optional<Hadamard> rotation;
+        if (const std::uint32_t order = file_.linears.at(name).transform.hadamard; order != 0)
+            rotation = *Hadamard::create(order);
+        Gathered gathered(collector_, name, exact != nullptr, std::move(rotation));
         for (std::size_t i = 0; i < windows_.size(); ++i) {
             const auto within = [&](Error error) {
                 return Unexpected{std::move(error).within(text("calibration window ", i))};
@@ -257,15 +270,15 @@ private:
                 return choice_of(reader) != nullptr;
             });
         if (awq == nullptr && !smooth) return std::optional<ChannelScales>();
+        for (const std::string& reader :
+             fold.readers)  // what is rotated has no channels that could be divided
+            if (file_.linears.at(reader).transform.hadamard != 0) return std::optional<ChannelScales>();
         auto statistics = statistics_before(block, nullptr, layer);
         if (!statistics) return Unexpected{std::move(statistics).error()};
         std::vector<Matrix> weights;
         std::vector<MatrixView<const float>> readers;
         for (const std::string& reader : fold.readers) {
-            const QuantizedMatrix& stored = file_.linears.at(reader).weights;
-            Matrix w(stored.n(), stored.k());
-            for (std::size_t r = 0; r < w.rows(); ++r) stored.dequantize(r, 0, w.row(r));
-            weights.push_back(std::move(w));
+            weights.push_back(dequantized(file_.linears.at(reader)));
         }
         for (const Matrix& w : weights) readers.push_back(w.view());
         Result<ChannelScales> scales = [&] {

@@ -15,18 +15,15 @@ namespace {
 class LayerRange {
 public:
     LayerRange(std::string_view layer, const Linear& linear, const StaticRangeOptions& options)
-        : transform_(&linear.transform),
+        : linear_(&linear),
           rule_(options.rule),
           min_max_(std::string(layer)),
           average_(std::string(layer), options.momentum),
           histogram_(std::string(layer)) {}
 
     [[nodiscard]] Result<void> observe(MatrixView<const float> x) {
-        Matrix changed;
-        if (!transform_->empty()) {
-            changed = transformed(*transform_, x);
-            x = std::as_const(changed).view();
-        }
+        const Matrix read = codes_read(*linear_, x);
+        x = read.view();
         switch (rule_) {
             case RangeRule::min_max: return min_max_.observe(x);
             case RangeRule::moving_average: return average_.observe(x);
@@ -50,7 +47,7 @@ public:
     }
 
 private:
-    const InputTransform* transform_;
+    const Linear* linear_;
     RangeRule rule_;
     MinMaxObserver min_max_;
     MovingAverageObserver average_;

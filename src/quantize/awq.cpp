@@ -122,30 +122,6 @@ void share(std::vector<double>& values, TiedChannels tied) {
     return importance;
 }
 
-/// The errors of w, not of the scaled matrix that was rounded.
-void measure_scaled(MatrixView<const float> w, const Linear& linear, QuantizeReport& report) {
-    double noise = 0, signal = 0, largest = 0;
-    std::vector<float> row(w.cols);
-    for (std::size_t r = 0; r < w.rows; ++r) {
-        linear.weights.dequantize(r, 0, row);
-        for (std::size_t k = 0; k < w.cols; ++k) {
-            const auto given = static_cast<double>(w(r, k));
-            const double e =
-                given - static_cast<double>(row[k]) / static_cast<double>(linear.transform.channel_scales[k]);
-            noise += e * e;
-            signal += given * given;
-            largest = std::max(largest, std::abs(e));
-        }
-    }
-    const double count = std::max(1.0, static_cast<double>(w.rows) * static_cast<double>(w.cols));
-    report.relative_error = noise == 0 ? 0 : std::sqrt(noise / signal);
-    report.sqnr_db = noise == 0 ? std::numeric_limits<double>::infinity() : 10 * std::log10(signal / noise);
-    report.max_abs_error = largest;
-    report.mean_square_error = noise / count;
-    report.mean_square = signal / count;
-    report.bits_per_weight = linear.bits_per_weight();
-}
-
 }  // namespace
 
 Result<ChannelScales> awq_scales(std::span<const MatrixView<const float>> readers,
@@ -231,7 +207,7 @@ Result<Quantized> quantize_awq(MatrixView<const float> w, const TensorStatistics
     if (!done) return done;
     if (std::ranges::all_of(scales->scales, [](float s) { return s == 1; })) return done;
     done->linear.transform.channel_scales = std::move(scales->scales);
-    measure_scaled(w, done->linear, done->report);
+    detail::replace_errors(done->report, measure_error(w, done->linear, context));
     return done;
 }
 

@@ -8,18 +8,13 @@
 #include <optional>
 #include <utility>
 
+#include "src/quantize/damped_factor.hpp"
 #include "src/quantize/error_feedback.hpp"
-#include "src/quantize/inverse_factor.hpp"
 
 namespace fewbit::inline v0 {
 namespace {
 
 using namespace detail;
-
-/// Rows of a task: enough to use what is packed for them often, but work for every thread. (Bits do not depend on it.)
-[[nodiscard]] std::size_t rows_of_task(std::size_t n, ExecutionContext context) {
-    return std::clamp<std::size_t>(n / (4 * context.workers()) / 4 * 4, 16, 128);
-}
 
 [[nodiscard]] Result<void> check(const TensorStatistics& statistics, std::size_t k,
                                  const GptqOptions& options) {
@@ -73,111 +68,6 @@ using namespace detail;
                        order.begin() + static_cast<std::ptrdiff_t>((u + 1) * unit));
     grouped.insert(grouped.end(), order.begin() + static_cast<std::ptrdiff_t>(units * unit), order.end());
     return grouped;
-}
-
-/// What was added to the diagonal, and how it went.
-struct Damping {
-    double share = 0;  ///< of the mean diagonal
-    std::string note;  ///< where the wanted share did not do
-};
-
-class Factorization {
-public:
-    Factorization(const TensorStatistics& statistics, std::span<const std::uint32_t> order)
-        : sum_(statistics.hessian_sum.as<double>()),
-          order_(order),
-          k_(order.size()),
-          tokens_(static_cast<double>(statistics.tokens)),
-          factor_(k_ * k_) {
-        double trace = 0;
-        for (std::size_t i = 0; i < k_; ++i) {
-            const double h = diagonal(i);
-            trace += h;
-            largest_ = std::max(largest_, h);
-            dead_ += h == 0;
-        }
-        mean_ = k_ == 0 ? 0 : trace / static_cast<double>(k_);
-    }
-
-    /// Fills factor(); nothing: no damping of the ladder (gptq.hpp) was enough.
-    [[nodiscard]] std::optional<Damping> run(double damping, ExecutionContext context) {
-        if (mean_ == 0) return std::nullopt;
-        for (int step = 0; step <= 10; ++step) {
-            const double share = damping + 0.01 * step;
-            if (!attempt(share * mean_, context)) continue;
-            return Damping{share, step == 0 ? std::string()
-                                            : text("the Hessian had no factor with damping ", damping,
-                                                   "; it has one with ", share)};
-        }
-        for (double floor = 1e-6 * largest_; floor <= 0.11 * largest_; floor *= 10) {
-            const double added = (damping + 0.1) * mean_ + floor;
-            if (attempt(added, context))
-                return Damping{added / mean_, text("the Hessian had no factor with damping ", damping + 0.1,
-                                                   "; ", floor, " were added to its diagonal")};
-        }
-        return std::nullopt;
-    }
-
-    [[nodiscard]] std::span<const double> factor() const noexcept { return factor_; }
-    [[nodiscard]] std::size_t dead() const noexcept { return dead_; }
-
-private:
-    [[nodiscard]] double diagonal(std::size_t i) const noexcept { return sum_[i * k_ + i] / tokens_; }
-
-    [[nodiscard]] bool attempt(double added, ExecutionContext context) {
-        context.parallel_for(k_, [&](std::size_t i, std::size_t) {
-            const std::size_t from = order_[i];
-            double* const row = factor_.data() + i * k_;
-            for (std::size_t j = 0; j < k_; ++j) {
-                const std::size_t to = order_[j];  // of a symmetric matrix one triangle counts
-                row[j] = sum_[std::min(from, to) * k_ + std::max(from, to)] / tokens_;
-            }
-            // A channel that was always zero has zeros in its row and column: with 1 it stands alone.
-            row[i] = (row[i] == 0 ? 1.0 : row[i]) + added;
-        });
-        return invert_to_factor(factor_, k_, context);
-    }
-
-    std::span<const double> sum_;
-    std::span<const std::uint32_t> order_;
-    std::size_t k_;
-    double tokens_, mean_ = 0, largest_ = 0;
-    std::size_t dead_ = 0;
-    std::vector<double> factor_;
-};
-
-/// W + share W D H^-1: what the weights would have to be to undo what their inputs have lost (gptq.hpp).
-[[nodiscard]] Matrix compensated(MatrixView<const float> w, std::span<const double> asymmetry_sum,
-                                 double tokens, double share, std::span<const double> factor,
-                                 std::span<const std::uint32_t> order, ExecutionContext context) {
-    constexpr std::size_t piece = 128;  // columns of U that are transposed at a time
-    const std::size_t k = w.cols, task_rows = rows_of_task(w.rows, context);
-    Matrix out(w.rows, k);
-    context.parallel_for(ceil_div(w.rows, task_rows), [&](std::size_t task, std::size_t) {
-        const std::size_t first = task * task_rows, count = std::min(w.rows - first, task_rows);
-        std::vector<double> given(count * k), a(count * k), b(count * k), transposed(piece * k);
-        for (std::size_t r = 0; r < count; ++r)
-            for (std::size_t c = 0; c < k; ++c) given[r * k + c] = static_cast<double>(w(first + r, c));
-        subtract_product({a.data(), k, given.data(), k, asymmetry_sum.data(), k, count, k, k});  // -W D
-        for (std::size_t r = 0; r < count; ++r)  // in the order of the factor
-            for (std::size_t i = 0; i < k; ++i) given[r * k + i] = a[r * k + order[i]] * (share / tokens);
-        for (std::size_t begin = 0; begin < k; begin += piece) {
-            const std::size_t end = std::min(k, begin + piece);
-            for (std::size_t n = 0; n < end; ++n)
-                for (std::size_t c = begin; c < end; ++c)
-                    transposed[(c - begin) * end + n] = c >= n ? factor[n * k + c] : 0;
-            subtract_product(
-                {b.data(), k, given.data() + begin, k, transposed.data(), end, count, end, end - begin});
-        }
-        // b = share W D U^T; a = -share W D H^-1
-        std::fill(a.begin(), a.end(), 0.0);
-        subtract_product({a.data(), k, b.data(), k, factor.data(), k, count, k, k});
-        for (std::size_t r = 0; r < count; ++r)
-            for (std::size_t i = 0; i < k; ++i)
-                out(first + r, order[i]) =
-                    static_cast<float>(static_cast<double>(w(first + r, order[i])) - a[r * k + i]);
-    });
-    return out;
 }
 
 template <class Grids>
@@ -276,12 +166,11 @@ Result<Quantized> quantize_gptq(MatrixView<const float> w, const TensorStatistic
     const std::size_t unit =
         format.is_block() ? ggml::traits(format.block).elements : format.group_elements(k);
     const auto order = order_of(statistics, k, unit, options.order);
-    Factorization factorization(statistics, order);
+    DampedFactor factorization(statistics, order);
     const auto damping = factorization.run(options.damping, context);
     const bool moves = damping && statistics.asymmetry_sum.elements() != 0 && options.asymmetry > 0;
     const Matrix moved =
-        moves ? compensated(w, statistics.asymmetry_sum.as<double>(), static_cast<double>(statistics.tokens),
-                            options.asymmetry, factorization.factor(), order, context)
+        moves ? moved_target(w, statistics, options.asymmetry, factorization.factor(), order, context)
               : Matrix();
     const MatrixView<const float> target = moves ? moved.view() : w;
 
@@ -299,7 +188,7 @@ Result<Quantized> quantize_gptq(MatrixView<const float> w, const TensorStatistic
     if (!damping) {
         report.notes.push_back(text(prefix, "no damping gave the Hessian a factor",
                                     report.dead_channels == k ? " (all inputs were zero)" : "",
-                                    ": rounded to nearest"));
+                                    ": rounded by mse"));
         return done;
     }
     const FeedbackPlan plan{factorization.factor(), order, refits, {search_of(grid), importance}};
@@ -308,20 +197,12 @@ Result<Quantized> quantize_gptq(MatrixView<const float> w, const TensorStatistic
                                               : round_all<PlainGrids>(plan, target, out, context);
     if (!why.empty()) return fail(ErrorKind::bad_input, prefix, why);
 
-    QuantizeReport measured = measure_error(w, out, context);
-    measured.method = report.method;
-    measured.zero_groups = report.zero_groups;
-    measured.constant_groups = report.constant_groups;
-    measured.subnormal_scales = report.subnormal_scales;
-    measured.flushed_groups = report.flushed_groups;
-    measured.dead_channels = report.dead_channels;
-    measured.damping = damping->share;
-    measured.notes = std::move(report.notes);
-    if (!damping->note.empty()) measured.notes.push_back(prefix + damping->note);
+    replace_errors(report, measure_error(w, out, context));
+    report.damping = damping->share;
+    if (!damping->note.empty()) report.notes.push_back(prefix + damping->note);
     if (statistics.tokens < k)
-        measured.notes.push_back(text(prefix, statistics.tokens, " tokens for ", k,
-                                      " channels: the Hessian has a rank of at most ", statistics.tokens));
-    report = std::move(measured);
+        report.notes.push_back(text(prefix, statistics.tokens, " tokens for ", k,
+                                    " channels: the Hessian has a rank of at most ", statistics.tokens));
     return done;
 }
 

@@ -119,14 +119,8 @@ Result<Quantized> quantize_hqq(MatrixView<const float> w, const Format& format, 
             if (format.offset == Offset::integer) out.zeros.pack_row(r, zeros);
         }
     });
-    QuantizeReport report = measure_error(w, out, context);
-    report.method = "hqq";
-    report.zero_groups = done->report.zero_groups;
-    report.constant_groups = done->report.constant_groups;
-    report.subnormal_scales = done->report.subnormal_scales;
-    report.flushed_groups = done->report.flushed_groups;
-    report.notes = std::move(done->report.notes);
-    done->report = std::move(report);
+    replace_errors(done->report, measure_error(w, out, context));
+    done->report.method = "hqq";
     return done;
 }
 

@@ -240,14 +240,34 @@ TEST_CASE("docs/json.md: curves") {
                     "1",     "--heads", "2",   "--kv-heads", "2",    "--steps",  "2",  "--batch-tokens",
                     "200",   "--items", "0",   "--fallback", "allow"}));
     check_done(run({"quantize", model, "-o", small, "--format", "int4-g64"}));
-    check_done(run({"curves", "--out", folder / "curves", "--no-pictures", "--model", model, "--max-tokens",
-                    "50", "--items", "1", "--compare", small, "--outliers", "1,20", "--json", json}));
+    check_done(run({"curves",
+                    "--out",
+                    folder / "curves",
+                    "--no-pictures",
+                    "--model",
+                    model,
+                    "--max-tokens",
+                    "50",
+                    "--items",
+                    "1",
+                    "--compare",
+                    small,
+                    "--outliers",
+                    "1,20",
+                    "--methods",
+                    "rtn,gptq-rotated,owq",
+                    "--calibration-windows",
+                    "4",
+                    "--json",
+                    json}));
     check_json(json, "fewbit.curves/1");
     const Json curves = read_json(json);
     CHECK(curves["model"]["compared"].size() == 1);
-    CHECK(curves["model"]["outliers"]["points"].size() == 12);
+    CHECK(curves["model"]["outliers"]["points"].size() == 24);
+    CHECK(curves["model"]["methods"].size() == 15);
     CHECK(std::filesystem::exists(folder / "curves/behaviours.gp"));
-    CHECK(std::filesystem::exists(folder / "curves/outliers.gp"));
+    for (const char* page : {"curves/outliers.gp", "curves/remedies.gp", "curves/methods.gp"})
+        CHECK(std::filesystem::exists(folder / page));
 }
 
 TEST_CASE("docs/json.md: train and qat") {

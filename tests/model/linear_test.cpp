@@ -85,6 +85,63 @@ TEST_CASE("a layer applies its transform, float columns and bias") {
     }
 }
 
+TEST_CASE("a layer rotates its input first, in blocks, and float columns read what comes out") {
+    const Matrix x = testing::gaussian_matrix(5, 48, 7);
+    for (const std::uint32_t order : {48u, 12u, 16u, 2u}) {
+        const Matrix turned = rotated(*Hadamard::create(order), x.view());
+        for (int parts = 0; parts < 8; ++parts) {
+            Linear linear = full_linear(19, 48, 1);
+            linear.transform.hadamard = order;
+            if ((parts & 1) == 0) linear.transform.channel_scales.clear();
+            if ((parts & 2) == 0) linear.transform.permutation.clear();
+            if ((parts & 4) == 0) linear.columns = {};
+            INFO("order " << order << ", parts " << parts);
+            const auto packed = PackedLinear::create(linear, exact_activations(), Fallback::allow);
+            REQUIRE(packed);
+            Matrix y(5, 19);
+            REQUIRE(packed->apply(x.view(), y));
+            check_product(linear, turned, y);
+            Linear other = linear;
+            other.transform.hadamard = 0;
+            CHECK(!packed->reads_like(*PackedLinear::create(other, exact_activations(), Fallback::allow)));
+        }
+    }
+}
+
+TEST_CASE("outliers in float columns do not widen the grid of integer activations") {
+    Linear linear = full_linear(32, 64, 1);
+    for (const bool transforms : {true, false}) {
+        if (!transforms) linear.transform = {};
+        // Codes that stand for zero where the float columns are, in the transform's order.
+        std::vector<std::uint8_t> codes(64);
+        for (std::size_t r = 0; r < 32; ++r) {
+            linear.weights.codes.unpack(r, 0, codes);
+            for (std::size_t k = 0; k < 64; ++k) {
+                const std::uint32_t from =
+                    transforms ? linear.transform.permutation[k] : static_cast<std::uint32_t>(k);
+                if (std::ranges::count(linear.columns.channels, from) != 0) codes[k] = 128;
+            }
+            linear.weights.codes.pack_row(r, codes);
+        }
+        Matrix x = testing::gaussian_matrix(4, 64, 7);
+        const auto packed = PackedLinear::create(linear, int8_row_activations(), Fallback::allow);
+        REQUIRE(packed);
+        Matrix small(4, 32), large(4, 32);
+        for (std::size_t m = 0; m < 4; ++m) x(m, 1) = 0;
+        REQUIRE(packed->apply(x.view(), small));
+        for (std::size_t m = 0; m < 4; ++m) x(m, 1) = 1e4f;
+        REQUIRE(packed->apply(x.view(), large));
+        for (std::size_t m = 0; m < 4; ++m)
+            for (std::size_t n = 0; n < 32; ++n) {
+                float weight = 0;
+                linear.columns.values.dequantize(n, 0, {&weight, 1});
+                const double expected = static_cast<double>(small(m, n)) + 1e4 * static_cast<double>(weight);
+                CHECK(std::fabs(static_cast<double>(large(m, n)) - expected) <=
+                      0x1p-20 * 1e4 * (std::fabs(static_cast<double>(weight)) + 1e-3));
+            }
+    }
+}
+
 TEST_CASE("layers that read the same x give the same bits together and alone, on any number of threads") {
     std::vector<Linear> linears{full_linear(16, 64, 1), full_linear(240, 64, 1), full_linear(8, 64, 3),
                                 full_linear(1, 64, 4), full_linear(33, 64, 5)};
@@ -173,6 +230,8 @@ TEST_CASE("layers that do not fit together are refused") {
     CHECK(refused([](Linear& l) { l.transform.permutation.pop_back(); }));
     CHECK(refused([](Linear& l) { l.transform.permutation[3] = 43; }));
     CHECK(refused([](Linear& l) { l.columns.channels[1] = 43; }));
+    CHECK(refused([](Linear& l) { l.transform.hadamard = 2; }));   // does not divide 43
+    CHECK(refused([](Linear& l) { l.transform.hadamard = 43; }));  // no such matrix
     CHECK(refused([](Linear& l) { l.columns.channels.push_back(0); }));
     CHECK(refused([](Linear& l) { l.bias.push_back(0); }));
     CHECK(!refused([](Linear&) {}));

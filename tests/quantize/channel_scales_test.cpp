@@ -41,7 +41,7 @@ TensorStatistics statistics_of(const Matrix& x) {
 
 /// sum over tokens of (W x - y)^2 over that of (W x)^2, y as the Linear computes it
 double output_error(const Matrix& w, const Linear& linear, const Matrix& x) {
-    const Matrix read = transformed(linear.transform, x.view());
+    const Matrix read = codes_read(linear, x.view());
     std::vector<float> row(w.cols());
     double lost = 0, all = 0;
     for (std::size_t r = 0; r < w.rows(); ++r) {

@@ -380,13 +380,13 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
             for (const std::size_t c : {5u, 40u})
                 CHECK(decoded(fixed->linear)(r, c) == decoded(plain->linear)(r, c));
     }
-    SECTION("nothing but zeros: the tensor is rounded to nearest, and the report says so") {
+    SECTION("nothing but zeros: the tensor is rounded by mse, and the report says so") {
         const auto done = quantize_gptq(w, statistics_of(Matrix(10, k)), format);
         REQUIRE(done);
         CHECK(bytes_of(done->linear.weights) == bytes_of(quantize_mse(w, format)->linear.weights));
         REQUIRE(done->report.notes.size() == 1);
         CHECK(done->report.notes[0] ==
-              "no damping gave the Hessian a factor (all inputs were zero): rounded to nearest");
+              "no damping gave the Hessian a factor (all inputs were zero): rounded by mse");
     }
     SECTION("one token: a Hessian of rank 1") {
         GptqOptions options;
@@ -429,7 +429,7 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
         done = quantize_gptq(w, statistics, format);
         REQUIRE(done);
         CHECK(bytes_of(done->linear.weights) == bytes_of(quantize_mse(w, format)->linear.weights));
-        CHECK(done->report.notes.back() == "no damping gave the Hessian a factor: rounded to nearest");
+        CHECK(done->report.notes.back() == "no damping gave the Hessian a factor: rounded by mse");
     }
     SECTION("constant and zero groups, empty matrices, float formats") {
         const TensorStatistics statistics = statistics_of(inputs(200, k, 1));

@@ -6,6 +6,7 @@
 //   L.weight.scales   F32/F16/BF16 (N, groups) or (1, 1)               L.channel_scales          F32 (K)
 //   L.weight.zeros    U8 (N, row bytes), packed; -asym only            L.permutation             U32 (K)
 //   L.weight.offsets  like the scales; -fzero only                     L.float_columns.channels  U32 (C)
+//                                                                      L.hadamard                U32 (1)
 //                                                                      L.float_columns.values    (N, C)
 // with fewbit.version, fewbit.model.*, fewbit.format.L and fewbit.k.L in the metadata. Rows of q_proj and
 // k_proj are in Hugging Face's order (rotary pairs i and i + head_dim / 2) in files, and in adjacent pairs in

@@ -47,6 +47,7 @@ public:
             packed.range_ = range;
         }
         packed.transform_ = linear.transform;
+        if (linear.transform.hadamard != 0) packed.hadamard_ = *Hadamard::create(linear.transform.hadamard);
         packed.bias_ = linear.bias;
         if (!linear.columns.empty()) {
             auto columns = Product::create(linear.columns.values, exact_activations(), fallback, context);
@@ -72,8 +73,9 @@ public:
                sum_group() == other.sum_group() &&
                kernel().info().code->rows_together == other.kernel().info().code->rows_together &&
                kernel().info().code->elements_together == other.kernel().info().code->elements_together &&
-               range_ == other.range_ && transform_.permutation == other.transform_.permutation &&
-               transform_.channel_scales == other.transform_.channel_scales;
+               range_ == other.range_ && transform_.hadamard == other.transform_.hadamard &&
+               transform_.permutation == other.transform_.permutation &&
+               transform_.channel_scales == other.transform_.channel_scales && channels_ == other.channels_;
     }
 
     /// y (M, N) from x (M, K). The bits of y do not depend on the number of threads. Error: shapes, no
@@ -85,9 +87,10 @@ public:
         return apply(*input, x, y, context);
     }
 
-    /// What a product reads: T(x), packed. Holds x itself only where nothing had to be changed.
+    /// What a product reads: T(x), packed. Refers to x itself where nothing had to be changed.
     struct Input {
-        Matrix transformed;  ///< (M, K), empty without a transform
+        Matrix rotated;      ///< (M, K) x Q, empty without a Hadamard transform
+        Matrix transformed;  ///< (M, K) T(x), empty where nothing else is done to it
         PackedActivations packed;
     };
 
@@ -97,35 +100,47 @@ public:
             return fail(ErrorKind::bad_input, "a layer of ", n(), " x ", k(), " cannot read ", x.rows, " x ",
                         x.cols, " inputs");
         Input input;
-        if (!transform_.empty()) {
-            input.transformed = transformed(transform_, x);
-            x = std::as_const(input.transformed).view();
+        if (hadamard_) {
+            input.rotated = rotated(*hadamard_, x);
+            x = std::as_const(input.rotated).view();
         }
+        // Their codes stand for zero, so what x is there only decides how wide the grid of the others is.
+        const bool clears = !channels_.empty() && kernel().activations().element == ActivationElement::int8;
+        Matrix cleared;
+        if (clears) {
+            cleared = with_cleared(x, channels_);
+            x = std::as_const(cleared).view();
+        }
+        if (transform_.reorders_or_scales())
+            input.transformed = reordered_and_scaled(transform_, x);
+        else if (clears)
+            input.transformed = std::move(cleared);
+        if (transform_.reorders_or_scales() || clears) x = std::as_const(input.transformed).view();
         auto packed = pack_activations(x, kernel(), main_.weights, context, range_);
         if (!packed) return Unexpected{std::move(packed).error()};
         input.packed = *std::move(packed);
         return input;
     }
 
-    /// y from what a layer with reads_like() prepared; x is the untouched input (M, K), read by float
-    /// columns.
+    /// y from what a layer with reads_like() prepared; x is the untouched input (M, K), which float columns read.
     [[nodiscard]] Result<RunReport> apply(const Input& input, MatrixView<const float> x, MatrixView<float> y,
                                           ExecutionContext context = {}) const {
         auto product = check(input, y);
         if (!product) return Unexpected{std::move(product).error()};
         if (auto done = detail::run_products({&*product, 1}, context); !done)
             return Unexpected{std::move(done).error()};
-        return finish(std::move(product->report), x, y, context);
+        return finish(std::move(product->report), input, x, y, context);
     }
 
     /// The same in two steps, so that the products of several layers can run in one parallel region.
     [[nodiscard]] Result<detail::CheckedProduct> check(const Input& input, MatrixView<float> y) const {
         return detail::check_product(kernel(), input.packed, main_.weights, y, bias_);
     }
-    /// What follows the product: float columns, which read the untouched input x (M, K).
-    [[nodiscard]] Result<RunReport> finish(RunReport report, MatrixView<const float> x, MatrixView<float> y,
-                                           ExecutionContext context = {}) const {
+    /// What follows the product: float columns, which read x Q, or the untouched x (M, K).
+    [[nodiscard]] Result<RunReport> finish(RunReport report, const Input& input, MatrixView<const float> x,
+                                           MatrixView<float> y, ExecutionContext context = {}) const {
         if (!columns_) return report;
+        if (hadamard_) x = input.rotated.view();
         Matrix picked(x.rows, channels_.size());
         for (std::size_t m = 0; m < x.rows; ++m)
             for (std::size_t c = 0; c < channels_.size(); ++c) picked(m, c) = x(m, channels_[c]);
@@ -161,19 +176,11 @@ private:
 
     [[nodiscard]] static Result<void> check(const Linear& linear) {
         const std::size_t n = linear.n(), k = linear.k();
-        const auto& [scales, permutation] = linear.transform;
         const auto bad = [&](const auto&... why) {
             return fail(ErrorKind::bad_input, "a layer of ", n, " x ", k, ": ", why...);
         };
-        if (!scales.empty() && scales.size() != k)
-            return bad("its transform has ", scales.size(), " channel scales");
-        if (!permutation.empty() && permutation.size() != k)
-            return bad("its transform permutes ", permutation.size(), " channels");
-        for (const std::uint32_t index : permutation)
-            if (index >= k) return bad("its permutation names channel ", index);
         const FloatColumns& columns = linear.columns;
-        for (const std::uint32_t index : columns.channels)
-            if (index >= k) return bad("float column ", index, " is no input channel");
+        if (auto fits = validate_input(linear.transform, columns, k); !fits) return bad(fits.error().message);
         if (!columns.empty() && (columns.values.n() != n || columns.values.k() != columns.channels.size() ||
                                  !columns.values.format().is_float()))
             return bad("its ", columns.channels.size(), " float columns have values of ", columns.values.n(),
@@ -193,6 +200,7 @@ private:
     std::optional<Product> columns_;
     std::vector<std::uint32_t> channels_;
     InputTransform transform_;
+    std::optional<Hadamard> hadamard_;  ///< transform_.hadamard, ready to run
     std::optional<StaticRange> range_;  ///< of T(x), with static activations
     std::vector<float> bias_;
 };
@@ -209,6 +217,7 @@ struct LinearCall {
                                                  ExecutionContext context = {}) {
     std::vector<PackedLinear::Input> inputs;  // checked products point into it
     std::vector<detail::CheckedProduct> products;
+    std::vector<std::size_t> input_of;
     inputs.reserve(calls.size());
     products.reserve(calls.size());
     for (std::size_t i = 0; i < calls.size(); ++i) {
@@ -220,10 +229,13 @@ struct LinearCall {
         auto product = calls[i].layer->check(inputs.back(), calls[i].y);
         if (!product) return Unexpected{std::move(product).error()};
         products.push_back(*std::move(product));
+        input_of.push_back(inputs.size() - 1);
     }
     if (auto done = detail::run_products(products, context); !done) return done;
     for (std::size_t i = 0; i < calls.size(); ++i)
-        if (auto done = calls[i].layer->finish(products[i].report, x, calls[i].y, context); !done)
+        if (auto done =
+                calls[i].layer->finish(products[i].report, inputs[input_of[i]], x, calls[i].y, context);
+            !done)
             return Unexpected{std::move(done).error()};
     return {};
 }

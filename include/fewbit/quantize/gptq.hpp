@@ -35,7 +35,7 @@ struct GptqOptions {
     /// comes. Formats with one grid per row or tensor are always static.
     bool static_groups = false;
     /// Share of the mean diagonal that is added to the diagonal: 0 or more. Where H has no factor, 0.01 is added up to
-    /// ten times, then 1e-6 of the largest diagonal times 1, 10, ... 1e5, then the tensor is rounded to nearest; the
+    /// ten times, then 1e-6 of the largest diagonal times 1, 10, ... 1e5, then the tensor is rounded by mse; the
     /// report says which.
     double damping = 0.01;
     /// How a group's grid is found: the search of mse, of which `tensor` and `importance` are not read. With

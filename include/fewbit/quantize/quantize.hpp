@@ -13,16 +13,20 @@
 #include "fewbit/quantize/awq.hpp"
 #include "fewbit/quantize/gptq.hpp"
 #include "fewbit/quantize/hqq.hpp"
+#include "fewbit/quantize/llm_int8.hpp"
 #include "fewbit/quantize/mse.hpp"
+#include "fewbit/quantize/owq.hpp"
 #include "fewbit/quantize/quantized.hpp"
 #include "fewbit/quantize/rtn.hpp"
 
 namespace fewbit::inline v0 {
 
 /// A method with its options. Each alternative has a member `tensor`, the name used in error sentences.
-using Method = std::variant<RtnOptions, MseOptions, GptqOptions, AwqOptions, HqqOptions>;
+using Method =
+    std::variant<RtnOptions, MseOptions, GptqOptions, AwqOptions, HqqOptions, OwqOptions, LlmInt8Options>;
 
-/// Names that parse_method knows, in the order of the variant: "rtn", "mse", "gptq", "awq", "hqq".
+/// Names that parse_method knows, in the order of the variant: "rtn", "mse", "gptq", "awq", "hqq", "owq",
+/// "llm-int8".
 [[nodiscard]] FEWBIT_API std::vector<std::string_view> method_names();
 [[nodiscard]] FEWBIT_API std::string_view name(const Method& method);
 /// A method by name, with default options. Error: unknown; the sentence lists the known ones.

@@ -18,11 +18,10 @@ struct MethodRow {
 
 /// In the order of the variant.
 [[nodiscard]] inline const std::vector<MethodRow>& method_rows() {
-    static const std::vector<MethodRow> rows{{"rtn", RtnOptions{}, false},
-                                             {"mse", MseOptions{}, false},
-                                             {"gptq", GptqOptions{}, true},
-                                             {"awq", AwqOptions{}, true},
-                                             {"hqq", HqqOptions{}, false}};
+    static const std::vector<MethodRow> rows{
+        {"rtn", RtnOptions{}, false},        {"mse", MseOptions{}, false}, {"gptq", GptqOptions{}, true},
+        {"awq", AwqOptions{}, true},         {"hqq", HqqOptions{}, false}, {"owq", OwqOptions{}, true},
+        {"llm-int8", LlmInt8Options{}, true}};
     return rows;
 }
 
@@ -75,6 +74,18 @@ namespace detail {
                                                          const Format& format, const HqqOptions& options,
                                                          ExecutionContext context) {
     return quantize_hqq(w, format, options, context);
+}
+[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
+                                                         const TensorStatistics& statistics,
+                                                         const Format& format, const OwqOptions& options,
+                                                         ExecutionContext context) {
+    return quantize_owq(w, statistics, format, options, context);
+}
+[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
+                                                         const TensorStatistics& statistics,
+                                                         const Format& format, const LlmInt8Options& options,
+                                                         ExecutionContext context) {
+    return quantize_llm_int8(w, statistics, format, options, context);
 }
 
 }  // namespace detail

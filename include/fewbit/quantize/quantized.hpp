@@ -56,6 +56,22 @@ struct Quantized {
 [[nodiscard]] FEWBIT_API QuantizeReport measure_error(MatrixView<const float> w,
                                                       const QuantizedMatrix& quantized,
                                                       ExecutionContext context = {});
+/// The same of a whole layer: w (N, K) as it meets x Q (formats/linear.hpp). Permutations, scales and float columns count.
+[[nodiscard]] FEWBIT_API QuantizeReport measure_error(MatrixView<const float> w, const Linear& linear,
+                                                      ExecutionContext context = {});
+
+namespace detail {
+/// What measure_error measures anew; counts and notes of the method stay.
+inline void replace_errors(QuantizeReport& report, const QuantizeReport& measured) {
+    report.relative_error = measured.relative_error;
+    report.sqnr_db = measured.sqnr_db;
+    report.max_abs_error = measured.max_abs_error;
+    report.mean_square_error = measured.mean_square_error;
+    report.mean_square = measured.mean_square;
+    report.bits_per_weight = measured.bits_per_weight;
+    report.groups = measured.groups;
+}
+}  // namespace detail
 
 }  // namespace fewbit::inline v0
 

@@ -36,30 +36,30 @@ FEWBIT_INLINE Result<void> check_finite(MatrixView<const float> w, std::string_v
     return {};
 }
 
-FEWBIT_INLINE QuantizeReport measure_error(MatrixView<const float> w, const QuantizedMatrix& quantized,
-                                           ExecutionContext context) {
+namespace detail {
+
+/// Errors of w against rows that decode(r, out) writes.
+[[nodiscard]] inline QuantizeReport measure_rows(
+    MatrixView<const float> w, FunctionRef<void(std::size_t r, std::span<float> out)> decode,
+    ExecutionContext context) {
     struct Sums {
         double signal = 0, noise = 0, largest = 0;
     };
-    const detail::RowBlocks blocks(w.rows, w.cols);
+    const RowBlocks blocks(w.rows, w.cols);
     std::vector<Sums> sums(blocks.count);
     context.parallel_for(blocks.count, [&](std::size_t block, std::size_t) {
-        constexpr std::size_t piece = 512;
-        float decoded[piece];
+        std::vector<float> decoded(w.cols);
         Sums total;
-        for (std::size_t r = blocks.first(block); r < blocks.last(block); ++r)
-            for (std::size_t c = 0; c < w.cols; c += piece) {
-                const std::size_t count = std::min(piece, w.cols - c);
-                quantized.dequantize(r, c, {decoded, count});
-                const float* given = w.row(r).data() + c;
-                for (std::size_t i = 0; i < count; ++i) {
-                    const double value = given[i];
-                    const double error = value - static_cast<double>(decoded[i]);
-                    total.signal += value * value;
-                    total.noise += error * error;
-                    total.largest = std::max(total.largest, std::abs(error));
-                }
+        for (std::size_t r = blocks.first(block); r < blocks.last(block); ++r) {
+            decode(r, decoded);
+            for (std::size_t i = 0; i < w.cols; ++i) {
+                const double value = w(r, i);
+                const double error = value - static_cast<double>(decoded[i]);
+                total.signal += value * value;
+                total.noise += error * error;
+                total.largest = std::max(total.largest, std::abs(error));
             }
+        }
         sums[block] = total;
     });
     Sums total;
@@ -76,8 +76,26 @@ FEWBIT_INLINE QuantizeReport measure_error(MatrixView<const float> w, const Quan
     report.relative_error = total.noise == 0 ? 0 : std::sqrt(total.noise / total.signal);
     report.sqnr_db = total.noise == 0 ? std::numeric_limits<double>::infinity()
                                       : 10.0 * std::log10(total.signal / total.noise);
+    return report;
+}
+
+}  // namespace detail
+
+FEWBIT_INLINE QuantizeReport measure_error(MatrixView<const float> w, const QuantizedMatrix& quantized,
+                                           ExecutionContext context) {
+    auto report = detail::measure_rows(
+        w, [&](std::size_t r, std::span<float> out) { quantized.dequantize(r, 0, out); }, context);
     report.bits_per_weight = bits_per_weight(quantized.format(), w.rows, w.cols);
     report.groups = quantized.format().scales(w.rows, w.cols);
+    return report;
+}
+
+FEWBIT_INLINE QuantizeReport measure_error(MatrixView<const float> w, const Linear& linear,
+                                           ExecutionContext context) {
+    auto report = detail::measure_rows(
+        w, [&](std::size_t r, std::span<float> out) { dequantize_row(linear, r, out); }, context);
+    report.bits_per_weight = linear.bits_per_weight();
+    report.groups = linear.weights.format().scales(w.rows, w.cols);
     return report;
 }
 
