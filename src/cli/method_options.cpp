@@ -35,6 +35,16 @@ Method MethodOptions::method() const {
     return method;
 }
 
+std::string MethodOptions::own_files_only() const {
+    const Method chosen = method();
+    if (std::holds_alternative<OwqOptions>(chosen) || std::holds_alternative<LlmInt8Options>(chosen))
+        return fmt::format("--method {} keeps input channels in floating point", name);
+    const auto* gptq_options = std::get_if<GptqOptions>(&chosen);
+    if (gptq_options != nullptr && gptq_options->order == ColumnOrder::permuted)
+        return "--column-order permuted permutes inputs while the model runs";
+    return {};
+}
+
 void add_method_options(CLI::App& command, MethodOptions& options) {
     command
         .add_option_function<std::string>(

@@ -20,6 +20,8 @@ struct MethodOptions {
     [[nodiscard]] Method method() const;
     /// It wants a calibration text.
     [[nodiscard]] bool calibrates() const { return smooth || needs_statistics(method()); }
+    /// Why only fewbit's own files hold what it makes; empty: others may, too.
+    [[nodiscard]] std::string own_files_only() const;
 };
 
 /// --method, --smooth; --column-order, --grid, --damping, --asymmetry; --extra-bits; --threshold.

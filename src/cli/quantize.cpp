@@ -89,6 +89,15 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
     const auto rotations = make_rotations(model, options.plan, options.model, program.context());
     const std::vector<PlannedLayer> plan = make_plan(model, options.plan);
     const auto layout = folder_layout(options);
+    if (const std::string& method = options.plan.method.name;
+        layout && (method == "owq" || method == "llm-int8"))
+        throw Failure(fmt::format("{}, for which the layout {} has no place; write a .safetensors file",
+                                  options.plan.method.own_files_only(), options.layout));
+    if (layout && rotations && rotations->down != 0)
+        throw Failure(
+            fmt::format("--rotate down rotates inputs while the model runs, for which the layout {} has no "
+                        "place; --rotate residual,heads does without",
+                        options.layout));
     if (layout) expect(io::check_layers(*layout, layers_of(model, plan)));
     std::vector<QuantizeRow> rows = rows_of(model, plan);
     double bits = totals_of(rows).bits;

@@ -248,6 +248,8 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
         throw Failure(
             "--rotate leaves what GGUF has no place for (an untied head, inputs that are rotated while the "
             "model runs); write a .safetensors file");
+    if (const std::string why = options.plan.method.own_files_only(); !why.empty())
+        throw Failure(why + ", for which GGUF has no place; write a .safetensors file");
     Input input = kind_of_model(options.model) == ModelKind::gguf ? from_gguf(options) : from_model(options);
     std::optional<io::ImportanceMatrix> importance;
     if (!options.importance.empty()) importance = expect(io::read_imatrix(path_of(options.importance)));

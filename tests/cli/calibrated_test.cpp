@@ -80,6 +80,44 @@ TEST_CASE("awq and --smooth: scales that are folded away go into either containe
     }
 }
 
+TEST_CASE("rotations and float columns: into fewbit's own files, and nowhere else") {
+    const Folder folder;
+    write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
+    const std::string from = "quantize toy.bin --tokenizer tok.bin -o ",
+                      calibration = " --calibration text.txt";
+    for (const std::string& how :
+         {"--format int8-channel --rotate all", "--format int8-channel --rotate down,heads",
+          "--format int4-g32 --method owq --extra-bits 0.5",
+          "--format int8-channel --method llm-int8 --threshold 1.5",
+          "--format int4-g32 --method gptq --rotate all"}) {
+        INFO(how);
+        const std::string options = how + (how.find("--method") == std::string::npos ? "" : calibration);
+        check_done(in(folder, from + "small.safetensors " + options + " --json report.json"));
+        CHECK(nll_of(folder, "small.safetensors") ==
+              Approx(nll_of(folder, "toy.bin", options)).epsilon(1e-5));
+        CHECK(std::abs(nll_of(folder, "small.safetensors") - nll_of(folder, "toy.bin")) < 0.05);
+        const Json report = read_json(folder / "report.json");
+        CHECK(report["rotations"].is_null() == (how.find("--rotate") == std::string::npos));
+        if (how.find("owq") != std::string::npos) {
+            CHECK(report["method_options"]["extra_bits"] == 0.5);
+            for (const Json& layer :
+                 report["layers"])  // ceil(0.5 K / 16) columns of f16, an index each, scales of f16
+                if (layer["quantized"].get<bool>())
+                    CHECK(layer["bits_per_weight"].get<double>() > 4.5 + 0.45);
+        }
+        check_failure(in(folder, from + "small.gguf " + options), {"GGUF", ".safetensors"});
+        if (how.find("gptq") == std::string::npos && how.find("int8") == std::string::npos)
+            check_failure(in(folder, from + "folder --layout gptq " + options), {"layout gptq"});
+    }
+    // Nothing is quantized: the same function.
+    CHECK(nll_of(folder, "toy.bin", "--rotate all") == Approx(nll_of(folder, "toy.bin")).epsilon(1e-5));
+    check_failure(in(folder, "evaluate toy.bin --tokenizer tok.bin --text text.txt --rotate residual,knees"),
+                  {"'knees' is no place", "residual, heads and down"});
+    check_failure(
+        in(folder, from + "small.gguf --format q4_0 --method gptq --column-order permuted" + calibration),
+        {"permutes inputs", "GGUF"});
+}
+
 TEST_CASE("gptq: options, dry runs and refusals") {
     const Folder folder;
     write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
