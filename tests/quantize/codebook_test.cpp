@@ -235,7 +235,21 @@ TEST_CASE("double quantization: counts of the smallest power of two that reaches
 
 TEST_CASE("double quantization: 0.127 bits per weight, and next to no error") {
     const Format nf4 = *parse_format("nf4-g64-dq");
-    CHECK(std::abs(bits_per_weight(nf4, 4096, 4096) - 4.127) < 0.0005);  // 8/64 + 8/4096
+    // QLoRA's scales (arXiv 2305.14314, section 3): 8 bits for 64 weights, 32 for 256 such scales. Ours: 8 for 64
+    // and 8 for a row.
+    constexpr double paper = 8.0 / 64 + 32.0 / (64 * 256);
+    CHECK(std::abs(paper - 0.127) < 0.0005);
+    const auto overhead = [&](std::size_t n, std::size_t k) {
+        const double weights = static_cast<double>(n) * static_cast<double>(k);
+        return (total_bits(nf4, n, k) - 4 * weights) / weights;
+    };
+    CHECK(overhead(4096, 4096) == paper);  // dyadic, every step of it
+    for (const std::size_t n : {1u, 7u, 4096u})
+        for (std::size_t k = 4096; k <= 16384; k += 64) {
+            CHECK(overhead(n, k) <= paper);
+            // A short last group has a scale of its own.
+            CHECK(overhead(n, k + 1) <= paper + 8.0 / static_cast<double>(k));
+        }
     CHECK(std::abs(bits_per_weight(*parse_format("nf4-g64-sf32"), 4096, 4096) - 4.5) < 1e-12);
     const auto w = testing::gaussian_matrix(256, 4096, 8);
     // A count of 128 or more is off by 1/256 at most: so is the step, which is 0.034 dB.

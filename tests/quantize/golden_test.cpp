@@ -3,7 +3,6 @@
 // a changed file format for everybody who quantizes again: change it only on purpose, and say so in the
 // changelog.
 #include <cmath>
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,29 +10,18 @@
 #include "fewbit/quantize/quantize.hpp"
 #include "support/all_formats.hpp"
 #include "support/catch.hpp"
+#include "support/fnv.hpp"
 #include "support/random.hpp"
 
 using namespace fewbit;
+using testing::Fnv;
 
 namespace {
 
-struct Fnv {
-    std::uint64_t state = 0xCBF29CE484222325u;
-    void add(std::span<const std::byte> bytes) {
-        for (const std::byte b : bytes) state = (state ^ static_cast<std::uint8_t>(b)) * 0x100000001B3u;
-    }
-    void add(const Quantized& q) {
-        const QuantizedMatrix& m = q.linear.weights;
-        for (const auto bytes : {m.codes.bytes().bytes(), m.scales.bytes(), m.zeros.bytes().bytes(),
-                                 m.offsets.bytes(), m.row_scales.bytes()})
-            add(bytes);
-    }
-};
-
-std::uint64_t hash_of(const Quantized& q) {
+std::string hash_of(const Quantized& q) {
     Fnv hash;
     hash.add(q);
-    return hash.state;
+    return hash.hex();
 }
 
 std::vector<Matrix> matrices() {
@@ -47,8 +35,7 @@ std::vector<Matrix> matrices() {
     return out;
 }
 
-std::uint64_t hash_of(const Method& method, const std::vector<Format>& formats,
-                      ExecutionContext context = {}) {
+std::string hash_of(const Method& method, const std::vector<Format>& formats, ExecutionContext context = {}) {
     Fnv hash;
     for (const Matrix& w : matrices())
         for (const Format& format : formats) {
@@ -56,13 +43,7 @@ std::uint64_t hash_of(const Method& method, const std::vector<Format>& formats,
             REQUIRE(q);
             hash.add(*q);
         }
-    return hash.state;
-}
-
-std::string hex(std::uint64_t value) {
-    std::string out;
-    for (int shift = 60; shift >= 0; shift -= 4) out += "0123456789abcdef"[value >> shift & 15];
-    return out;
+    return hash.hex();
 }
 
 }  // namespace
@@ -70,21 +51,21 @@ std::string hex(std::uint64_t value) {
 TEST_CASE("golden: the generator's own numbers", "[quantize][golden]") {
     Fnv hash;
     for (const Matrix& w : matrices()) hash.add(std::as_bytes(w.values()));
-    CHECK(hex(hash.state) == "f46e5b9c5ca5fcda");
+    CHECK(hash.hex() == "f46e5b9c5ca5fcda");
 }
 
 TEST_CASE("golden: bytes of rtn and mse in every format", "[quantize][golden]") {
-    CHECK(hex(hash_of(RtnOptions{}, testing::all_formats({8, 32}))) == "91c3b2f3612c286c");
-    CHECK(hex(hash_of(MseOptions{}, testing::all_formats({8, 32}))) == "036df340183d366b");
-    CHECK(hex(hash_of(RtnOptions{}, testing::codebook_and_dq_formats({8, 32}))) == "33c58fd97a1a2f25");
-    CHECK(hex(hash_of(MseOptions{}, testing::codebook_and_dq_formats({8, 32}))) == "460dc8ab2733f149");
+    CHECK(hash_of(RtnOptions{}, testing::all_formats({8, 32})) == "91c3b2f3612c286c");
+    CHECK(hash_of(MseOptions{}, testing::all_formats({8, 32})) == "036df340183d366b");
+    CHECK(hash_of(RtnOptions{}, testing::codebook_and_dq_formats({8, 32})) == "33c58fd97a1a2f25");
+    CHECK(hash_of(MseOptions{}, testing::codebook_and_dq_formats({8, 32})) == "460dc8ab2733f149");
     MseOptions gptq;
     gptq.exponent = 2.4;  // slow: a few formats
     std::vector<Format> few;
     for (const char* name :
          {"int2-g32", "int3-g32-asym", "int4-g8-fzero-sbf16", "int4-channel-narrow", "int4-tensor-asym"})
         few.push_back(*parse_format(name));
-    CHECK(hex(hash_of(gptq, few)) == "fcac568fd75da180");
+    CHECK(hash_of(gptq, few) == "fcac568fd75da180");
 }
 
 TEST_CASE("golden: bytes and reports do not depend on threads", "[quantize][golden]") {
