@@ -4,6 +4,7 @@
 
 #include "fewbit/pipeline/outliers.hpp"
 #include "src/cli/curves.hpp"
+#include "src/cli/evaluate_output.hpp"
 
 namespace fewbit::cli {
 namespace {
@@ -24,9 +25,11 @@ std::string csv_text(const std::string& text) {
 std::string divergence_csv(const evaluate::Divergence& d, const std::vector<model::KernelUse>& kernels) {
     const bool fallback = std::any_of(kernels.begin(), kernels.end(),
                                       [](const auto& use) { return !use.fallback_reason.empty(); });
-    return fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{}", d.model.tokens, d.model.nll,
-                       d.model.perplexity, d.kld.mean, d.kld.median, d.kld.p90, d.kld.p99, d.kld.p999,
-                       d.kld.max, d.top1_agreement, d.lost, d.gained, fallback);
+    const auto& interval = d.kld_interval;
+    return fmt::format(
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{}", d.model.tokens, d.model.nll, d.model.perplexity,
+        d.kld.mean, interval ? fmt::format("{},{}", interval->low, interval->high) : ",", d.kld.median,
+        d.kld.p90, d.kld.p99, d.kld.p999, d.kld.max, d.top1_agreement, d.lost, d.gained, fallback);
 }
 
 /// A column per behaviour, empty where it was not asked.
@@ -62,13 +65,7 @@ Json json_of(const evaluate::Divergence& d, const std::vector<model::KernelUse>&
     }
     return {{"nll", d.model.nll},
             {"perplexity", d.model.perplexity},
-            {"kld",
-             {{"mean", d.kld.mean},
-              {"median", d.kld.median},
-              {"p90", d.kld.p90},
-              {"p99", d.kld.p99},
-              {"p999", d.kld.p999},
-              {"max", d.kld.max}}},
+            {"kld", kld_json(d)},
             {"top1_agreement", d.top1_agreement},
             {"flips", {{"lost", d.lost}, {"gained", d.gained}}},
             {"behaviours", scores.empty() ? Json() : behaviours_json(scores)},
@@ -180,7 +177,8 @@ std::string csv_of(const Curves& curves) {
     std::string out =
         "data,format,bits,grouping,variant,activations,bits_per_weight,quantized_bits_per_weight,sqnr_db,"
         "tokens,nll,perplexity,"
-        "kld_mean,kld_median,kld_p90,kld_p99,kld_p999,kld_max,top1_agreement,lost,gained,fallback";
+        "kld_mean,kld_mean_low,kld_mean_high,kld_median,kld_p90,kld_p99,kld_p999,kld_max,top1_agreement,lost,"
+        "gained,fallback";
     for (const evaluate::Behaviour behaviour : evaluate::all_behaviours)
         out += fmt::format(",{}", evaluate::name(behaviour));
     out += '\n';
@@ -203,7 +201,7 @@ std::string csv_of(const Curves& curves) {
     for (const MatrixCurves& matrix : curves.matrices)
         for (const MatrixPoint& point : matrix.points)
             out += csv_row(matrix.data, point.setting,
-                           fmt::format(",{},{},{},,,,,,,,,,,,,{}", point.bits_per_weight,
+                           fmt::format(",{},{},{},,,,,,,,,,,,,,,{}", point.bits_per_weight,
                                        point.bits_per_weight, point.sqnr_db, shares_csv({})));
     return out;
 }

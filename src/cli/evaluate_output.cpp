@@ -8,11 +8,6 @@ namespace {
 
 constexpr std::size_t context_characters = 60;
 
-Json json_of(const evaluate::Distribution& kld) {
-    return {{"mean", kld.mean}, {"median", kld.median}, {"p90", kld.p90},
-            {"p99", kld.p99},   {"p999", kld.p999},     {"max", kld.max}};
-}
-
 std::string cell(double value) { return fmt::format("{:.3g}", value); }
 
 /// One of the worst predictions, in words.
@@ -62,6 +57,16 @@ void print_worst(const evaluate::WorstPrediction& prediction, std::size_t number
     say("            text               {}\n", words.shown(words.right));
 }
 
+/// A line about how far the mean can be trusted.
+std::string interval_text(const std::optional<evaluate::BootstrapInterval>& interval, std::size_t windows) {
+    if (interval)
+        return fmt::format("mean        {} to {} nats ({:.0f} % interval over {} windows)\n",
+                           cell(interval->low), cell(interval->high), 100 * interval->confidence,
+                           grouped(windows));
+    return windows < 2 ? "mean        without an interval, which takes two windows or more\n"
+                       : "mean        without an interval: some window's sum is not finite\n";
+}
+
 }  // namespace
 
 void print_divergence(const evaluate::Divergence& found, std::span<const evaluate::Window> windows,
@@ -76,8 +81,8 @@ void print_divergence(const evaluate::Divergence& found, std::span<const evaluat
                  {"max", Table::Align::right}});
     table.add({"per prediction", cell(kld.mean), cell(kld.median), cell(kld.p90), cell(kld.p99),
                cell(kld.p999), cell(kld.max)});
-    say("\n{}\nreference   {:.4f} nats, perplexity {:.4f}\n", table.text(), found.reference.nll,
-        found.reference.perplexity);
+    say("\n{}\n{}reference   {:.4f} nats, perplexity {:.4f}\n", table.text(),
+        interval_text(found.kld_interval, windows.size()), found.reference.nll, found.reference.perplexity);
     say("top 1       agrees in {:.2f} % of the predictions; {:.2f} % lost, {:.2f} % gained\n",
         100 * found.top1_agreement, 100 * found.lost, 100 * found.gained);
     print_positions(found.positions);
@@ -85,9 +90,21 @@ void print_divergence(const evaluate::Divergence& found, std::span<const evaluat
         print_worst(found.worst[i], i + 1, Worst(found.worst[i], windows, tokenizer));
 }
 
+Json kld_json(const evaluate::Divergence& found) {
+    const evaluate::Distribution& kld = found.kld;
+    Json interval;
+    if (const auto& of_mean = found.kld_interval)
+        interval = {{"low", of_mean->low},
+                    {"high", of_mean->high},
+                    {"confidence", of_mean->confidence},
+                    {"resamples", of_mean->resamples}};
+    return {{"mean", kld.mean}, {"interval", interval}, {"median", kld.median}, {"p90", kld.p90},
+            {"p99", kld.p99},   {"p999", kld.p999},     {"max", kld.max}};
+}
+
 void put_divergence(Json& body, const evaluate::Divergence& found, std::span<const evaluate::Window> windows,
                     const model::Tokenizer& tokenizer) {
-    body["kld"] = json_of(found.kld);
+    body["kld"] = kld_json(found);
     body["top1_agreement"] = found.top1_agreement;
     body["flips"] = {{"lost", found.lost}, {"gained", found.gained}};
     Json& positions = body["kld_by_position"] = Json::array();

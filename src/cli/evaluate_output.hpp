@@ -11,9 +11,12 @@
 
 namespace fewbit::cli {
 
-/// Quantiles, agreement, KLD by position and the worst predictions; no line is longer than 80 columns.
+/// Mean, its interval, quantiles, agreement, KLD by position and the worst predictions; no line is longer
+/// than 80 columns.
 void print_divergence(const evaluate::Divergence& found, std::span<const evaluate::Window> windows,
                       const model::Tokenizer& tokenizer);
+/// {mean, interval, median, p90, ...}; the interval is null where there is none.
+[[nodiscard]] Json kld_json(const evaluate::Divergence& found);
 /// Sets kld, top1_agreement, flips, kld_by_position and worst.
 void put_divergence(Json& body, const evaluate::Divergence& found, std::span<const evaluate::Window> windows,
                     const model::Tokenizer& tokenizer);

@@ -128,6 +128,7 @@ Result<Divergence> Reference::measure(const LogitSource& model, ExecutionContext
     out.model = detail::mean_of(all.nll);
     out.reference = detail::mean_of(all.reference_nll);
     out.kld = distribution(all.kld);
+    out.kld_interval = mean_interval(windows_, all.kld, {}, context);
     std::size_t same = 0, lost = 0, gained = 0;
     for (const unsigned char bits : all.agreement) {
         same += (bits & same_choice) != 0;

@@ -62,6 +62,13 @@ TEST_CASE("evaluate --reference: KLD by position and the worst predictions") {
     CHECK(sum / static_cast<double>(predictions) ==
           Catch::Approx(json["kld"]["mean"].get<double>()).epsilon(1e-13));
     CHECK(json["kld"]["max"] == max);
+    const Json interval = json["kld"]["interval"];
+    CHECK(interval["confidence"] == 0.95);
+    CHECK(interval["resamples"] == 2000);
+    CHECK(interval["low"] < json["kld"]["mean"]);
+    CHECK(interval["high"] > json["kld"]["mean"]);
+    CHECK(shown.out.find("(95 % interval over " + std::to_string(json["windows"].get<std::size_t>()) +
+                         " windows)") != std::string::npos);
 
     REQUIRE(json["worst"].size() == 3);
     CHECK(json["worst"][0]["kld"] == max);
@@ -79,16 +86,22 @@ TEST_CASE("evaluate --reference: KLD by position and the worst predictions") {
     }
 
     // Any number of threads shows and writes the same.
-    std::vector<Json> worst;
+    std::vector<Json> worst, intervals;
     for (const std::string threads : {"1", "2", "5"}) {
         CHECK(without_speed(evaluate(folder, {"--format", "int2-g8", "--reference", model, "--threads",
                                               threads, "--context", "4", "--worst", "7"})
                                 .out)
                   .find("worst 7") != std::string::npos);
         worst.push_back(read_json(folder / "out.json")["worst"]);
+        intervals.push_back(read_json(folder / "out.json")["kld"]["interval"]);
+        CHECK(intervals.back() == intervals.front());
         CHECK(worst.back().size() == 7);
         CHECK(worst.back() == worst.front());
     }
+    const Outcome one = evaluate(folder, {"--reference", model, "--max-tokens", "9"});
+    CHECK(read_json(folder / "out.json")["windows"] == 1);
+    CHECK(read_json(folder / "out.json")["kld"]["interval"].is_null());
+    CHECK(one.out.find("without an interval") != std::string::npos);
     check_failure(run({"evaluate", model, "--tokenizer", folder / "tok.bin", "--text", folder / "text.txt",
                        "--worst", "2"}),
                   {"--worst", "--reference"});

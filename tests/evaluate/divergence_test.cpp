@@ -134,6 +134,10 @@ TEST_CASE("laws of divergence, for kept and recomputed logits and any number of 
         CHECK(*std::min_element(d.values.begin(), d.values.end()) >=
               -1e-15);  // rounding of a few terms near 1
         CHECK(d.kld.mean > last);
+        REQUIRE(d.kld_interval);
+        CHECK(*d.kld_interval == *mean_interval(windows, d.values));
+        CHECK(d.kld_interval->low <= d.kld.mean);
+        CHECK(d.kld_interval->high >= d.kld.mean);
         CHECK(d.kld.median <= d.kld.p90);
         CHECK(d.kld.p90 <= d.kld.p99);
         CHECK(d.kld.p99 <= d.kld.p999);
@@ -151,6 +155,7 @@ TEST_CASE("laws of divergence, for kept and recomputed logits and any number of 
               diverge(reference, model, windows, 0, pool)}) {
             CHECK(other.values == d.values);
             CHECK(other.kld.mean == d.kld.mean);
+            CHECK(other.kld_interval == d.kld_interval);
             CHECK(other.reference.nll == d.reference.nll);
             CHECK(other.top1_agreement == d.top1_agreement);
         }

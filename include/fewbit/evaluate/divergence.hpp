@@ -1,6 +1,7 @@
 // Divergence: what a quantized model answers beside its float original, prediction by prediction.
 //
-//   kld     sum p_ref ln(p_ref / p), in nats; mean, quantiles and maximum over the predictions
+//   kld     sum p_ref ln(p_ref / p), in nats; mean, quantiles and maximum over the predictions, and the interval of
+//           the mean (bootstrap.hpp)
 //   top1    the share of predictions in which both have the same first choice
 //   flips   shares of predictions whose first choice was right and became wrong (lost); gained: the reverse
 //
@@ -10,12 +11,14 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "fewbit/core/config.hpp"
 #include "fewbit/core/executor.hpp"
 #include "fewbit/core/result.hpp"
+#include "fewbit/evaluate/bootstrap.hpp"
 #include "fewbit/evaluate/documents.hpp"
 #include "fewbit/evaluate/logits.hpp"
 #include "fewbit/evaluate/perplexity.hpp"
@@ -71,6 +74,7 @@ struct Divergence {
     Perplexity model;
     Perplexity reference;
     Distribution kld;
+    std::optional<BootstrapInterval> kld_interval;  ///< of kld.mean, windows resampled; none of one window
     double top1_agreement = 1;
     double lost = 0;
     double gained = 0;
