@@ -174,8 +174,9 @@ void Progress::update(std::size_t done, std::size_t total, std::string_view deta
     done = std::min(done, total);
     const double share = static_cast<double>(done) / static_cast<double>(total);
     std::string tail = fmt::format(" {:3.0f} %", 100.0 * share);
-    if (done > 0 && done < total)
-        tail += fmt::format("  {} left", seconds_text(std::ceil(elapsed * (1.0 / share - 1.0))));
+    if (done > skipped_ && done < total)
+        tail += fmt::format("  {} left", seconds_text(std::ceil(elapsed * static_cast<double>(total - done) /
+                                                                static_cast<double>(done - skipped_))));
     if (!detail.empty()) tail += fmt::format("  {}", detail);
     const std::size_t columns = terminal_columns() - 1;
     const std::size_t used = columns_of(label_) + 1 + columns_of(tail);
@@ -184,6 +185,11 @@ void Progress::update(std::size_t done, std::size_t total, std::string_view deta
     const double filled = share * static_cast<double>(width);
     for (std::size_t i = 0; i < width; ++i) bar += static_cast<double>(i) + 0.5 < filled ? "█" : "░";
     write_err("\r\x1b[K" + shortened(label_ + ' ' + bar + tail, columns));
+}
+
+void Progress::skip(std::size_t done) {
+    skipped_ = done;
+    start_ = Clock::now();
 }
 
 void Progress::clear() {

@@ -77,6 +77,8 @@ public:
 
     /// Cheap; call it as often as you like, from one thread. `detail` stands behind the bar ("layer 3 of 5").
     void update(std::size_t done, std::size_t total, std::string_view detail = {});
+    /// So much was done before, and says nothing about how long the rest takes, which begins now.
+    void skip(std::size_t done);
     /// Takes the bar off the screen.
     void clear();
 
@@ -85,6 +87,7 @@ private:
     std::string label_;
     Clock::time_point start_ = Clock::now();
     Clock::time_point drawn_at_{};
+    std::size_t skipped_ = 0;
     bool on_terminal_ = false;
     bool drawn_ = false;
 };

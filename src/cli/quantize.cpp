@@ -65,8 +65,14 @@ std::vector<QuantizeRow> rows_of(const io::ModelFile& model, const std::vector<P
 
 Json calibration_json(const QuantizeOptions& options) {
     if (!options.plan.method.calibrates()) return {};
-    return {{"text", options.calibration.text.empty() ? "synthetic corpus" : options.calibration.text},
-            {"split", options.calibration.split}};
+    const auto file = [](const std::string& path) { return path.empty() ? Json() : Json(path); };
+    const CalibrationFiles& files = options.files;
+    return {{"text", !files.statistics.empty()          ? Json()
+                     : options.calibration.text.empty() ? Json("synthetic corpus")
+                                                        : Json(options.calibration.text)},
+            {"split", options.calibration.split},
+            {"statistics", file(files.statistics)},
+            {"saved_statistics", file(files.save_statistics)}};
 }
 
 /// What the layers will be.
@@ -109,16 +115,17 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
     } else {
         const auto tokenizer = [&] { return load_tokenizer(options.tokenizer, model, options.model); };
         QuantizedModel quantized = quantize_model(model, plan, options.plan.method, options.calibration,
-                                                  tokenizer, program.context());
+                                                  tokenizer, program.context(), options.files);
         quantized.file.metadata["method"] = options.plan.method.name;
         expect(layout ? io::write_model_folder(output, quantized.file, *layout)
                       : io::write_safetensors_model(output, quantized.file));
+        finish_calibration_files(options.files);
         for (std::size_t i = 0; i < rows.size(); ++i) {
             rows[i].outcome = quantized.layers[i].outcome;
             rows[i].bits = quantized.layers[i].bits_per_weight * rows[i].weights();
         }
         print_report(rows);
-        print_calibration(quantized);
+        print_calibration(quantized, options.files);
         if (rotations) say("{}\n", wrapped(fmt::format("Rotated first: {}.", rotations->text()), 80));
         const ModelSize after = size_of(quantized.file);
         bits = after.bits;
@@ -139,18 +146,29 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
     return Status::done;
 }
 
-Status run(const QuantizeOptions& options, Program& program) {
+Status run(const QuantizeOptions& given, Program& program) {
+    QuantizeOptions options = given;
     const std::filesystem::path output = output_path(options);
+    if (!options.dry_run) place_calibration_files(options.files, options.plan.method, options.model, output);
     return output.extension() == ".gguf" ? quantize_into_gguf(options, output, program)
                                          : into_safetensors(options, output, program);
 }
 
 }  // namespace
 
-void print_calibration(const QuantizedModel& quantized) {
-    if (quantized.windows == 0) return;
-    say("Calibrated with {} tokens in {} windows; 'output err.' is what the layer's outputs lost on them.\n",
-        grouped(quantized.tokens), grouped(quantized.windows));
+void print_calibration(const QuantizedModel& quantized, const CalibrationFiles& files) {
+    if (quantized.windows != 0)
+        say("Calibrated with {} tokens in {} windows; 'output err.' is what the layer's outputs lost on "
+            "them.\n",
+            grouped(quantized.tokens), grouped(quantized.windows));
+    else if (!files.statistics.empty())
+        say("Quantized with the statistics in '{}'; 'output err.' is what the layer's outputs lost on their "
+            "tokens.\n",
+            files.statistics);
+    else
+        return;
+    if (!files.save_statistics.empty())
+        say("The statistics are in '{}'; --statistics takes them.\n", files.save_statistics);
     const auto scaled = std::ranges::count_if(quantized.layers, [](const LayerReport& layer) {
         return layer.outcome && !layer.outcome->scales.empty();
     });
@@ -185,6 +203,7 @@ void add_quantize(CLI::App& app, Program& program) {
     add_plan_options(*command, options->plan, false);
     add_rotate_option(*command, options->plan);
     add_calibration_text(*command, options->calibration);
+    add_calibration_files(*command, options->files);
     command
         ->add_option(
             "--layout", options->layout,

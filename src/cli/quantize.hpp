@@ -18,11 +18,12 @@ struct QuantizeOptions {
     std::string importance;         ///< file of --imatrix; empty: none
     PlanOptions plan;
     CalibrationText calibration;
+    CalibrationFiles files;
     bool dry_run = false;
 };
 
-/// How much text was calibrated with; nothing where none was.
-void print_calibration(const QuantizedModel& quantized);
+/// What was calibrated with; nothing where nothing was.
+void print_calibration(const QuantizedModel& quantized, const CalibrationFiles& files);
 
 /// The part of the JSON that both write.
 [[nodiscard]] Json quantize_json(const QuantizeOptions& options, const std::vector<QuantizeRow>& rows);

@@ -164,7 +164,7 @@ CalibratedTensors calibrate(const QuantizeOptions& options, const std::vector<Pl
     CalibratedTensors result;
     result.model = quantize_model(
         model, layers, options.plan.method, options.calibration,
-        [&] { return load_tokenizer(options.tokenizer, model, options.model); }, context);
+        [&] { return load_tokenizer(options.tokenizer, model, options.model); }, context, options.files);
     const bool scaled = std::ranges::any_of(result.model.layers, [](const LayerReport& layer) {
         return layer.outcome && !layer.outcome->scales.empty();
     });
@@ -339,10 +339,11 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
                 return result;
             };
         expect(io::write_gguf(output, input.metadata, sources));
+        finish_calibration_files(options.files);
         for (std::size_t i = 0; i < rows.size(); ++i)
             if (works[i].format) rows[i].outcome = works[i].outcome;
         print_report(rows);
-        print_calibration(calibrated.model);
+        print_calibration(calibrated.model, options.files);
         std::error_code error;
         file_bytes = std::filesystem::file_size(output, error);
         say("\n{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}\n",

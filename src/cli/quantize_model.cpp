@@ -5,6 +5,8 @@
 #include <map>
 #include <utility>
 
+#include "fewbit/io/safetensors.hpp"
+
 namespace fewbit::cli {
 namespace {
 
@@ -31,6 +33,13 @@ std::map<std::string, pipeline::LayerChoice> choices_of(const io::ModelFile& mod
     return choices;
 }
 
+/// Throws Failure, which names the file: it holds no statistics.
+Statistics load_statistics(const std::string& path) {
+    auto statistics = from_tensors(expect(io::load_tensors(path_of(path))).tensors);
+    if (!statistics) throw Failure(fmt::format("'{}': {}", path, statistics.error().message));
+    return *std::move(statistics);
+}
+
 Outcomes quantize_blindly(io::ModelFile& file, const std::map<std::string, pipeline::LayerChoice>& choices,
                           ExecutionContext context) {
     Outcomes outcomes;
@@ -51,11 +60,55 @@ Outcomes quantize_blindly(io::ModelFile& file, const std::map<std::string, pipel
     return outcomes;
 }
 
+/// Shows how far calibration is. Layers count by their weights; what was resumed took no time.
+class CalibrationProgress {
+public:
+    CalibrationProgress(const io::ModelFile& model,
+                        const std::map<std::string, pipeline::LayerChoice>& choices)
+        : model_(&model) {
+        for (const auto& [layer, choice] : choices) total_ += weights_of(layer);
+    }
+    void update(std::string_view layer, std::size_t done, std::size_t layers) {
+        if (!std::exchange(begun_, true) && done != 0) {
+            note("{} of {} layers were finished by an earlier run.\n", done, layers);
+            progress_.skip(done_ = total_ / layers * done);
+        }
+        done_ += std::exchange(running_, weights_of(std::string(layer)));
+        progress_.update(done_, total_, layer);
+    }
+
+private:
+    [[nodiscard]] std::size_t weights_of(const std::string& layer) const {
+        const Linear& linear = model_->linears.at(layer);
+        return linear.n() * linear.k();
+    }
+
+    const io::ModelFile* model_;
+    Progress progress_{"quantizing"};
+    std::size_t total_ = 0, done_ = 0;
+    std::size_t running_ = 0;  ///< weights of the layer that is being quantized
+    bool begun_ = false;
+};
+
+/// Windows of the text go into `result`, as do its tokens.
+std::vector<std::vector<int>> windows_of(const io::ModelFile& model, const MethodOptions& method,
+                                         const CalibrationText& calibration,
+                                         const model::Tokenizer& tokenizer, QuantizedModel& result) {
+    auto windows = calibration_windows(calibration, tokenizer, std::min(longest_window, model.shape.context),
+                                       method_tokens,
+                                       method.smooth ? std::string("--smooth calibrates")
+                                                     : fmt::format("--method {} calibrates", method.name));
+    result.windows = windows.size();
+    for (const auto& window : windows) result.tokens += window.size();
+    return windows;
+}
+
 }  // namespace
 
 QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<PlannedLayer>& plan,
                               const MethodOptions& method, const CalibrationText& calibration,
-                              FunctionRef<model::Tokenizer()> tokenizer, ExecutionContext context) {
+                              FunctionRef<model::Tokenizer()> tokenizer, ExecutionContext context,
+                              const CalibrationFiles& files) {
     const auto choices = choices_of(model, plan, method.method());
     QuantizedModel result;
     result.file = model;
@@ -63,20 +116,28 @@ QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<Plan
     if (!method.calibrates() || choices.empty()) {
         outcomes = quantize_blindly(result.file, choices, context);
     } else {
-        const auto windows = calibration_windows(
-            calibration, tokenizer(), std::min(longest_window, model.shape.context), method_tokens,
-            method.smooth ? std::string("--smooth calibrates")
-                          : fmt::format("--method {} calibrates", method.name));
-        result.windows = windows.size();
-        for (const auto& window : windows) result.tokens += window.size();
-        Progress progress("quantizing");
+        std::optional<Statistics> statistics;
+        std::vector<std::vector<int>> windows;
+        if (files.statistics.empty())
+            windows = windows_of(model, method, calibration, tokenizer(), result);
+        else
+            statistics = load_statistics(files.statistics);
+        CalibrationProgress progress(model, choices);
         pipeline::CalibratedOptions options;
+        options.statistics = statistics ? &*statistics : nullptr;
+        options.keep_statistics = !files.save_statistics.empty();
+        options.memory_bytes = files.memory_bytes;
+        options.scratch_folder = files.scratch_folder;
+        options.checkpoint = files.checkpoint;
+        options.resume = files.resume;
         if (method.smooth) options.smoothquant = SmoothQuantOptions{{}, *method.smooth};
         options.progress = [&](std::string_view layer, std::size_t done, std::size_t total) {
-            progress.update(done, total, layer);
+            progress.update(layer, done, total);
         };
         pipeline::CalibratedModel done =
             expect(pipeline::quantize_calibrated(model, choices, windows, options, context));
+        if (options.keep_statistics)
+            expect(io::save_tensors(path_of(files.save_statistics), expect(to_tensors(done.statistics))));
         result.file = std::move(done.file);
         outcomes = std::move(done.layers);
     }

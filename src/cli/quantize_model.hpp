@@ -9,6 +9,7 @@
 #include "fewbit/model/tokenizer.hpp"
 #include "fewbit/pipeline/calibrated_quantizer.hpp"
 #include "src/cli/calibration.hpp"
+#include "src/cli/calibration_files.hpp"
 #include "src/cli/plan.hpp"
 
 namespace fewbit::cli {
@@ -28,12 +29,13 @@ struct QuantizedModel {
     std::size_t windows = 0, tokens = 0;  ///< of calibration; 0: none
 };
 
-/// Quantizes layers as `plan` says. Without calibration one after the other: at no time is more than one of them in memory
-/// as f32. `tokenizer` is asked for only with it. Throws Failure: a layer that is quantized already and does not stay as
-/// it is; what the methods refuse.
+/// Quantizes layers as `plan` says. Without calibration one after the other: at no time is more than one of
+/// them in memory as f32. `tokenizer` is asked for only with a text. Throws Failure: a layer that is
+/// quantized already and does not stay as it is; what the methods refuse; what is wrong with `files`, whose
+/// statistics are written before it returns.
 [[nodiscard]] QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<PlannedLayer>& plan,
                                             const MethodOptions& method, const CalibrationText& calibration,
                                             FunctionRef<model::Tokenizer()> tokenizer,
-                                            ExecutionContext context);
+                                            ExecutionContext context, const CalibrationFiles& files = {});
 
 }  // namespace fewbit::cli

@@ -42,6 +42,18 @@ Json json_of(const QuantizeRow& row) {
     return out;
 }
 
+/// Whether calibration saw as many tokens of one layer as of any other. Those that it cannot see do not count.
+bool saw_the_same(const std::vector<QuantizeRow>& rows) {
+    std::uint64_t seen = 0;
+    for (const QuantizeRow& row : rows) {
+        const std::uint64_t tokens = row.outcome ? row.outcome->tokens : 0;
+        if (tokens == 0) continue;
+        if (seen != 0 && tokens != seen) return false;
+        seen = tokens;
+    }
+    return true;
+}
+
 }  // namespace
 
 QuantizeTotals totals_of(const std::vector<QuantizeRow>& rows) {
@@ -69,12 +81,15 @@ void print_plan(const std::vector<QuantizeRow>& rows) {
 void print_report(const std::vector<QuantizeRow>& rows) {
     const bool calibrated =
         std::ranges::any_of(rows, [](const auto& row) { return row.outcome && row.outcome->output_error; });
-    Table table({{"layer"},
-                 {"format"},
-                 {"bpw", Table::Align::right},
-                 {"rel. error", Table::Align::right},
-                 {"SQNR dB", Table::Align::right},
-                 {calibrated ? "output err." : "max error", Table::Align::right}});
+    std::vector<Table::Column> columns{{"layer"},
+                                       {"format"},
+                                       {"bpw", Table::Align::right},
+                                       {"rel. error", Table::Align::right},
+                                       {"SQNR dB", Table::Align::right},
+                                       {calibrated ? "output err." : "max error", Table::Align::right}};
+    const bool same_tokens = saw_the_same(rows);
+    if (!same_tokens) columns.push_back({"tokens", Table::Align::right});
+    Table table(std::move(columns));
     for (const QuantizeRow& row : rows) {
         std::vector<std::string> cells{
             short_name(row.name), row.after,
@@ -88,6 +103,7 @@ void print_report(const std::vector<QuantizeRow>& rows) {
                 cells.push_back(output_error ? fmt::format("{:.4f}", std::sqrt(*output_error)) : "");
             else
                 cells.push_back(fmt::format("{:.3g}", report.max_abs_error));
+            if (!same_tokens) cells.push_back(grouped(row.outcome->tokens));
         } else {
             cells.insert(cells.end(), {"stays", "", ""});
         }

@@ -19,12 +19,14 @@ constexpr std::size_t block_rows = 256;   // of a sum that are computed together
     return {memory.data(), x.cols, x.rows};
 }
 
-/// A sum of its own: copies of tensors share their bytes.
+/// A sum that can be added to: a new one, or a copy of one that lies in a mapped file.
 [[nodiscard]] Result<void> ready(Tensor& sum, std::size_t k) {
-    if (sum.elements() != 0) return {};
+    if (!sum.mutable_bytes().empty()) return {};
     auto fresh = Tensor::allocate(Scalar::f64, {k, k});
     if (!fresh) return Unexpected{std::move(fresh).error()};
-    for (double& value : fresh->as_mutable<double>()) value = 0;
+    const auto values = fresh->as_mutable<double>();
+    const auto before = std::as_const(sum).as<double>();
+    std::fill(std::copy(before.begin(), before.end(), values.begin()), values.end(), 0.0);
     sum = *std::move(fresh);
     return {};
 }
@@ -91,7 +93,7 @@ Result<void> HessianCollector::add(MatrixView<const float> x, MatrixView<const f
 double HessianCollector::output_error(MatrixView<const float> w, MatrixView<const float> difference,
                                       const TensorStatistics& statistics) {
     const std::size_t k = w.cols;
-    if (w.rows == 0 || k == 0 || statistics.tokens == 0) return 0;
+    if (w.rows == 0 || k == 0 || statistics.hessian_sum.elements() == 0) return 0;
     a_.resize(k * k);
     const auto sum = statistics.hessian_sum.as<double>();
     for (std::size_t i = 0; i < sum.size(); ++i)

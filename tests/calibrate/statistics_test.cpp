@@ -115,6 +115,16 @@ TEST_CASE("statistics: saved and loaded", "[calibrate][statistics]") {
         CHECK(two->hessian_sum.elements() == one.hessian_sum.elements());
     }
     CHECK(after->find("odd/name.w")->hessian_sum.as<double>()[4] == 3.0);
+    CHECK(after->find("odd/name.w")->channel_scales.empty());
+    Statistics scaled = sample();
+    scaled.tensors["odd/name.w"].channel_scales = {0.5f, 2.0f, 1e-3f};
+    const auto reread = from_tensors(*to_tensors(scaled));
+    REQUIRE(reread);
+    CHECK(reread->find("odd/name.w")->channel_scales == std::vector<float>{0.5f, 2.0f, 1e-3f});
+    CHECK(reread->find("layers.0.wq")->channel_scales.empty());
+    CHECK(scaled.merge(sample()).error().message.find("divided by different scales") != std::string::npos);
+    scaled.tensors["odd/name.w"].channel_scales.pop_back();
+    CHECK(!to_tensors(scaled));
     CHECK(after->find("odd/name.w")->asymmetry_sum.as<double>()[0] == -2.0);
     CHECK(from_tensors(*to_tensors(Statistics{}))->tensors.empty());
     Statistics crooked = sample();
@@ -144,6 +154,8 @@ TEST_CASE("statistics: nothing in a saved form is trusted", "[calibrate][statist
     refuses("fewbit.statistics/version", f64({1}), "is f64 (1), not i64 (1)");
     refuses("odd/name.w/tokens", std::nullopt, "'odd/name.w/tokens' is missing");
     refuses("odd/name.w/tokens", i64({0}), "'odd/name.w/tokens' is 0");
+    refuses("odd/name.w/channel_scales", f32({1, 0, 1}), "'odd/name.w/channel_scales' holds 0 at 1");
+    refuses("odd/name.w/channel_scales", f32({1, 1}), "not f32 (3)");
     refuses("odd/name.w/tokens", i64({-5}), "is -5");
     refuses("odd/name.w/tokens", i64({1, 2}), "is i64 (2), not i64 (1)");
     refuses("odd/name.w/sum_abs", f64({1, 2}), "not f64 (2)");  // the others have three channels

@@ -121,7 +121,11 @@ TEST_CASE("docs/json.md: kernels, inspect, quantize, generate") {
         run({"quantize", model, "-o", small, "--format", "int4-g8", "--method", "mse", "--json", json}));
     check_json(json, "fewbit.quantize/1");
     check_done(run({"quantize", model, "-o", small, "--format", "int4-g8", "--method", "gptq", "--tokenizer",
-                    folder / "tok.bin", "--calibration", folder / "text.txt", "--json", json}));
+                    folder / "tok.bin", "--calibration", folder / "text.txt", "--save-statistics",
+                    folder / "statistics", "--json", json}));
+    check_json(json, "fewbit.quantize/1");
+    check_done(run({"quantize", model, "-o", small, "--format", "int4-g8", "--method", "gptq", "--statistics",
+                    folder / "statistics", "--json", json}));
     check_json(json, "fewbit.quantize/1");
     check_done(run({"inspect", small, "--json", json}));
     check_json(json, "fewbit.inspect/1");

@@ -26,17 +26,36 @@ bool interrupted() {
     return true;
 }
 
+/// Cuts a write to what the plan lets through. True: it ends here, with `result`.
+bool intercepted(int descriptor, std::size_t& size, ssize_t& result) {
+    if (!armed || descriptor <= 2) return false;
+    result = 0;
+    if (interrupted()) {
+        result = refuse(EINTR);
+        return true;
+    }
+    if (plan.write_nothing) return true;
+    size = std::min({size, plan.longest_write_bytes, plan.space_bytes});
+    if (size == 0 && plan.write_error != 0) {
+        result = refuse(plan.write_error);
+        return true;
+    }
+    plan.space_bytes -= size;
+    return false;
+}
+
 }  // namespace
 
 extern "C" ssize_t write(int descriptor, const void* data, std::size_t size) {
-    if (armed && descriptor > 2) {
-        if (interrupted()) return refuse(EINTR);
-        if (plan.write_nothing) return 0;
-        size = std::min({size, plan.longest_write_bytes, plan.space_bytes});
-        if (size == 0 && plan.write_error != 0) return refuse(plan.write_error);
-        plan.space_bytes -= size;
-    }
+    ssize_t result = 0;
+    if (intercepted(descriptor, size, result)) return result;
     return static_cast<ssize_t>(::syscall(SYS_write, descriptor, data, size));
+}
+
+extern "C" ssize_t pwrite(int descriptor, const void* data, std::size_t size, off_t offset) {
+    ssize_t result = 0;
+    if (intercepted(descriptor, size, result)) return result;
+    return static_cast<ssize_t>(::syscall(SYS_pwrite64, descriptor, data, size, offset));
 }
 
 extern "C" int fsync(int descriptor) {

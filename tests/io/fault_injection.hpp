@@ -1,4 +1,4 @@
-// A disk that fails on command: fault_injection.cpp defines write, fsync and rename for this test program,
+// A disk that fails on command: fault_injection.cpp defines write, pwrite, fsync and rename for this test program,
 // and passes on to the kernel what the plan lets through.
 #pragma once
 

@@ -13,6 +13,7 @@
 //   <tensor>/asymmetry_sum            f64 (K, K)   sum of (x_float - x)^T x, x_float: the same input in the float
 //                                                  model; only if a method asked for it
 //   <tensor>/range/<observer>         f32 (2)      min and max that an observer chose, any number of them
+//   <tensor>/channel_scales           f32 (K)      what x had been divided by; absent: nothing
 #pragma once
 
 #include <cstddef>
@@ -35,6 +36,9 @@ struct TensorStatistics {
     Tensor asymmetry_sum;            ///< f64 (K, K), or no elements; never without a Hessian
     std::map<std::string, Range, std::less<>>
         ranges;  ///< by observer: "minmax", "percentile", "entropy", ...
+    /// (K) or empty: what each channel of the model's own x had been divided by before it was added (pipeline/folds.hpp);
+    /// positive. Only a record: nothing here reads it.
+    std::vector<float> channel_scales;
 
     [[nodiscard]] std::size_t channels() const noexcept { return sum_abs.size(); }
     [[nodiscard]] double mean_abs(std::size_t channel) const noexcept {
@@ -50,7 +54,7 @@ struct TensorStatistics {
     /// Hessian is collected elsewhere.) Errors: x is not finite; K differs from before.
     FEWBIT_API Result<void> add(MatrixView<const float> x, std::string_view tensor = {});
     /// Adds another run's sums; ranges of observers are widened to hold both. Errors: K differs; only one has
-    /// a Hessian.
+    /// a Hessian; channels that were divided by other scales.
     FEWBIT_API Result<void> merge(const TensorStatistics& other, std::string_view tensor = {});
 };
 
@@ -83,7 +87,7 @@ struct Statistics {
 
 /// Reads the saved form. Nothing in it is trusted. Errors, naming the entry: another version, an unknown or
 /// missing entry, a wrong type or shape, numbers that cannot be (NaN, negative sums or diagonals, min > max,
-/// no tokens).
+/// no tokens, scales that are not positive). Sums of products in a mapped file stay there.
 [[nodiscard]] FEWBIT_API Result<Statistics> from_tensors(const std::map<std::string, Tensor>& tensors);
 
 }  // namespace fewbit::inline v0

@@ -50,6 +50,9 @@ FEWBIT_INLINE Result<void> TensorStatistics::merge(const TensorStatistics& other
     if (channels() != other.channels())
         return fail(ErrorKind::bad_input, detail::statistics_of(tensor), other.channels(),
                     " channels cannot be merged into ", channels());
+    if (channel_scales != other.channel_scales)
+        return fail(ErrorKind::bad_input, detail::statistics_of(tensor),
+                    "the channels of the two that are to be merged were divided by different scales");
     for (const detail::SquareSum& sum : detail::square_sums)
         if ((this->*sum.member).elements() != (other.*sum.member).elements())
             return fail(ErrorKind::bad_input, detail::statistics_of(tensor),

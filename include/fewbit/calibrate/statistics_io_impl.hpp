@@ -53,23 +53,28 @@ template <class T>
     return {};
 }
 
-/// A copy of a saved (k, k), aligned and independent of the file that it came from. `is_gram`: no negative number on the
-/// diagonal.
+/// A saved (k, k): as it lies in a mapped file, which may be larger than memory, where it is aligned there; else a copy.
+/// `is_gram`: no negative number on the diagonal.
 [[nodiscard]] inline Result<Tensor> read_square(const std::string& key, const Tensor& saved, std::size_t k,
                                                 bool is_gram) {
     if (saved.type() != Scalar::f64 || saved.shape() != Tensor::Shape{k, k})
         return fail(ErrorKind::bad_input, "'", key, "' is ", name(saved.type()), " ",
                     shape_text(saved.shape()), ", not f64 (", k, ", ", k, ")");
-    auto copy = Tensor::allocate(Scalar::f64, {k, k});
-    if (!copy) return copy;
-    if (copy->size_bytes() != 0)
-        std::memcpy(copy->mutable_bytes().data(), saved.bytes().data(), saved.size_bytes());
-    const auto values = copy->as<double>();
+    Tensor square = saved;
+    const bool mapped = square.mutable_bytes().empty();
+    if (!mapped || reinterpret_cast<std::uintptr_t>(saved.bytes().data()) % alignof(double) != 0) {
+        auto copy = Tensor::allocate(Scalar::f64, {k, k});
+        if (!copy) return copy;
+        if (copy->size_bytes() != 0)
+            std::memcpy(copy->mutable_bytes().data(), saved.bytes().data(), saved.size_bytes());
+        square = *std::move(copy);
+    }
+    const auto values = std::as_const(square).as<double>();
     for (std::size_t i = 0; i < values.size(); ++i)
         if (!std::isfinite(values[i]) || (is_gram && i % (k + 1) == 0 && values[i] < 0))
             return fail(ErrorKind::bad_input, "'", key, "' holds ", values[i], " at [", i / k, ", ", i % k,
                         "]");
-    return copy;
+    return square;
 }
 
 /// Reads the entries of one tensor; `find(field)` gives a saved entry or null.
@@ -108,12 +113,19 @@ template <class Find>
     }
     for (const SquareSum& sum : square_sums)
         if (const Tensor* saved = find(sum.name); saved != nullptr) {
-            auto copy = read_square(text(prefix, "/", sum.name), *saved, k, sum.is_gram);
-            if (!copy) return Unexpected{std::move(copy).error()};
-            out.*sum.member = *std::move(copy);
+            auto square = read_square(text(prefix, "/", sum.name), *saved, k, sum.is_gram);
+            if (!square) return Unexpected{std::move(square).error()};
+            out.*sum.member = *std::move(square);
         }
     if (out.asymmetry_sum.elements() != 0 && out.hessian_sum.elements() == 0)
         return fail(ErrorKind::bad_input, "'", prefix, "/asymmetry_sum' is there without a hessian_sum");
+    if (find("channel_scales") == nullptr) return out;
+    if (auto ok = read("channel_scales", k, out.channel_scales); !ok)
+        return Unexpected{std::move(ok).error()};
+    for (std::size_t c = 0; c < k; ++c)
+        if (!(out.channel_scales[c] > 0))
+            return fail(ErrorKind::bad_input, "'", prefix, "/channel_scales' holds ", out.channel_scales[c],
+                        " at ", c);
     return out;
 }
 
@@ -130,8 +142,8 @@ template <class Find>
     }
     tensor = before;
     field = key.substr(last + 1);
-    for (const char* known :
-         {"tokens", "channel_min", "channel_max", "sum_abs", "sum_square", "hessian_sum", "asymmetry_sum"})
+    for (const char* known : {"tokens", "channel_min", "channel_max", "sum_abs", "sum_square", "hessian_sum",
+                              "asymmetry_sum", "channel_scales"})
         if (field == known) return true;
     return false;
 }
@@ -155,6 +167,7 @@ FEWBIT_INLINE Result<std::map<std::string, Tensor>> to_tensors(const Statistics&
         const TensorStatistics& one = entry.second;
         const std::size_t k = one.channels();
         if (one.sum_square.size() != k || one.channel_ranges.size() != k ||
+            (!one.channel_scales.empty() && one.channel_scales.size() != k) ||
             std::any_of(std::begin(detail::square_sums), std::end(detail::square_sums), [&](const auto& sum) {
                 const Tensor& square = one.*sum.member;
                 return square.elements() != 0 && square.shape() != Tensor::Shape{k, k};
@@ -171,6 +184,8 @@ FEWBIT_INLINE Result<std::map<std::string, Tensor>> to_tensors(const Statistics&
         put(tensor + "/sum_square", std::span<const double>(one.sum_square));
         for (const detail::SquareSum& sum : detail::square_sums)
             if ((one.*sum.member).elements() != 0) out[text(tensor, "/", sum.name)] = one.*sum.member;
+        if (!one.channel_scales.empty())
+            put(tensor + "/channel_scales", std::span<const float>(one.channel_scales));
         for (const auto& [observer, range] : one.ranges) {
             const float ends[] = {range.min, range.max};
             put(text(tensor, "/range/", observer), std::span<const float>(ends));

@@ -67,6 +67,9 @@ public:
         return main_.weights.size_bytes() + (columns_ ? columns_->weights.size_bytes() : 0);
     }
 
+    /// What x is multiplied by before anything else; nothing in most layers.
+    [[nodiscard]] const std::optional<Hadamard>& hadamard() const noexcept { return hadamard_; }
+
     /// Whether both want x transformed and packed in the same way.
     [[nodiscard]] bool reads_like(const PackedLinear& other) const noexcept {
         return k() == other.k() && kernel().activations() == other.kernel().activations() &&

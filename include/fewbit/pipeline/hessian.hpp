@@ -35,7 +35,7 @@ public:
                                               TensorStatistics& statistics, std::string_view tensor = {});
 
     /// sum over rows of (w - w^)_n H (w - w^)_n^T, over that of w: how far the layer's outputs were moved on the
-    /// tokens of the statistics (relative, squared). `difference` is w - w^. Both (N, K).
+    /// tokens of the statistics (relative, squared); 0 without a Hessian. `difference` is w - w^. Both (N, K).
     [[nodiscard]] FEWBIT_API double output_error(MatrixView<const float> w,
                                                  MatrixView<const float> difference,
                                                  const TensorStatistics& statistics);

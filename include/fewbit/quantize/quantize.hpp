@@ -33,8 +33,11 @@ using Method =
 [[nodiscard]] FEWBIT_API Result<Method> parse_method(std::string_view name);
 /// The same method, its errors naming `tensor`.
 [[nodiscard]] FEWBIT_API Method for_tensor(Method method, std::string tensor);
-/// True if the method reads statistics of the layer's input, a Hessian among them; rtn, mse and hqq do not.
+/// True if the method reads statistics of the layer's input; rtn, mse and hqq do not.
 [[nodiscard]] FEWBIT_API bool needs_statistics(const Method& method);
+
+/// True if the method makes up for what the layer's inputs have lost, where the statistics tell it (asymmetry_sum).
+[[nodiscard]] FEWBIT_API bool compensates_inputs(const Method& method);
 
 /// Quantizes w (N, K). `statistics` are those of the layer's input x (M, K); methods that need none ignore
 /// them. Errors: those of the method; only rtn and mse are in fewbit::headers.

@@ -55,6 +55,12 @@ FEWBIT_INLINE bool needs_statistics(const Method& method) {
     return detail::method_rows()[method.index()].needs_statistics;
 }
 
+FEWBIT_INLINE bool compensates_inputs(const Method& method) {
+    const auto* owq = std::get_if<OwqOptions>(&method);
+    const auto* gptq = owq != nullptr ? &owq->gptq : std::get_if<GptqOptions>(&method);
+    return gptq != nullptr && gptq->asymmetry > 0;
+}
+
 #if !defined(FEWBIT_HEADER_ONLY)
 namespace detail {
 
