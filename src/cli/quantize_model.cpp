@@ -33,9 +33,23 @@ std::map<std::string, pipeline::LayerChoice> choices_of(const io::ModelFile& mod
     return choices;
 }
 
-/// Throws Failure, which names the file: it holds no statistics.
-Statistics load_statistics(const std::string& path) {
-    auto statistics = from_tensors(expect(io::load_tensors(path_of(path))).tensors);
+/// Statistics of a rotated model say so under the same key as the model does.
+constexpr const char* rotations_key = "rotations";
+
+std::string rotations_of(const io::Metadata& metadata) {
+    const auto found = metadata.find(rotations_key);
+    return found == metadata.end() ? std::string() : found->second;
+}
+
+/// Throws Failure, which names the file: it holds no statistics, or those of a model that is rotated otherwise.
+Statistics load_statistics(const std::string& path, const std::string& rotations) {
+    const auto file = expect(io::load_tensors(path_of(path)));
+    const std::string theirs = rotations_of(file.metadata);
+    if (theirs != rotations)
+        throw Failure(fmt::format("'{}' was saved from a model that was {}; this one is {} (--rotate)", path,
+                                  theirs.empty() ? "not rotated" : fmt::format("rotated ({})", theirs),
+                                  rotations.empty() ? "not" : fmt::format("({})", rotations)));
+    auto statistics = from_tensors(file.tensors);
     if (!statistics) throw Failure(fmt::format("'{}': {}", path, statistics.error().message));
     return *std::move(statistics);
 }
@@ -116,12 +130,13 @@ QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<Plan
     if (!method.calibrates() || choices.empty()) {
         outcomes = quantize_blindly(result.file, choices, context);
     } else {
+        const std::string rotations = rotations_of(model.metadata);
         std::optional<Statistics> statistics;
         std::vector<std::vector<int>> windows;
         if (files.statistics.empty())
             windows = windows_of(model, method, calibration, tokenizer(), result);
         else
-            statistics = load_statistics(files.statistics);
+            statistics = load_statistics(files.statistics, rotations);
         CalibrationProgress progress(model, choices);
         pipeline::CalibratedOptions options;
         options.statistics = statistics ? &*statistics : nullptr;
@@ -137,7 +152,8 @@ QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<Plan
         pipeline::CalibratedModel done =
             expect(pipeline::quantize_calibrated(model, choices, windows, options, context));
         if (options.keep_statistics)
-            expect(io::save_tensors(path_of(files.save_statistics), expect(to_tensors(done.statistics))));
+            expect(io::save_tensors(path_of(files.save_statistics), expect(to_tensors(done.statistics)),
+                                    rotations.empty() ? io::Metadata() : io::Metadata{{rotations_key, rotations}}));
         result.file = std::move(done.file);
         outcomes = std::move(done.layers);
     }
