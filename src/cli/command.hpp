@@ -108,6 +108,7 @@ void add_inspect(CLI::App& app, Program& program);
 void add_quantize(CLI::App& app, Program& program);
 void add_evaluate(CLI::App& app, Program& program);
 void add_curves(CLI::App& app, Program& program);
+void add_perturb(CLI::App& app, Program& program);
 void add_generate(CLI::App& app, Program& program);
 void add_train(CLI::App& app, Program& program);
 void add_qat(CLI::App& app, Program& program);

@@ -5,6 +5,7 @@
 
 #include "fewbit/evaluate/behaviours.hpp"
 #include "fewbit/evaluate/divergence.hpp"
+#include "src/cli/allocation.hpp"
 #include "src/cli/calibration.hpp"
 #include "src/cli/evaluate_output.hpp"
 #include "src/cli/load.hpp"
@@ -20,6 +21,7 @@ struct Options {
     evaluate::DocumentOptions documents;
     std::size_t worst = 3, items = 1000;
     PlanOptions plan;
+    AllocationOptions allocation;
     ActivationFormat activations;
     CalibrationOptions calibration;
     Fallback fallback = Fallback::allow;
@@ -40,12 +42,18 @@ Status run(const Options& given, Program& program) {
 
     const auto outliers = make_outliers(file, options.plan, options.model);
     const auto rotations = make_rotations(file, options.plan, options.model, program.context());
-    const bool on_the_fly = options.plan.any();
-    if (on_the_fly)
-        file = quantize_model(
-                   file, make_plan(file, options.plan), options.plan.method, options.calibration.source,
-                   [&] { return tokenizer; }, program.context())
+    const bool on_the_fly = options.plan.any() || options.allocation.target;
+    std::optional<AllocationReport> allocation;
+    if (on_the_fly) {
+        const auto same_tokenizer = [&] { return tokenizer; };
+        std::vector<PlannedLayer> plan = make_plan(file, options.plan);
+        allocation = allocate_formats(file, plan, options.plan, options.allocation,
+                                      options.calibration.source, same_tokenizer, program.context());
+        if (allocation) print_allocation(*allocation);
+        file = quantize_model(file, plan, options.plan.method, options.calibration.source, same_tokenizer,
+                              program.context())
                    .file;
+    }
     const ModelSize size = size_of(file);
     model::ModelOptions how{options.activations, options.fallback};
     how.static_ranges =
@@ -98,9 +106,11 @@ Status run(const Options& given, Program& program) {
 
     say("model       {}\n", options.model);
     say("weights     {}{:.3f} bits per weight\n",
-        on_the_fly ? fmt::format("{} by {}, ", options.plan.format_name().value_or("as planned"),
-                                 options.plan.method.name)
-                   : "",
+        on_the_fly
+            ? fmt::format("{} by {}, ",
+                          allocation ? "as allocated" : options.plan.format_name().value_or("as planned"),
+                          options.plan.method.name)
+            : "",
         size.bits_per_weight());
     if (outliers) print_outliers(*outliers);
     if (rotations) say("rotations   {}\n", wrapped(rotations->text(), 80, 12));
@@ -128,6 +138,7 @@ Status run(const Options& given, Program& program) {
               {"calibration", options.activations.is_static ? calibration_json(options.calibration) : Json()},
               {"format", options.plan.format_name() ? Json(*options.plan.format_name()) : Json()},
               {"method", on_the_fly ? Json(options.plan.method.name) : Json()},
+              {"allocation", allocation_json(allocation)},
               {"bits_per_weight", size.bits_per_weight()},
               {"outliers", outliers ? outliers_json(*outliers) : Json()},
               {"rotations", rotations ? Json(rotations->text()) : Json()},
@@ -187,6 +198,7 @@ void add_evaluate(CLI::App& app, Program& program) {
               1);
     add_plan_options(*command, options->plan, false);
     add_rotate_option(*command, options->plan);
+    add_allocation_options(*command, options->allocation);
     add_outliers_option(*command, options->plan);
     add_activations(*command, options->activations, StaticActivations::calibrated);
     add_calibration_options(*command, options->calibration);

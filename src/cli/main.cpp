@@ -65,6 +65,7 @@ int parse_and_run(int argc, char** argv) {
     add_quantize(app, program);
     add_evaluate(app, program);
     add_curves(app, program);
+    add_perturb(app, program);
     add_generate(app, program);
     add_train(app, program);
     add_qat(app, program);

@@ -64,7 +64,7 @@ std::vector<QuantizeRow> rows_of(const io::ModelFile& model, const std::vector<P
 }
 
 Json calibration_json(const QuantizeOptions& options) {
-    if (!options.plan.method.calibrates()) return {};
+    if (!options.plan.method.calibrates() && !options.allocation.target) return {};
     const auto file = [](const std::string& path) { return path.empty() ? Json() : Json(path); };
     const CalibrationFiles& files = options.files;
     return {{"text", !files.statistics.empty()          ? Json()
@@ -93,7 +93,11 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
     io::ModelFile model = load_model(options.model);
     const ModelSize before = size_of(model);
     const auto rotations = make_rotations(model, options.plan, options.model, program.context());
-    const std::vector<PlannedLayer> plan = make_plan(model, options.plan);
+    const auto tokenizer = [&] { return load_tokenizer(options.tokenizer, model, options.model); };
+    std::vector<PlannedLayer> plan = make_plan(model, options.plan);
+    const auto allocation = allocate_formats(model, plan, options.plan, options.allocation,
+                                             options.calibration, tokenizer, program.context());
+    if (allocation) print_allocation(*allocation);
     const auto layout = folder_layout(options);
     if (const std::string& method = options.plan.method.name;
         layout && (method == "owq" || method == "llm-int8"))
@@ -113,7 +117,6 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
         print_plan(rows);
         say("Nothing was written (--dry-run).\n");
     } else {
-        const auto tokenizer = [&] { return load_tokenizer(options.tokenizer, model, options.model); };
         QuantizedModel quantized = quantize_model(model, plan, options.plan.method, options.calibration,
                                                   tokenizer, program.context(), options.files);
         quantized.file.metadata["method"] = options.plan.method.name;
@@ -142,6 +145,7 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
     body["bits_per_weight"] = bits / static_cast<double>(before.parameters);
     body["file_bytes"] = options.dry_run ? Json() : Json(file_bytes);
     body["estimated_seconds"] = Json();
+    body["allocation"] = allocation_json(allocation);
     program.write_json("quantize/1", std::move(body));
     return Status::done;
 }
@@ -202,6 +206,7 @@ void add_quantize(CLI::App& app, Program& program) {
         ->type_name("PATH");
     add_plan_options(*command, options->plan, false);
     add_rotate_option(*command, options->plan);
+    add_allocation_options(*command, options->allocation);
     add_calibration_text(*command, options->calibration);
     add_calibration_files(*command, options->files);
     command

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "src/cli/allocation.hpp"
 #include "src/cli/quantize_model.hpp"
 #include "src/cli/quantize_report.hpp"
 
@@ -17,6 +18,7 @@ struct QuantizeOptions {
     std::string layout = "fewbit";  ///< of --layout
     std::string importance;         ///< file of --imatrix; empty: none
     PlanOptions plan;
+    AllocationOptions allocation;
     CalibrationText calibration;
     CalibrationFiles files;
     bool dry_run = false;

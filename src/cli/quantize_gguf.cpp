@@ -152,15 +152,54 @@ struct CalibratedTensors {
         folded;  ///< the others, where channels were scaled
 };
 
+std::string tensor_of(const std::string& layer) {
+    return io::gguf_name_of_layer(layer).value_or(layer) + ".weight";
+}
+
+/// The same plan by the names of a ModelFile.
+std::vector<PlannedLayer> layers_of(const io::ModelFile& model, const std::vector<PlannedLayer>& plan) {
+    std::vector<PlannedLayer> layers;
+    for (const auto& [layer, linear] : model.linears) {
+        const auto found = std::ranges::find(plan, tensor_of(layer), &PlannedLayer::name);
+        if (found != plan.end()) layers.push_back({layer, found->format, found->why});
+    }
+    return layers;
+}
+
+/// --target-bpw, among types that GGUF has.
+std::optional<AllocationReport> allocate(const QuantizeOptions& options, std::vector<PlannedLayer>& plan,
+                                         ExecutionContext context) {
+    if (!options.allocation.target) return std::nullopt;
+    AllocationOptions allocation = options.allocation;
+    if (allocation.candidates.empty() && options.plan.format) {
+        allocation.candidates = family_of(*options.plan.format);
+        std::erase_if(allocation.candidates,
+                      [](const Format& format) { return !pipeline::gguf_type_of(format); });
+    }
+    const io::ModelFile model = load_model(options.model);
+    std::vector<PlannedLayer> layers = layers_of(model, plan);
+    const auto planned =
+        std::ranges::count_if(plan, [](const PlannedLayer& each) { return each.format.has_value(); });
+    if (planned != std::ranges::count_if(layers, [](const auto& each) { return each.format.has_value(); }))
+        throw Failure(
+            "--target-bpw measures layers of the model, and the plan has others; --keep or --tensor-format "
+            "can "
+            "leave them as they are");
+    const auto report = allocate_formats(
+        model, layers, options.plan, allocation, options.calibration,
+        [&] { return load_tokenizer(options.tokenizer, model, options.model); }, context);
+    for (const PlannedLayer& layer : layers) {
+        const auto found = std::ranges::find(plan, tensor_of(layer.name), &PlannedLayer::name);
+        found->format = layer.format;
+        found->why = layer.why;
+    }
+    return report;
+}
+
 CalibratedTensors calibrate(const QuantizeOptions& options, const std::vector<PlannedLayer>& plan,
                             ExecutionContext context) {
     const io::ModelFile model = load_model(options.model);
-    std::vector<PlannedLayer> layers;  // the same plan by the names of a ModelFile
-    for (const auto& [layer, linear] : model.linears) {
-        const std::string tensor = io::gguf_name_of_layer(layer).value_or(layer) + ".weight";
-        const auto found = std::ranges::find(plan, tensor, &PlannedLayer::name);
-        if (found != plan.end()) layers.push_back({layer, found->format, found->why});
-    }
+    const std::vector<PlannedLayer> layers = layers_of(model, plan);
     CalibratedTensors result;
     result.model = quantize_model(
         model, layers, options.plan.method, options.calibration,
@@ -170,7 +209,7 @@ CalibratedTensors calibrate(const QuantizeOptions& options, const std::vector<Pl
     });
     for (pipeline::GgufInput& input : expect(pipeline::gguf_inputs(result.model.file))) {
         const auto report = std::ranges::find_if(result.model.layers, [&](const LayerReport& layer) {
-            return io::gguf_name_of_layer(layer.name).value_or(layer.name) + ".weight" == input.source.name;
+            return tensor_of(layer.name) == input.source.name;
         });
         std::string name = input.source.name;
         if (report == result.model.layers.end() || !report->outcome) {
@@ -260,7 +299,9 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
         while (sizes.size() > 1 && sizes.back() == 1) sizes.pop_back();
         tensors.push_back({tensor.source.name, {tensor.source.name, tensor.k(), sizes.size()}});
     }
-    const std::vector<PlannedLayer> plan = make_plan(tensors, input.model, options.plan);
+    std::vector<PlannedLayer> plan = make_plan(tensors, input.model, options.plan);
+    const auto allocation = allocate(options, plan, program.context());
+    if (allocation) print_allocation(*allocation);
 
     const Method method = options.plan.method.method();
     const bool calibrates = options.plan.method.calibrates();
@@ -357,6 +398,7 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
     body["bits_per_weight"] = totals.bits_per_weight();
     body["file_bytes"] = file_bytes;
     body["estimated_seconds"] = options.dry_run && !calibrates ? Json(cost.seconds) : Json();
+    body["allocation"] = allocation_json(allocation);
     program.write_json("quantize/1", std::move(body));
     return Status::done;
 }

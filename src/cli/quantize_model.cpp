@@ -104,20 +104,15 @@ private:
     bool begun_ = false;
 };
 
-/// Windows of the text go into `result`, as do its tokens.
-std::vector<std::vector<int>> windows_of(const io::ModelFile& model, const MethodOptions& method,
-                                         const CalibrationText& calibration,
-                                         const model::Tokenizer& tokenizer, QuantizedModel& result) {
-    auto windows = calibration_windows(calibration, tokenizer, std::min(longest_window, model.shape.context),
-                                       method_tokens,
-                                       method.smooth ? std::string("--smooth calibrates")
-                                                     : fmt::format("--method {} calibrates", method.name));
-    result.windows = windows.size();
-    for (const auto& window : windows) result.tokens += window.size();
-    return windows;
-}
-
 }  // namespace
+
+std::vector<std::vector<int>> calibration_tokens(const io::ModelFile& model,
+                                                 const CalibrationText& calibration,
+                                                 const model::Tokenizer& tokenizer,
+                                                 const std::string& purpose) {
+    return calibration_windows(calibration, tokenizer, std::min(longest_window, model.shape.context),
+                               method_tokens, purpose);
+}
 
 QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<PlannedLayer>& plan,
                               const MethodOptions& method, const CalibrationText& calibration,
@@ -133,10 +128,15 @@ QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<Plan
         const std::string rotations = rotations_of(model.metadata);
         std::optional<Statistics> statistics;
         std::vector<std::vector<int>> windows;
-        if (files.statistics.empty())
-            windows = windows_of(model, method, calibration, tokenizer(), result);
-        else
+        if (files.statistics.empty()) {
+            windows = calibration_tokens(model, calibration, tokenizer(),
+                                         method.smooth ? std::string("--smooth calibrates")
+                                                       : fmt::format("--method {} calibrates", method.name));
+            result.windows = windows.size();
+            for (const auto& window : windows) result.tokens += window.size();
+        } else {
             statistics = load_statistics(files.statistics, rotations);
+        }
         CalibrationProgress progress(model, choices);
         pipeline::CalibratedOptions options;
         options.statistics = statistics ? &*statistics : nullptr;
@@ -152,8 +152,9 @@ QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<Plan
         pipeline::CalibratedModel done =
             expect(pipeline::quantize_calibrated(model, choices, windows, options, context));
         if (options.keep_statistics)
-            expect(io::save_tensors(path_of(files.save_statistics), expect(to_tensors(done.statistics)),
-                                    rotations.empty() ? io::Metadata() : io::Metadata{{rotations_key, rotations}}));
+            expect(io::save_tensors(
+                path_of(files.save_statistics), expect(to_tensors(done.statistics)),
+                rotations.empty() ? io::Metadata() : io::Metadata{{rotations_key, rotations}}));
         result.file = std::move(done.file);
         outcomes = std::move(done.layers);
     }

@@ -29,6 +29,13 @@ struct QuantizedModel {
     std::size_t windows = 0, tokens = 0;  ///< of calibration; 0: none
 };
 
+/// The calibration text of methods: 65,536 tokens, unless told, in windows of up to 2,048. Throws Failure: as
+/// calibration_windows().
+[[nodiscard]] std::vector<std::vector<int>> calibration_tokens(const io::ModelFile& model,
+                                                               const CalibrationText& calibration,
+                                                               const model::Tokenizer& tokenizer,
+                                                               const std::string& purpose);
+
 /// Quantizes layers as `plan` says. Without calibration one after the other: at no time is more than one of
 /// them in memory as f32. `tokenizer` is asked for only with a text. Throws Failure: a layer that is
 /// quantized already and does not stay as it is; what the methods refuse; what is wrong with `files`, whose

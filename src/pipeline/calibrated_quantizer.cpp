@@ -31,8 +31,9 @@ public:
           windows_(windows),
           context_(context),
           collector_(std::move(collector)),
-          asymmetric_(std::any_of(plan.begin(), plan.end(),
-                                  [](const auto& entry) { return compensates_inputs(entry.second.method); })) {}
+          asymmetric_(std::any_of(plan.begin(), plan.end(), [](const auto& entry) {
+              return compensates_inputs(entry.second.method);
+          })) {}
 
     [[nodiscard]] Result<CalibratedModel> run() {
         if (auto done = start(); !done) return Unexpected{std::move(done).error()};

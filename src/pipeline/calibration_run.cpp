@@ -23,10 +23,7 @@ struct Gathered {
     /// `rotation`: what the layer multiplies its input by first; methods see what comes out.
     Gathered(HessianCollector& collector_, std::string layer_, bool beside_,
              std::optional<Hadamard> rotation_ = {})
-        : collector(collector_),
-          layer(std::move(layer_)),
-          beside(beside_),
-          rotation(std::move(rotation_)) {}
+        : collector(collector_), layer(std::move(layer_)), beside(beside_), rotation(std::move(rotation_)) {}
 
     void take(MatrixView<const float> x, std::vector<float>& into) {
         channels = x.cols;

@@ -111,11 +111,13 @@ TEST_CASE("rotations and float columns: into fewbit's own files, and nowhere els
     }
     // Saved statistics are of one rotation.
     const std::string gptq_rotated = " --format int4-g32 --method gptq --rotate all";
-    check_done(in(folder, from + "a.safetensors" + gptq_rotated + calibration + " --save-statistics s.safetensors"));
+    check_done(
+        in(folder, from + "a.safetensors" + gptq_rotated + calibration + " --save-statistics s.safetensors"));
     check_done(in(folder, from + "b.safetensors" + gptq_rotated + " --statistics s.safetensors"));
     check_done(run_shell("cmp " + quoted(folder / "a.safetensors") + " " + quoted(folder / "b.safetensors")));
-    check_failure(in(folder, from + "c.safetensors --format int4-g32 --method gptq --statistics s.safetensors"),
-                  {"s.safetensors", "rotated (residual 64", "this one is not"});
+    check_failure(
+        in(folder, from + "c.safetensors --format int4-g32 --method gptq --statistics s.safetensors"),
+        {"s.safetensors", "rotated (residual 64", "this one is not"});
     // Nothing is quantized: the same function.
     CHECK(nll_of(folder, "toy.bin", "--rotate all") == Approx(nll_of(folder, "toy.bin")).epsilon(1e-5));
     check_failure(in(folder, "evaluate toy.bin --tokenizer tok.bin --text text.txt --rotate residual,knees"),

@@ -127,6 +127,11 @@ TEST_CASE("docs/json.md: kernels, inspect, quantize, generate") {
     check_done(run({"quantize", model, "-o", small, "--format", "int4-g8", "--method", "gptq", "--statistics",
                     folder / "statistics", "--json", json}));
     check_json(json, "fewbit.quantize/1");
+    check_done(
+        run({"quantize", model, "-o", small, "--format", "int4-g8", "--target-bpw", "5.5", "--tokenizer",
+             folder / "tok.bin", "--calibration", folder / "text.txt", "--json", json}));
+    check_json(json, "fewbit.quantize/1");
+    CHECK(read_json(json)["allocation"]["bits_per_weight"] <= 5.5);
     check_done(run({"inspect", small, "--json", json}));
     check_json(json, "fewbit.inspect/1");
     check_done(run({"generate", small, "--tokenizer", folder / "tok.bin", "--prompt", "once", "--tokens", "5",
@@ -153,6 +158,13 @@ TEST_CASE("docs/json.md: evaluate, with and without a reference") {
     CHECK(with["outliers"].is_null());
     CHECK(with["worst"].size() == 3);
 
+    check_done(run({"evaluate", model, "--tokenizer", folder / "tok.bin", "--text", folder / "text.txt",
+                    "--format", "int3-g8", "--target-bpw", "5.5", "--calibration", folder / "text.txt",
+                    "--reference", model, "--json", json}));
+    check_json(json, "fewbit.evaluate/1");
+    check_done(run({"perturb", model, "--tokenizer", folder / "tok.bin", "--text", folder / "text.txt",
+                    "--sqnr", "10,20", "--family", "gaussian,clipping", "--json", json}));
+    check_json(json, "fewbit.perturb/1");
     check_done(
         run({"evaluate", model, "--tokenizer", folder / "tok.bin", "--text", folder / "text.txt", "--format",
              "int8-channel", "--reference", model, "--outliers", "20", "--worst", "0", "--json", json}));
