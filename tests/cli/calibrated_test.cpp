@@ -85,11 +85,12 @@ TEST_CASE("rotations and float columns: into fewbit's own files, and nowhere els
     write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
     const std::string from = "quantize toy.bin --tokenizer tok.bin -o ",
                       calibration = " --calibration text.txt";
-    for (const std::string& how :
+    for (const char* const given :
          {"--format int8-channel --rotate all", "--format int8-channel --rotate down,heads",
           "--format int4-g32 --method owq --extra-bits 0.5",
           "--format int8-channel --method llm-int8 --threshold 1.5",
           "--format int4-g32 --method gptq --rotate all"}) {
+        const std::string how = given;
         INFO(how);
         const std::string options = how + (how.find("--method") == std::string::npos ? "" : calibration);
         check_done(in(folder, from + "small.safetensors " + options + " --json report.json"));
