@@ -90,29 +90,39 @@ private:
     std::optional<evaluate::Reference> reference_;
 };
 
-/// For every layer, the candidate whose bits are nearest to the budget's: errors of the size that the plan will have.
-std::map<std::string, std::size_t> probes_of(const io::ModelFile& model, const Candidates& candidates,
-                                             double target) {
-    std::map<std::string, std::size_t> probes;
-    for (const auto& [layer, formats] : candidates) {
-        const Linear& linear = model.linears.at(layer);
-        const auto distance = [&](const Format& format) {
-            return std::fabs(bits_per_weight(format, linear.n(), linear.k()) - target);
-        };
-        probes[layer] =
-            static_cast<std::size_t>(std::ranges::min_element(formats, {}, distance) - formats.begin());
-    }
-    return probes;
-}
+/// A layer's candidates with the KL divergence that each alone does. Those of few bits are measured: beyond small errors damage
+/// grows faster than the squares. Of those with more bits than any plan gives to many layers it is proportional to the error.
+class MeasuredLayer {
+public:
+    static constexpr double bits_above_target = 1;
 
-/// Every candidate of a layer, with its predicted divergence.
-struct MeasuredLayer {
-    pipeline::LayerCandidates found;
-    double sensitivity = 0;
-
-    [[nodiscard]] double kld(std::size_t candidate) const {
-        return sensitivity * found.candidates[candidate].output_error;
+    [[nodiscard]] static bool is_measured(const Format& format, const Linear& linear, double target,
+                                          std::span<const Format> candidates) {
+        const auto bits = [&](const Format& each) { return bits_per_weight(each, linear.n(), linear.k()); };
+        return bits(format) <= target + bits_above_target ||
+               std::ranges::all_of(candidates,
+                                   [&](const Format& each) { return bits(format) <= bits(each); });
     }
+
+    MeasuredLayer() = default;
+    /// `measured`: by candidate; at least one.
+    MeasuredLayer(std::vector<pipeline::CandidateLoss> candidates,
+                  const std::map<std::size_t, double>& measured)
+        : candidates_(std::move(candidates)), klds_(candidates_.size()) {
+        const auto finest = std::ranges::min_element(
+            measured, {}, [&](const auto& each) { return candidates_[each.first].output_error; });
+        const double error = candidates_[finest->first].output_error;
+        const double slope = error > 0 ? finest->second / error : 0;
+        for (std::size_t c = 0; c < klds_.size(); ++c) klds_[c] = slope * candidates_[c].output_error;
+        for (const auto& [candidate, kld] : measured) klds_[candidate] = kld;
+    }
+
+    [[nodiscard]] const std::vector<pipeline::CandidateLoss>& candidates() const { return candidates_; }
+    [[nodiscard]] double kld(std::size_t candidate) const { return klds_[candidate]; }
+
+private:
+    std::vector<pipeline::CandidateLoss> candidates_;
+    std::vector<double> klds_;
 };
 
 /// What each candidate would do to all layers that may have it, where all may.
@@ -122,7 +132,7 @@ std::vector<UniformPlan> uniform_plans(const std::map<std::string, MeasuredLayer
     for (const Format& format : formats) {
         UniformPlan plan{format, 0, 0};
         const bool everywhere = std::ranges::all_of(layers, [&](const auto& layer) {
-            const auto& candidates = layer.second.found.candidates;
+            const auto& candidates = layer.second.candidates();
             const auto at = std::ranges::find(candidates, format, &pipeline::CandidateLoss::format);
             if (at == candidates.end()) return false;
             plan.bits_per_weight += at->bits / weights;
@@ -139,8 +149,7 @@ std::map<std::string, MeasuredLayer> measure(const io::ModelFile& model, const C
                                              double target, const std::vector<std::vector<int>>& windows,
                                              const Method& method, LayerDivergence& divergence,
                                              ExecutionContext context) {
-    const auto probes = probes_of(model, candidates, target);
-    std::map<std::string, double> klds;
+    std::map<std::string, std::map<std::size_t, double>> klds;
     Progress progress("measuring candidates");
     pipeline::CandidateOptions options;
     options.method = method;
@@ -149,18 +158,18 @@ std::map<std::string, MeasuredLayer> measure(const io::ModelFile& model, const C
     };
     options.visit = [&](std::string_view layer, std::size_t candidate, const Linear& linear) -> Result<void> {
         const std::string name(layer);
-        if (candidate != probes.at(name)) return {};
+        const std::vector<Format>& formats = candidates.at(name);
+        if (!MeasuredLayer::is_measured(formats[candidate], model.linears.at(name), target, formats))
+            return {};
         auto kld = divergence(name, linear);
         if (!kld) return Unexpected{std::move(kld).error()};
-        klds[name] = std::max(0.0, *kld);
+        klds[name][candidate] = std::max(0.0, *kld);  // rounding may leave -1e-17
         return {};
     };
     std::map<std::string, MeasuredLayer> layers;
     for (auto& [name, found] :
-         expect(pipeline::measure_candidates(model, candidates, windows, options, context))) {
-        const double error = found.candidates[probes.at(name)].output_error;
-        layers[name] = {std::move(found), error > 0 ? klds[name] / error : 0};
-    }
+         expect(pipeline::measure_candidates(model, candidates, windows, options, context)))
+        layers[name] = MeasuredLayer(std::move(found.candidates), klds.at(name));
     return layers;
 }
 
@@ -180,8 +189,9 @@ void add_allocation_options(CLI::App& command, AllocationOptions& options) {
         command, "--candidates", options.candidates,
         "The formats among which --target-bpw chooses; default: that of --format with all numbers of bits")
         ->needs(target);
-    add_count(command, "--sensitivity-tokens", options.tokens,
-              "Tokens of the calibration text with which --target-bpw measures what each layer matters", 2)
+    add_count(command, "--allocation-tokens", options.tokens,
+              "Tokens of the calibration text with which --target-bpw measures what a format does in a layer",
+              2)
         ->needs(target)
         ->default_str("4096");
 }
@@ -232,8 +242,8 @@ std::optional<AllocationReport> allocate_formats(const io::ModelFile& model, std
         const Linear& linear = model.linears.at(name);
         pipeline::AllocationItem item{
             name, static_cast<double>(linear.n()) * static_cast<double>(linear.k()), {}};
-        for (std::size_t c = 0; c < layer.found.candidates.size(); ++c)
-            item.options.push_back({layer.found.candidates[c].bits, layer.kld(c)});
+        for (std::size_t c = 0; c < layer.candidates().size(); ++c)
+            item.options.push_back({layer.candidates()[c].bits, layer.kld(c)});
         items.push_back(std::move(item));
     }
     const pipeline::Allocation chosen = expect([&] {
@@ -255,9 +265,9 @@ std::optional<AllocationReport> allocate_formats(const io::ModelFile& model, std
     for (std::size_t i = 0; i < items.size(); ++i) {
         const MeasuredLayer& layer = layers.at(items[i].name);
         const std::size_t choice = chosen.choices[i];
-        const pipeline::CandidateLoss& loss = layer.found.candidates[choice];
-        report.layers.push_back({items[i].name, loss.format, items[i].weights, loss.bits, layer.sensitivity,
-                                 loss.output_error, layer.kld(choice)});
+        const pipeline::CandidateLoss& loss = layer.candidates()[choice];
+        report.layers.push_back(
+            {items[i].name, loss.format, items[i].weights, loss.bits, loss.output_error, layer.kld(choice)});
         const QuantizedMatrix& before = model.linears.at(items[i].name).weights;
         size.bits += loss.bits - total_bits(before.format(), before.n(), before.k());
         const auto planned = std::ranges::find(plan, items[i].name, &PlannedLayer::name);
@@ -279,17 +289,21 @@ void print_allocation(const AllocationReport& report) {
     for (const AllocatedLayer& layer : report.layers)
         table.add({short_name(layer.name), name(layer.format),
                    fmt::format("{:.3f}", layer.bits / layer.weights),
-                   fmt::format("{:.3g}", layer.sensitivity),
+                   fmt::format("{:.3g}", layer.sensitivity()),
                    fmt::format("{:.4f}", std::sqrt(layer.output_error)), fmt::format("{:.3g}", layer.kld)});
     say("{}\n", table.text());
-    say("{} weights in {} matrices: {:.3f} of at most {:.3f} bits per weight, {:.3f} of the whole model\n",
-        grouped(static_cast<std::size_t>(report.weights)), report.layers.size(), report.bits_per_weight(),
-        report.target, report.model_bits_per_weight);
+    say("{}\n",
+        wrapped(fmt::format("{} weights in {} matrices: {:.3f} of at most {:.3f} bits per weight, {:.3f} of "
+                            "the whole model",
+                            grouped(static_cast<std::size_t>(report.weights)), report.layers.size(),
+                            report.bits_per_weight(), report.target, report.model_bits_per_weight),
+                80));
     say("{}\n",
         wrapped(fmt::format("Predicted KL divergence {:.3g} nats, and no plan of so many bits below {:.3g}. "
-                            "KLD is sensitivity times the output error squared; sensitivities are of {} "
-                            "tokens.",
-                            report.kld, report.lower_bound, grouped(report.tokens)),
+                            "KLD is of one layer alone, on {} tokens: measured in formats of up to {:g} "
+                            "bits, in proportion to the output error beyond.",
+                            report.kld, report.lower_bound, grouped(report.tokens),
+                            report.target + MeasuredLayer::bits_above_target),
                 80));
     std::string uniform;
     for (const UniformPlan& plan : report.uniform)
@@ -306,7 +320,7 @@ Json allocation_json(const std::optional<AllocationReport>& report) {
         layers.push_back({{"name", layer.name},
                           {"format", name(layer.format)},
                           {"bits_per_weight", layer.weights == 0 ? 0 : layer.bits / layer.weights},
-                          {"sensitivity", layer.sensitivity},
+                          {"sensitivity", layer.sensitivity()},
                           {"output_error", layer.output_error},
                           {"predicted_kld", layer.kld}});
     for (const UniformPlan& plan : report->uniform)

@@ -16,10 +16,10 @@ struct AllocationOptions {
     std::optional<double>
         target;  ///< bits per weight of the matrices that are quantized; nothing: no allocation
     std::vector<Format> candidates;  ///< empty: family_of(--format)
-    std::size_t tokens = 4096;       ///< with which sensitivities are measured, more or less
+    std::size_t tokens = 4096;       ///< with which divergences are measured, more or less
 };
 
-/// --target-bpw, --candidates, --sensitivity-tokens.
+/// --target-bpw, --candidates, --allocation-tokens.
 void add_allocation_options(CLI::App& command, AllocationOptions& options);
 
 /// The formats that differ from `format` in bits alone; of ggml's k-quants q2_k to q6_k, and q8_0. Throws Failure: it has
@@ -30,9 +30,11 @@ struct AllocatedLayer {
     std::string name;
     Format format;
     double weights = 0, bits = 0;
-    double sensitivity = 0;   ///< KL divergence per output error, nats
     double output_error = 0;  ///< relative, squared, on the float model's inputs
-    double kld = 0;           ///< predicted: their product
+    double kld = 0;           ///< of the model with this layer alone in the format, nats
+
+    /// KL divergence per output error, nats.
+    [[nodiscard]] double sensitivity() const { return output_error > 0 ? kld / output_error : 0; }
 };
 
 /// The same candidate for all layers.
@@ -45,9 +47,9 @@ struct AllocationReport {
     double target = 0;
     double weights = 0, bits = 0;  ///< of the matrices that are quantized
     double model_bits_per_weight = 0;
-    double kld = 0;          ///< predicted, nats
+    double kld = 0;          ///< predicted: the sum over the layers, nats
     double lower_bound = 0;  ///< of what any plan within the budget is predicted
-    std::size_t tokens = 0;  ///< with which sensitivities were measured
+    std::size_t tokens = 0;  ///< with which divergences were measured
     std::vector<AllocatedLayer> layers;
     std::vector<UniformPlan> uniform;  ///< those that fit all layers, in order of bits
 

@@ -134,9 +134,11 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
         bits = after.bits;
         std::error_code error;
         file_bytes = std::filesystem::file_size(layout ? output / "model.safetensors" : output, error);
-        say("\n{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}\n", grouped(before.parameters),
-            before.bits_per_weight(), after.bits_per_weight(), options.output,
-            bytes_text(static_cast<double>(file_bytes)));
+        say("\n{}\n",
+            wrapped(fmt::format("{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}",
+                                grouped(before.parameters), before.bits_per_weight(), after.bits_per_weight(),
+                                options.output, bytes_text(static_cast<double>(file_bytes))),
+                    80));
     }
     Json body = quantize_json(options, rows);
     body["rotations"] = rotations ? Json(rotations->text()) : Json();
@@ -162,13 +164,16 @@ Status run(const QuantizeOptions& given, Program& program) {
 
 void print_calibration(const QuantizedModel& quantized, const CalibrationFiles& files) {
     if (quantized.windows != 0)
-        say("Calibrated with {} tokens in {} windows; 'output err.' is what the layer's outputs lost on "
-            "them.\n",
-            grouped(quantized.tokens), grouped(quantized.windows));
+        say("{}\n", wrapped(fmt::format("Calibrated with {} tokens in {} windows; 'output err.' is what the "
+                                        "layer's outputs lost on them.",
+                                        grouped(quantized.tokens), grouped(quantized.windows)),
+                            80));
     else if (!files.statistics.empty())
-        say("Quantized with the statistics in '{}'; 'output err.' is what the layer's outputs lost on their "
-            "tokens.\n",
-            files.statistics);
+        say("{}\n",
+            wrapped(fmt::format("Quantized with the statistics in '{}'; 'output err.' is what the layer's "
+                                "outputs lost on their tokens.",
+                                files.statistics),
+                    80));
     else
         return;
     if (!files.save_statistics.empty())

@@ -387,9 +387,11 @@ Status quantize_into_gguf(const QuantizeOptions& options, const std::filesystem:
         print_calibration(calibrated.model, options.files);
         std::error_code error;
         file_bytes = std::filesystem::file_size(output, error);
-        say("\n{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}\n",
-            grouped(static_cast<std::size_t>(totals.weights)), totals.bits_per_weight_before(),
-            totals.bits_per_weight(), options.output, bytes_text(static_cast<double>(file_bytes)));
+        say("\n{}\n", wrapped(fmt::format("{} weights: {:.3f} bits per weight became {:.3f}; '{}' has {}",
+                                          grouped(static_cast<std::size_t>(totals.weights)),
+                                          totals.bits_per_weight_before(), totals.bits_per_weight(),
+                                          options.output, bytes_text(static_cast<double>(file_bytes))),
+                              80));
     }
     Json body = quantize_json(options, rows);
     body["rotations"] = Json();

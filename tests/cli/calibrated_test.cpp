@@ -96,7 +96,7 @@ TEST_CASE("rotations and float columns: into fewbit's own files, and nowhere els
         check_done(in(folder, from + "small.safetensors " + options + " --json report.json"));
         CHECK(nll_of(folder, "small.safetensors") ==
               Approx(nll_of(folder, "toy.bin", options)).epsilon(1e-5));
-        CHECK(std::abs(nll_of(folder, "small.safetensors") - nll_of(folder, "toy.bin")) < 0.05);
+        CHECK(std::abs(nll_of(folder, "small.safetensors") - nll_of(folder, "toy.bin")) < 0.15);
         const Json report = read_json(folder / "report.json");
         CHECK(report["rotations"].is_null() == (how.find("--rotate") == std::string::npos));
         if (how.find("owq") != std::string::npos) {

@@ -32,10 +32,10 @@ TEST_CASE("scratch files: bytes come back from where they were put", "[io]") {
     REQUIRE(file.write(50'000, second));   // over what was there
     std::vector<std::byte> back(203'000);
     REQUIRE(message(file.read(0, back)) == "");
-    auto expected = first;
-    std::copy(second.begin(), second.end(), expected.begin() + 50'000);
-    expected.resize(200'000);
-    expected.insert(expected.end(), second.begin(), second.end());
+    std::vector<std::byte> expected(203'000);
+    std::copy(first.begin(), first.end(), expected.begin());
+    for (const std::ptrdiff_t place : {50'000, 200'000})
+        std::copy(second.begin(), second.end(), expected.begin() + place);
     CHECK(back == expected);
     REQUIRE(file.write(203'000, {}));
     std::vector<std::byte> beyond(2);

@@ -315,7 +315,8 @@ TEST_CASE("quantize: the report is what a second look finds", "[quantize][report
 }
 
 TEST_CASE("quantize: methods by name", "[quantize][method]") {
-    CHECK(method_names() == std::vector<std::string_view>{"rtn", "mse", "gptq", "awq", "hqq"});
+    CHECK(method_names() ==
+          std::vector<std::string_view>{"rtn", "mse", "gptq", "awq", "hqq", "owq", "llm-int8"});
     TensorStatistics statistics;
     REQUIRE(statistics.add(testing::gaussian_matrix(20, 8, 2)));
     statistics.hessian_sum = *Tensor::allocate(Scalar::f64, {8, 8});
@@ -325,14 +326,18 @@ TEST_CASE("quantize: methods by name", "[quantize][method]") {
         const auto method = parse_method(known);
         REQUIRE(method);
         CHECK(name(*method) == known);
-        CHECK(needs_statistics(*method) == (known == "gptq" || known == "awq"));
+        CHECK(needs_statistics(*method) ==
+              (known == "gptq" || known == "awq" || known == "owq" || known == "llm-int8"));
+        CHECK(compensates_inputs(*method) == (known == "gptq" || known == "owq"));
+        // hqq moves offsets; float columns leave zeros behind.
+        const char* const format = known == "hqq" ? "int4-g8-fzero" : "int4-g8-asym";
         const auto q =
-            quantize(testing::gaussian_matrix(2, 8, 1), statistics, *parse_format("int4-g8-fzero"), *method);
+            quantize(testing::gaussian_matrix(2, 8, 1), statistics, *parse_format(format), *method);
         REQUIRE(q);
         CHECK(q->report.method == known);
     }
     CHECK(parse_method("awq2").error().message ==
-          "method 'awq2' is not known; known are rtn, mse, gptq, awq, hqq");
+          "method 'awq2' is not known; known are rtn, mse, gptq, awq, hqq, owq, llm-int8");
     CHECK_FALSE(quantize(testing::gaussian_matrix(2, 8, 1), {}, *parse_format("int4-g8"), GptqOptions{}));
     Matrix w(1, 8);
     w(0, 3) = NAN;
