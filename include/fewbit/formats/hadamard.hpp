@@ -170,23 +170,24 @@ public:
     /// the same order everywhere.
     template <class T>
     void apply(std::span<T> x) const {
-        std::vector<T> sums(base_.n == 1 ? 0 : order_);
+        std::vector<T> sums(base_ == 1 ? 0 : order_ + base_);
         for (std::size_t first = 0; first < x.size(); first += order_) {
             const std::span<T> run = x.subspan(first, order_);
             // Before the sums: they stay as large as x at most (half precision would overflow otherwise).
             const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(order_)));
             for (T& value : run) value *= scale;
             butterflies(run);
-            if (base_.n == 1) continue;
+            if (base_ == 1) continue;
             multiply<T>(run, sums);
-            std::copy(sums.begin(), sums.end(), run.begin());
+            std::copy_n(sums.begin(), order_, run.begin());
         }
     }
 
 private:
-    Hadamard(std::size_t order, detail::SignMatrix base) : order_(order), base_(std::move(base)) {}
+    Hadamard(std::size_t order, const detail::SignMatrix& base)
+        : order_(order), base_(base.n), signs_(base.signs.begin(), base.signs.end()) {}
 
-    [[nodiscard]] std::size_t power() const noexcept { return order_ / base_.n; }
+    [[nodiscard]] std::size_t power() const noexcept { return order_ / base_; }
 
     /// Each run of power() elements times Sylvester's matrix.
     template <class T>
@@ -199,20 +200,33 @@ private:
                     x[i + half] = a - b;
                 }
     }
-    /// y[j, :] = sum over i of H_b[i, j] x[i, :].
+    /// y[j, :] = sum over i of H_b[i, j] x[i, :]. Behind y there is room for a column.
     template <class T>
     void multiply(std::span<const T> x, std::span<T> y) const {
-        const std::size_t width = power();
+        const std::size_t width = power(), n = base_;
         std::fill(y.begin(), y.end(), T{0});
-        for (std::size_t j = 0; j < base_.n; ++j)
-            for (std::size_t i = 0; i < base_.n; ++i) {
-                const T sign = static_cast<T>(base_(i, j));
+        if (width < 8) {  // the same sums column by column, along rows of H_b: what is long runs inside
+            T* const column = y.data() + order_;
+            for (std::size_t c = 0; c < width; ++c) {
+                std::fill_n(column, n, T{0});
+                for (std::size_t i = 0; i < n; ++i) {
+                    const float* const signs = signs_.data() + i * n;
+                    for (std::size_t j = 0; j < n; ++j)
+                        column[j] += static_cast<T>(signs[j]) * x[i * width + c];
+                }
+                for (std::size_t j = 0; j < n; ++j) y[j * width + c] = column[j];
+            }
+            return;
+        }
+        for (std::size_t j = 0; j < n; ++j)
+            for (std::size_t i = 0; i < n; ++i) {
+                const T sign = static_cast<T>(signs_[i * n + j]);
                 for (std::size_t c = 0; c < width; ++c) y[j * width + c] += sign * x[i * width + c];
             }
     }
 
-    std::size_t order_;
-    detail::SignMatrix base_;
+    std::size_t order_, base_;
+    std::vector<float> signs_;  ///< (b, b): H_b
 };
 
 }  // namespace fewbit::inline v0
