@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <system_error>
+#include <vector>
 
 #include "fewbit/io/mapped_file.hpp"
 #include "fewbit/pipeline/calibrated_quantizer.hpp"
@@ -19,17 +20,25 @@ void add_calibration_files(CLI::App& command, CalibrationFiles& files) {
                                   .add_option("--save-statistics", files.save_statistics,
                                               "Save what calibration saw of each layer's input (safetensors)")
                                   ->type_name("FILE");
+    CLI::AsSizeValue size(true);
+    size.description("");
     CLI::Option* const memory =
         command
             .add_option("--calibration-memory", files.memory_bytes,
                         "How much of the text between two blocks stays in memory, as in 512MB or 4GiB; the "
                         "rest lies in a temporary file beside OUT")
-            ->transform(CLI::AsSizeValue(true))
+            ->transform(size)
             ->type_name("SIZE")
             ->default_str("1GiB");
+    // Not excludes(): --help would list them all in one long line.
+    std::vector<CLI::Option*> others{save, memory};
     for (const char* text : {"--calibration", "--calibration-split", "--calibration-windows"})
-        saved->excludes(command.get_option(text));
-    saved->excludes(save)->excludes(memory);
+        others.push_back(command.get_option(text));
+    command.parse_complete_callback([saved, others] {
+        for (const CLI::Option* other : others)
+            if (saved->count() != 0 && other->count() != 0)
+                throw CLI::ExcludesError(saved->get_name(), other->get_name());
+    });
     command.add_flag("--resume", files.resume,
                      "Go on with what OUT.partial holds of an interrupted run, if there is any");
 }

@@ -135,7 +135,8 @@ TEST_CASE("--target-bpw: refusals") {
     refused("--format nf4-g32 --target-bpw 4", "--candidates");
     refused("--format q4_k_m --target-bpw 4", "not a mix");
     refused("--target-bpw 4", "--format");
-    refused("--format q4_k --target-bpw 4", "none of the candidates fits");
+    refused("--format q4_k --target-bpw 4", "needs a multiple of 256");
+    refused("--format int4-g32 --candidates q4_k,q5_k --target-bpw 4", "none of the candidates fits");
     refused("--format int4-g32 --candidates int4-g32", "--target-bpw");
 }
 
