@@ -158,8 +158,10 @@ Result<Quantized> quantize_owq(MatrixView<const float> w, const TensorStatistics
     auto rest_statistics =
         joint ? without(statistics, kept, *joint, k, context) : Result<TensorStatistics>(statistics);
     if (!rest_statistics) return Unexpected{std::move(rest_statistics).error()};
-    auto [rest, values] = split_columns(std::as_const(target).view(), kept);
-    auto done = named(quantize_gptq(std::as_const(rest).view(), *rest_statistics, format, gptq, context));
+    auto split = split_columns(std::as_const(target).view(), kept);
+    const Matrix& rest = split.first;
+    Matrix& values = split.second;
+    auto done = named(quantize_gptq(rest.view(), *rest_statistics, format, gptq, context));
     if (!done) return done;
     if (joint) {
         const std::size_t task_rows = rows_of_task(w.rows, context), c = kept.size();
