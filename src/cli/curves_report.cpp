@@ -133,8 +133,12 @@ std::string methods_text(const ModelCurves& model) {
         table->add(std::exchange(row, {}));
     }
     return fmt::format(
-        "\nMean KL divergence by method, groups of 64, f32 activations; calibrated with {}\n\n{}",
-        model.calibration, table->text());
+        "\n{}\n\n{}",
+        wrapped(fmt::format("Mean KL divergence by method, groups of 64, f32 activations; calibrated "
+                            "with {}",
+                            model.calibration),
+                80),
+        table->text());
 }
 
 std::string outliers_text(const ModelCurves& model) {
