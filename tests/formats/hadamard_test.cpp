@@ -26,8 +26,8 @@ std::vector<T> row_of(const Hadamard& q, std::size_t i) {
 TEST_CASE("hadamard: rows are orthonormal and all elements have one magnitude", "[formats][hadamard]") {
     // 1, 2, Sylvester; Paley I (12, 20, 24, 44, 48, 140); Paley II (28, 36, 76, 148); Williamson (52, 92, 100, 116, 156, 172), each
     // also times a power of two.
-    for (const std::size_t n : {1,  2,   4,  64,  12,  20,  24,  44, 48,  140, 28,  36, 52,
-                                76, 148, 92, 100, 116, 156, 172, 56, 184, 344}) {
+    for (const std::size_t n :
+         {1, 2, 4, 64, 12, 20, 24, 44, 48, 140, 28, 36, 52, 76, 148, 92, 100, 116, 156, 172, 56, 184, 344}) {
         INFO("order " << n);
         const auto q = Hadamard::create(n);
         REQUIRE(q);
