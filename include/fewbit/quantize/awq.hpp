@@ -19,8 +19,8 @@
 namespace fewbit::inline v0 {
 
 struct AwqOptions {
-    std::string tensor;      ///< name used in error sentences; may be empty
-    int steps = 20;          ///< exponents r = i / steps
+    std::string tensor;       ///< name used in error sentences; may be empty
+    int steps = 20;           ///< exponents r = i / steps
     std::size_t rows = 1024;  ///< of all readers together, evenly spaced, on which scales are tried; 0: all
     /// The search of clipped ranges, once scales are chosen; errors count by mean x_k^2. (`tensor`, `importance`: not read.)
     MseOptions grid;
