@@ -3,7 +3,7 @@
 // (floats, codebooks) does less damage than one whose errors do not (uniform grids).
 //
 //   PerturbationPlan plan{layers, {NoiseFamily::gaussian}, {20}};
-//   for (const LayerDamage& damage : *measure_damage(file, plan, windows, context)) damage.kld.mean ...
+//   for (const LayerDamage& damage : *measure_damage(file, plan, windows, context)) damage.kld ...
 //
 // After "What Makes Quantization for Large Language Models Hard?" (AAAI 2024, arXiv 2403.06408), which compares
 // perturbations w + d of equal L2 norm. Seeded by layer and family: the same in every run of one build.

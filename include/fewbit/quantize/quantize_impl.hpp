@@ -61,42 +61,6 @@ FEWBIT_INLINE bool compensates_inputs(const Method& method) {
     return gptq != nullptr && gptq->asymmetry > 0;
 }
 
-#if !defined(FEWBIT_HEADER_ONLY)
-namespace detail {
-
-[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
-                                                         const TensorStatistics& statistics,
-                                                         const Format& format, const GptqOptions& options,
-                                                         ExecutionContext context) {
-    return quantize_gptq(w, statistics, format, options, context);
-}
-[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
-                                                         const TensorStatistics& statistics,
-                                                         const Format& format, const AwqOptions& options,
-                                                         ExecutionContext context) {
-    return quantize_awq(w, statistics, format, options, context);
-}
-[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w, const TensorStatistics&,
-                                                         const Format& format, const HqqOptions& options,
-                                                         ExecutionContext context) {
-    return quantize_hqq(w, format, options, context);
-}
-[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
-                                                         const TensorStatistics& statistics,
-                                                         const Format& format, const OwqOptions& options,
-                                                         ExecutionContext context) {
-    return quantize_owq(w, statistics, format, options, context);
-}
-[[nodiscard]] inline Result<Quantized> quantize_compiled(MatrixView<const float> w,
-                                                         const TensorStatistics& statistics,
-                                                         const Format& format, const LlmInt8Options& options,
-                                                         ExecutionContext context) {
-    return quantize_llm_int8(w, statistics, format, options, context);
-}
-
-}  // namespace detail
-#endif
-
 FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w,
                                          [[maybe_unused]] const TensorStatistics& statistics,
                                          const Format& format, const Method& method,
@@ -108,12 +72,21 @@ FEWBIT_INLINE Result<Quantized> quantize(MatrixView<const float> w,
                 return quantize_rtn(w, format, options, context);
             else if constexpr (std::is_same_v<Options, MseOptions>)
                 return quantize_mse(w, format, options, context);
-            else
 #if defined(FEWBIT_HEADER_ONLY)
+            else
                 return fail(ErrorKind::unsupported, detail::tensor_prefix(options.tensor), "method '",
                             name(method), "' is in the compiled library, fewbit::fewbit");
 #else
-                return detail::quantize_compiled(w, statistics, format, options, context);
+            else if constexpr (std::is_same_v<Options, GptqOptions>)
+                return quantize_gptq(w, statistics, format, options, context);
+            else if constexpr (std::is_same_v<Options, AwqOptions>)
+                return quantize_awq(w, statistics, format, options, context);
+            else if constexpr (std::is_same_v<Options, HqqOptions>)
+                return quantize_hqq(w, format, options, context);
+            else if constexpr (std::is_same_v<Options, OwqOptions>)
+                return quantize_owq(w, statistics, format, options, context);
+            else
+                return quantize_llm_int8(w, statistics, format, options, context);
 #endif
         },
         method);
