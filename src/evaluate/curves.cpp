@@ -9,20 +9,6 @@
 #include "fewbit/quantize/rtn.hpp"
 
 namespace fewbit::inline v0::evaluate {
-namespace {
-
-Result<Matrix> floats_of(const Linear& linear, std::string_view tensor) {
-    if (!linear.weights.format().is_float() || !linear.transform.empty() || !linear.columns.empty())
-        return fail(
-            ErrorKind::bad_input, "tensor '", tensor, "' is ", name(linear.weights.format()),
-            linear.transform.empty() && linear.columns.empty() ? "" : " with a transform or float columns",
-            "; curves start from a float model");
-    Matrix w(linear.n(), linear.k());
-    for (std::size_t r = 0; r < w.rows(); ++r) linear.weights.dequantize(r, 0, w.row(r));
-    return w;
-}
-
-}  // namespace
 
 std::string_view name(Variant variant) noexcept {
     switch (variant) {
@@ -93,7 +79,7 @@ Result<CurveModel> quantize_model_for_curve(const io::ModelFile& file, const Cur
             bits += linear.total_bits();
             continue;
         }
-        const auto w = floats_of(linear, layer);
+        const auto w = plain_floats(linear, layer, "curves start from a float model");
         if (!w) return Unexpected{w.error()};
         auto quantized = quantize_for_curve(*w, setting, layer, context);
         if (!quantized) return Unexpected{std::move(quantized).error()};

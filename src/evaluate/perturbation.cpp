@@ -126,9 +126,7 @@ Result<Matrix> weights_of(const io::ModelFile& file, const std::string& layer) {
     if (!linear.transform.empty() || !linear.columns.empty())
         return fail(ErrorKind::unsupported, "layer '", layer,
                     "' has an input transform or float columns; errors are put into plain matrices");
-    Matrix w(linear.n(), linear.k());
-    for (std::size_t r = 0; r < w.rows(); ++r) linear.weights.dequantize(r, 0, w.row(r));
-    return w;
+    return dequantized(linear);
 }
 
 Result<model::Transformer> transformer_of(const io::ModelFile& file, ExecutionContext context) {

@@ -4,18 +4,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <system_error>
 #include <utility>
 
-#include "fewbit/core/text.hpp"
 #include "fewbit/io/mapped_file.hpp"  // path_text
 #include "src/io/file_text.hpp"
+#include "src/io/system_calls.hpp"
 
 #if defined(_WIN32)
 #include <io.h>
-#include <process.h>
 #else
 #include <unistd.h>
 #endif
@@ -25,11 +23,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t buffer_bytes = std::size_t{1} << 20;
-// One call of write() takes at most this much: Linux stops below 2 GiB, others refuse more.
-constexpr std::size_t largest_write_bytes = std::size_t{1} << 30;
+using detail::system_reason;
 
-std::string system_reason(int code) { return std::generic_category().message(code); }
+constexpr std::size_t buffer_bytes = std::size_t{1} << 20;
 
 // The system's calls: each returns what the system returned and leaves the reason in errno.
 #if defined(_WIN32)
@@ -41,7 +37,6 @@ long long write_some(int fd, const std::byte* data, std::size_t size) {
 }
 int flush_to_disk(int fd) { return ::_commit(fd); }
 int close_file(int fd) { return ::_close(fd); }
-int process_number() { return ::_getpid(); }
 void keep_permissions(int, const fs::path&) {}
 int flush_directory(const fs::path&) { return 0; }
 #else
@@ -57,7 +52,6 @@ int flush_to_disk(int fd) {
     return status;
 }
 int close_file(int fd) { return ::close(fd); }
-int process_number() { return static_cast<int>(::getpid()); }
 void keep_permissions(int fd, const fs::path& target) {
     struct stat status {};
     if (::stat(target.c_str(), &status) == 0) static_cast<void>(::fchmod(fd, status.st_mode & 0777));
@@ -104,10 +98,8 @@ Result<AtomicFile> AtomicFile::create(const fs::path& target) {
             if (const fs::path behind = fs::canonical(target, code); !code) file.target_ = behind;
         file.buffer_.reserve(buffer_bytes);
 
-        static std::atomic<unsigned> counter{0};
         for (int attempt = 0; attempt < 1000; ++attempt) {
-            fs::path beside =
-                file.target_.parent_path() / text(".fewbit-", process_number(), "-", counter++, ".tmp");
+            fs::path beside = file.target_.parent_path() / detail::temporary_name(".tmp");
             const int descriptor = open_new(beside);
             if (descriptor >= 0) {
                 file.descriptor_ = descriptor;
@@ -155,7 +147,7 @@ Unexpected<Error> AtomicFile::give_up(Error error) {
 
 Result<void> AtomicFile::write_out(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
-        const std::size_t wanted = std::min(bytes.size(), largest_write_bytes);
+        const std::size_t wanted = std::min(bytes.size(), detail::largest_transfer_bytes);
         const long long taken = write_some(descriptor_, bytes.data(), wanted);
         if (taken < 0 && errno == EINTR) continue;
         if (taken <= 0) {

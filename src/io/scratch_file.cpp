@@ -4,17 +4,15 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <system_error>
 
-#include "fewbit/core/text.hpp"
 #include "fewbit/io/mapped_file.hpp"  // path_text
 #include "src/io/file_text.hpp"
+#include "src/io/system_calls.hpp"
 
 #if defined(_WIN32)
 #include <io.h>
-#include <process.h>
 #else
 #include <unistd.h>
 #endif
@@ -24,14 +22,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// One call takes at most this much: Linux stops below 2 GiB, others refuse more.
-constexpr std::size_t largest_piece_bytes = std::size_t{1} << 30;
-
-std::string system_reason(int code) { return std::generic_category().message(code); }
+using detail::system_reason;
 
 // The system's calls: each returns what the system returned and leaves the reason in errno.
 #if defined(_WIN32)
-int process_number() { return ::_getpid(); }
 // The system removes the file with its last descriptor.
 int open_nameless(const fs::path& path) {
     return ::_wopen(path.c_str(), _O_CREAT | _O_EXCL | _O_RDWR | _O_BINARY | _O_TEMPORARY,
@@ -47,7 +41,6 @@ long long read_at(int fd, std::byte* data, std::size_t size, std::uint64_t offse
 }
 void close_file(int fd) { ::_close(fd); }
 #else
-int process_number() { return static_cast<int>(::getpid()); }
 int open_nameless(const fs::path& path) {
     const int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0 || ::unlink(path.c_str()) == 0) return fd;
@@ -69,7 +62,7 @@ void close_file(int fd) { ::close(fd); }
 template <class Move>
 std::string move_all(std::size_t size, const char* nothing, Move&& move) {
     for (std::size_t done = 0; done < size;) {
-        const long long moved = move(done, std::min(size - done, largest_piece_bytes));
+        const long long moved = move(done, std::min(size - done, detail::largest_transfer_bytes));
         if (moved < 0 && errno == EINTR) continue;
         if (moved <= 0) return moved < 0 ? system_reason(errno) : nothing;
         done += static_cast<std::size_t>(moved);
@@ -83,11 +76,9 @@ Result<std::pair<std::string, int>> make(const fs::path& given) {
     if (code)
         return fail(ErrorKind::io,
                     "the system names no folder for temporary files (TMPDIR): ", code.message());
-    static std::atomic<unsigned> counter{0};
     int reason = 0;
     for (int attempt = 0; attempt < 1000; ++attempt) {
-        const int descriptor =
-            open_nameless(folder / text(".fewbit-", process_number(), "-", counter++, ".scratch"));
+        const int descriptor = open_nameless(folder / detail::temporary_name(".scratch"));
         if (descriptor >= 0) return std::pair(path_text(folder), descriptor);
         reason = errno;
         if (reason != EEXIST && reason != EINTR) break;

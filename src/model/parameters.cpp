@@ -103,11 +103,10 @@ Result<void> read_parameters(const io::ModelFile& file, const ParameterTable& ta
             return fail(ErrorKind::bad_input, "the ", file.type, " model has no matrix '", slot.name, "' of ",
                         slot.rows, " x ", slot.cols);
         const Linear& linear = found->second;
-        if (!linear.weights.format().is_float() || !linear.transform.empty() || !linear.columns.empty() ||
-            !linear.bias.empty())
-            return fail(ErrorKind::bad_input, "'", slot.name, "' is ", name(linear.weights.format()),
-                        " or has a transform, float columns or a bias; training starts from a plain float "
-                        "model");
+        constexpr std::string_view why = "training starts from a plain float model";
+        if (auto plain = expect_plain_floats(linear, slot.name, why); !plain) return plain;
+        if (!linear.bias.empty())
+            return fail(ErrorKind::bad_input, "matrix '", slot.name, "' has a bias; ", why);
         for (std::size_t r = 0; r < slot.rows; ++r)
             linear.weights.dequantize(r, 0, part.subspan(r * slot.cols, slot.cols));
     }

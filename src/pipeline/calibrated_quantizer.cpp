@@ -11,6 +11,7 @@
 #include "src/pipeline/block_layers.hpp"
 #include "src/pipeline/calibration_run.hpp"
 #include "src/pipeline/calibration_state.hpp"
+#include "src/pipeline/layer_method.hpp"
 #include "src/pipeline/saved_statistics.hpp"
 #include "src/pipeline/site_scales.hpp"
 
@@ -61,19 +62,16 @@ private:
         if (options_.progress) options_.progress(layer, result_.layers.size(), plan_.size());
         const Linear& source = file_.linears.at(layer);
         const Matrix w = dequantized(source);
-        const bool blind = statistics == nullptr && needs_statistics(choice.method);
-        const Method method = for_tensor(blind ? Method{MseOptions{}} : choice.method, layer);
-        static const TensorStatistics none;
-        const auto* awq = std::get_if<AwqOptions>(&method);  // its scales, if any, are folded already
+        const LayerMethod how = layer_method(choice.method, layer, statistics);
+        const auto* awq = std::get_if<AwqOptions>(&how.method);  // its scales, if any, are folded already
         auto quantized =
             awq != nullptr
-                ? quantize_awq_clip(std::as_const(w).view(), *statistics, choice.format, *awq, context_)
-                : quantize(std::as_const(w).view(), statistics != nullptr ? *statistics : none, choice.format,
-                           method, context_);
+                ? quantize_awq_clip(std::as_const(w).view(), *how.statistics, choice.format, *awq, context_)
+                : quantize(std::as_const(w).view(), *how.statistics, choice.format, how.method, context_);
         if (!quantized) return Unexpected{std::move(quantized).error()};
         LayerOutcome outcome;
         outcome.report = std::move(quantized->report);
-        if (blind)
+        if (how.replaced)
             outcome.report.notes.push_back(
                 text("tensor '", layer, "': it has no input to calibrate with, and was rounded by mse"));
         Linear& target = result_.file.linears.at(layer);

@@ -7,6 +7,7 @@
 #include "fewbit/core/text.hpp"
 #include "src/pipeline/block_layers.hpp"
 #include "src/pipeline/calibration_run.hpp"
+#include "src/pipeline/layer_method.hpp"
 
 namespace fewbit::inline v0::pipeline {
 namespace {
@@ -87,12 +88,9 @@ private:
         const Matrix w = dequantized(source);
         LayerCandidates found;
         if (statistics != nullptr) found.tokens = statistics->tokens;
-        static const TensorStatistics none;
-        const bool blind = statistics == nullptr && needs_statistics(options_.method);
-        const Method method = for_tensor(blind ? Method{MseOptions{}} : options_.method, layer);
+        const LayerMethod how = layer_method(options_.method, layer, statistics);
         for (const Format& format : formats) {
-            auto quantized =
-                quantize(w.view(), statistics != nullptr ? *statistics : none, format, method, context_);
+            auto quantized = quantize(w.view(), *how.statistics, format, how.method, context_);
             if (!quantized) return Unexpected{std::move(quantized).error()};
             const double bits = bits_of(quantized->linear);
             const double error = error_of(w, dequantized(quantized->linear), statistics);

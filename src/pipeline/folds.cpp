@@ -17,15 +17,7 @@ namespace {
     const auto found = file.linears.find(name);
     if (found == file.linears.end())
         return fail(ErrorKind::bad_input, "the model has no matrix '", name, "'");
-    const Linear& linear = found->second;
-    if (!linear.weights.format().is_float() || !linear.transform.empty() || !linear.columns.empty())
-        return fail(
-            ErrorKind::bad_input, "matrix '", name, "' is ", fewbit::name(linear.weights.format()),
-            linear.transform.empty() && linear.columns.empty() ? "" : " with a transform or float columns",
-            "; scales are folded into float matrices");
-    Matrix w(linear.n(), linear.k());
-    for (std::size_t r = 0; r < w.rows(); ++r) linear.weights.dequantize(r, 0, w.row(r));
-    return w;
+    return plain_floats(found->second, name, "scales are folded into float matrices");
 }
 
 [[nodiscard]] Result<void> check_all_finite(const Matrix& w, const std::string& name) {

@@ -70,32 +70,27 @@ private:
         if (found == file_.linears.end())
             return fail(ErrorKind::bad_input, "the ", file_.type, " model has no matrix '", name, "'");
         const Linear& linear = found->second;
-        const Format& format = linear.weights.format();
-        if (!format.is_float() || !linear.transform.empty() || !linear.columns.empty())
-            return fail(ErrorKind::bad_input, "matrix '", name, "' is ", fewbit::name(format),
-                        format.is_float() ? " with an input transform or float columns" : "",
-                        "; outliers are added to float models, before anything is quantized");
+        auto w =
+            plain_floats(linear, name, "outliers are added to float models, before anything is quantized");
+        if (!w) return Unexpected{std::move(w).error()};
         if (linear.k() != report_.dim)
             return fail(ErrorKind::bad_input, "matrix '", name, "' has ", linear.k(),
                         " columns; the model's shape asks for ", report_.dim);
-        Matrix w(linear.n(), linear.k());
         double largest = 0;
-        for (std::size_t r = 0; r < w.rows(); ++r) {
-            linear.weights.dequantize(r, 0, w.row(r));
+        for (std::size_t r = 0; r < w->rows(); ++r)
             for (const std::size_t c : report_.channels) {
-                const double quotient = static_cast<double>(w(r, c)) / report_.factor;
+                const double quotient = static_cast<double>((*w)(r, c)) / report_.factor;
                 if (std::isfinite(quotient)) largest = std::max(largest, std::fabs(quotient));
-                w(r, c) = static_cast<float>(quotient);
+                (*w)(r, c) = static_cast<float>(quotient);
             }
-        }
         // What goes below the normal numbers then is below 2^-24 of the largest.
         if (largest != 0 && !fits(largest, 0x1p-102))
             return fail(ErrorKind::bad_input, "outliers of factor ", report_.factor,
                         ": the largest weight of '", name, "' in their columns would become ", largest,
                         ", which f32 cannot hold in full");
-        auto weights = float_matrix(std::as_const(w).view());
+        auto weights = float_matrix(std::as_const(*w).view());
         if (!weights) return Unexpected{std::move(weights).error().within(name)};
-        if (element_scalar(format) != Scalar::f32) report_.widened.push_back(name);
+        if (element_scalar(linear.weights.format()) != Scalar::f32) report_.widened.push_back(name);
         report_.readers.push_back(name);
         weights_.emplace(name, *std::move(weights));
         return {};

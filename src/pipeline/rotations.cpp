@@ -75,11 +75,10 @@ public:
             return fail(ErrorKind::bad_input, "the ", file_.type, " model has no matrix '", source, "' of ",
                         n, " x ", k);
         const Linear& given = found->second;
-        if (!given.weights.format().is_float() || !given.transform.empty() || !given.columns.empty())
-            return fail(
-                ErrorKind::bad_input, "matrix '", source, "' is ", fewbit::name(given.weights.format()),
-                given.transform.empty() && given.columns.empty() ? "" : " with a transform or float columns",
-                "; rotations are of float models, before anything is quantized");
+        if (auto plain = expect_plain_floats(given, source,
+                                             "rotations are of float models, before anything is quantized");
+            !plain)
+            return plain;
         std::vector<double> w(n * k);
         for_pieces(n, [&](std::size_t first, std::size_t last) {
             std::vector<float> row(k);

@@ -128,14 +128,6 @@ template <class Grids>
     return done;
 }
 
-[[nodiscard]] ClipSearch search_of(const MseOptions& options) {
-    ClipSearch search;
-    search.steps = options.steps;
-    search.candidates = std::max(1, static_cast<int>(options.steps * options.max_shrink + 0.5));
-    search.exponent = options.exponent;
-    return search;
-}
-
 }  // namespace
 
 Result<Quantized> quantize_gptq(MatrixView<const float> w, const TensorStatistics& statistics,
@@ -191,7 +183,8 @@ Result<Quantized> quantize_gptq(MatrixView<const float> w, const TensorStatistic
                                     ": rounded by mse"));
         return done;
     }
-    const FeedbackPlan plan{factorization.factor(), order, refits, {search_of(grid), importance}};
+    const auto search = ClipSearch::over(grid.steps, grid.max_shrink, grid.exponent);
+    const FeedbackPlan plan{factorization.factor(), order, refits, {search, importance}};
     QuantizedMatrix& out = done->linear.weights;
     const std::string why = format.is_block() ? round_all<BlockGrids>(plan, target, out, context)
                                               : round_all<PlainGrids>(plan, target, out, context);

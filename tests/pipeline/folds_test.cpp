@@ -7,6 +7,7 @@
 #include "fewbit/model/transformer.hpp"
 #include "fewbit/pipeline/calibrated_quantizer.hpp"
 #include "support/catch.hpp"
+#include "support/logits.hpp"
 #include "support/random.hpp"
 #include "support/toy_model.hpp"
 
@@ -20,14 +21,7 @@ io::ModelFile toy() { return testing::toy_model(testing::toy_shape(6, 2, 8, 40, 
 Matrix logits_of(const io::ModelFile& file) {
     std::vector<int> tokens;
     for (int i = 0; i < 40; ++i) tokens.push_back(i * 7 % 50);
-    model::ModelOptions options;
-    options.fallback = Fallback::allow;
-    const auto transformer = model::Transformer::create(file, options);
-    REQUIRE(transformer);
-    auto cache = model::KvCache::create(file.shape, tokens.size());
-    Matrix logits(tokens.size(), file.shape.vocabulary);
-    REQUIRE(transformer->forward(tokens, *cache, logits));
-    return logits;
+    return testing::logits_of(file, tokens);
 }
 
 double furthest(const Matrix& a, const Matrix& b) {

@@ -9,6 +9,7 @@
 #include "fewbit/pipeline/calibrated_quantizer.hpp"
 #include "fewbit/pipeline/outliers.hpp"
 #include "support/catch.hpp"
+#include "support/logits.hpp"
 #include "support/random.hpp"
 #include "support/toy_model.hpp"
 
@@ -37,13 +38,7 @@ std::vector<int> tokens_of(int seed) {
 }
 
 Matrix logits_of(const io::ModelFile& file, const ActivationFormat& activations = exact_activations()) {
-    const auto tokens = tokens_of(0);
-    const auto transformer = model::Transformer::create(file, {activations, Fallback::allow});
-    REQUIRE(transformer);
-    auto cache = model::KvCache::create(file.shape, tokens.size());
-    Matrix logits(tokens.size(), file.shape.vocabulary);
-    REQUIRE(transformer->forward(tokens, *cache, logits));
-    return logits;
+    return testing::logits_of(file, tokens_of(0), activations);
 }
 
 double distance(const Matrix& a, const Matrix& b) {

@@ -9,9 +9,11 @@
 #include "fewbit/quantize/quantize.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
+#include "support/statistics.hpp"
 
 using namespace fewbit;
 using testing::gaussian_matrix;
+using testing::statistics_of;
 
 namespace {
 
@@ -27,21 +29,6 @@ Matrix inputs(std::size_t tokens, std::size_t k, std::uint64_t seed) {
         }
     }
     return x;
-}
-
-TensorStatistics statistics_of(const Matrix& x) {
-    TensorStatistics statistics;
-    REQUIRE(statistics.add(x));
-    const std::size_t k = x.cols();
-    statistics.hessian_sum = *Tensor::allocate(Scalar::f64, {k, k});
-    const auto h = statistics.hessian_sum.as_mutable<double>();
-    for (std::size_t i = 0; i < k; ++i)
-        for (std::size_t j = 0; j < k; ++j) {
-            h[i * k + j] = 0;
-            for (std::size_t t = 0; t < x.rows(); ++t)
-                h[i * k + j] += static_cast<double>(x(t, i)) * static_cast<double>(x(t, j));
-        }
-    return statistics;
 }
 
 /// sum over tokens of (row of w - row of q) x, squared

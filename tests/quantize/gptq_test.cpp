@@ -15,9 +15,12 @@
 #include "src/quantize/subtract_product.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
+#include "support/statistics.hpp"
 
 using namespace fewbit;
 using testing::gaussian_matrix;
+using testing::products;
+using testing::statistics_of;
 
 namespace {
 
@@ -35,25 +38,6 @@ Matrix inputs(std::size_t tokens, std::size_t k, std::uint64_t seed) {
         }
     }
     return x;
-}
-
-Tensor products(const Matrix& a, const Matrix& b) {
-    const std::size_t k = a.cols();
-    Tensor out = *Tensor::allocate(Scalar::f64, {k, k});
-    const auto sums = out.as_mutable<double>();
-    std::fill(sums.begin(), sums.end(), 0.0);
-    for (std::size_t t = 0; t < a.rows(); ++t)
-        for (std::size_t i = 0; i < k; ++i)
-            for (std::size_t j = 0; j < k; ++j)
-                sums[i * k + j] += static_cast<double>(a(t, i)) * static_cast<double>(b(t, j));
-    return out;
-}
-
-TensorStatistics statistics_of(const Matrix& x) {
-    TensorStatistics statistics;
-    REQUIRE(statistics.add(x));
-    statistics.hessian_sum = products(x, x);
-    return statistics;
 }
 
 Matrix decoded(const Linear& linear) {

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -94,6 +95,25 @@ inline void dequantize_row(const Linear& linear, std::size_t r, std::span<float>
     Matrix out(linear.n(), linear.k());
     for (std::size_t r = 0; r < out.rows(); ++r) dequantize_row(linear, r, out.row(r));
     return out;
+}
+
+/// What changes float models, before anything is quantized, starts with this. Error: bad_input, a sentence about
+/// `tensor` that ends in `why`, where the layer has codes, an input transform or float columns.
+[[nodiscard]] inline Result<void> expect_plain_floats(const Linear& linear, std::string_view tensor,
+                                                      std::string_view why) {
+    const Format& format = linear.weights.format();
+    const bool more = !linear.transform.empty() || !linear.columns.empty();
+    if (format.is_float() && !more) return {};
+    return fail(ErrorKind::bad_input, "matrix '", tensor, "' is ", name(format),
+                more ? " with an input transform or float columns" : "", "; ", why);
+}
+
+/// The weights (N, K) of a layer that passes expect_plain_floats.
+[[nodiscard]] inline Result<Matrix> plain_floats(const Linear& linear, std::string_view tensor,
+                                                 std::string_view why) {
+    if (auto plain = expect_plain_floats(linear, tensor, why); !plain)
+        return Unexpected{std::move(plain).error()};
+    return dequantized(linear);
 }
 
 /// x Q for each row of x (M, K). Precondition: the order divides K.

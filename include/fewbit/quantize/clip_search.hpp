@@ -1,6 +1,7 @@
 // The clip search of mse.hpp on a run of weights. Internal to the room: included by its sources alone.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -15,6 +16,10 @@ struct ClipSearch {
     int steps = 100;
     double exponent = 2.0;
 
+    /// From 1 down to 1 - max_shrink.
+    [[nodiscard]] static ClipSearch over(int steps, double max_shrink, double exponent) noexcept {
+        return {std::max(1, static_cast<int>(steps * max_shrink + 0.5)), steps, exponent};
+    }
     [[nodiscard]] double factor(int i) const noexcept {
         return i == 0 ? 1.0 : 1.0 - static_cast<double>(i) / steps;
     }

@@ -121,10 +121,7 @@ FEWBIT_INLINE Result<Quantized> quantize_mse(MatrixView<const float> w, const Fo
         return fail(ErrorKind::bad_input, detail::tensor_prefix(options.tensor),
                     "mse options are out of range: steps ", options.steps, " (1 to 100000), max_shrink ",
                     options.max_shrink, " (0 up to but not 1), exponent ", options.exponent, " (1 to 4)");
-    detail::ClipSearch search;
-    search.steps = options.steps;
-    search.candidates = std::max(1, static_cast<int>(options.steps * options.max_shrink + 0.5));
-    search.exponent = options.exponent;
+    const auto search = detail::ClipSearch::over(options.steps, options.max_shrink, options.exponent);
     return detail::quantize_to_grid(w, format, search, "mse", options.tensor, options.importance, context);
 }
 
