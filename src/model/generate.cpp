@@ -77,6 +77,7 @@ Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer
     const auto seconds_since = [](Clock::time_point start) {
         return std::chrono::duration<double>(Clock::now() - start).count();
     };
+    const KeepAwake awake(context);
     Generation result;
     result.prompt_tokens = prompt_tokens.size();
     const auto prompt_start = Clock::now();

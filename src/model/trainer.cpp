@@ -109,6 +109,7 @@ Result<StepReport> Trainer::step(std::span<const TrainingDocument> documents, co
     }
     if (!(report.weight > 0)) return fail(ErrorKind::bad_input, "no prediction of this step has any weight");
 
+    const KeepAwake awake(backpropagation_.products().context());
     std::span<const float> effective = parameters_.span();
     if (guidance.weights != nullptr) {
         if (auto room = need(effective_, table().size(), "rounded parameters"); !room)

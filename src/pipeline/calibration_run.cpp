@@ -138,6 +138,7 @@ Result<void> CalibrationRun::run(const DecoderBlock& block, Matrix& x, const Lay
 Result<TensorStatistics> CalibrationRun::statistics_before(const DecoderBlock& block,
                                                            const DecoderBlock* float_block,
                                                            std::size_t layer) {
+    const KeepAwake awake(context_);
     const Layer& read = *block.layers()[layer];
     Gathered gathered(*collector_, read.name, float_block != nullptr, read.linear.hadamard());
     const auto observe = [&](const DecoderBlock& through, const CalibrationStream& stream, std::size_t i,
@@ -162,6 +163,7 @@ Result<TensorStatistics> CalibrationRun::statistics_before(const DecoderBlock& b
 }
 
 Result<void> CalibrationRun::advance(const DecoderBlock& block, const DecoderBlock* float_block) {
+    const KeepAwake awake(context_);
     const auto all = [&](const DecoderBlock& through, CalibrationStream& stream) -> Result<void> {
         for (std::size_t i = 0; i < windows_.size(); ++i) {
             auto x = stream.load(i);
@@ -176,6 +178,7 @@ Result<void> CalibrationRun::advance(const DecoderBlock& block, const DecoderBlo
 }
 
 Result<TensorStatistics> CalibrationRun::statistics_of_head(std::span<const float> gains) {
+    const KeepAwake awake(context_);
     Gathered gathered(*collector_, "lm_head", float_stream_.has_value());
     const auto observe = [&](const CalibrationStream& stream, std::size_t i,
                              std::vector<float>& into) -> Result<void> {
