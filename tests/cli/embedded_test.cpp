@@ -75,7 +75,8 @@ TEST_CASE("embedded: one scale of activations suffers from made outliers, where 
     const Folder folder;
     const std::string json = folder / "out.json";
     check_done(run({"curves", "--out", folder / "curves", "--no-pictures", "--keep", "embed_tokens|lm_head",
-                    "--max-tokens", "500", "--items", "10", "--outliers", "1,20", "--json", json}));
+                    "--max-tokens", "500", "--items", "10", "--outliers", "1,20", "--calibration-windows",
+                    "16", "--json", json}));
     const Json model = read_json(json)["model"];
     std::map<std::pair<std::string, std::string>, std::map<double, double>> kld;
     for (const Json& point : model["outliers"]["points"])
