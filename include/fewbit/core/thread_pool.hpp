@@ -126,19 +126,28 @@ private:
         }
     }
 
-    /// Returns when found() is true, when nobody asks to stay awake, or when patience ends.
+    /// Returns when found() is true, when nobody asks to stay awake, or when patience ends. A yield that comes back late
+    /// says that others want the processor: then nobody looks for a while, because who sleeps is started sooner, when
+    /// there is work, than who has used up its share of time by looking.
     template <class Found>
     void look_for(Found&& found) const {
-        constexpr std::chrono::microseconds patience{200};
+        using Clock = std::chrono::steady_clock;
+        using std::chrono::microseconds;
+        constexpr microseconds patience{200}, late{200}, a_while{20000};
         constexpr int looks_per_yield = 32;
-        if (awake_.load(std::memory_order_relaxed) == 0) return;
-        const auto end = std::chrono::steady_clock::now() + patience;
-        while (awake_.load(std::memory_order_relaxed) != 0 && std::chrono::steady_clock::now() < end) {
+        Clock::time_point end{};
+        while (awake_.load(std::memory_order_relaxed) != 0) {
             for (int look = 0; look < looks_per_yield; ++look) {
                 if (found()) return;
                 cpu_pause();
             }
+            const Clock::time_point now = Clock::now();
+            if (now.time_since_epoch().count() < crowded_until_.load(std::memory_order_relaxed)) return;
+            if (end == Clock::time_point{}) end = now + patience;
+            if (now > end) return;
             std::this_thread::yield();
+            if (const auto back = Clock::now(); back - now > late)
+                crowded_until_.store((back + a_while).time_since_epoch().count(), std::memory_order_relaxed);
         }
     }
 
@@ -157,6 +166,7 @@ private:
     std::atomic<bool> stopping_{false};
     std::atomic<std::size_t> next_{0};
     std::atomic<int> awake_{0};
+    mutable std::atomic<std::chrono::steady_clock::rep> crowded_until_{0};
     std::vector<std::thread> threads_;
 };
 
