@@ -25,9 +25,9 @@ struct Piece {
         if (memory) std::memset(memory.get(), value, size);
     }
     [[nodiscard]] bool is_whole() const {
-        for (std::size_t i = 0; i < bytes; ++i)
-            if (std::to_integer<std::uint8_t>(memory.get()[i]) != mark) return false;
-        return true;
+        // Each byte is the first one and equals the one before it.
+        return bytes == 0 || (std::to_integer<std::uint8_t>(*memory) == mark &&
+                              std::memcmp(memory.get(), memory.get() + 1, bytes - 1) == 0);
     }
 };
 

@@ -50,14 +50,16 @@ template <class Place>
 std::vector<std::uint32_t> pack_by_bits(const std::vector<std::vector<unsigned>>& codes, unsigned bits,
                                         std::size_t words, bool on_its_side, Place place) {
     std::vector<std::uint32_t> out(codes.size() * words);
+    bool inside = true;
     for (std::size_t line = 0; line < codes.size(); ++line)
         for (std::size_t c = 0; c < codes[line].size(); ++c)
             for (unsigned i = 0; i < bits; ++i) {
                 const BitPlace at = place(c, bits, i);
-                REQUIRE(at.word < words);
-                if ((codes[line][c] >> i & 1u) != 0)
+                inside = inside && at.word < words;
+                if (inside && (codes[line][c] >> i & 1u) != 0)
                     out[on_its_side ? at.word * codes.size() + line : line * words + at.word] |= 1u << at.bit;
             }
+    REQUIRE(inside);
     return out;
 }
 
