@@ -76,19 +76,29 @@ std::string run_case(const KernelInfo& info, const Format& format, const Activat
     return {};
 }
 
-std::size_t cases_per_pair(bool& sampled) {
-    const char* seed = std::getenv("FEWBIT_CONTRACT_SAMPLE");
-    sampled = seed != nullptr && *seed != '\0';
-    return sampled ? 1 : 5;  // fuzz_matmul meets many more
-}
+/// All cases, or one in four by FEWBIT_CONTRACT_SAMPLE, which is a seed.
+class Sample {
+public:
+    Sample() {
+        const char* seed = std::getenv("FEWBIT_CONTRACT_SAMPLE");
+        drawn_ = seed != nullptr && *seed != '\0';
+        if (drawn_) seed_ = std::strtoull(seed, nullptr, 10);
+    }
+    [[nodiscard]] bool is_drawn() const { return drawn_; }
+    [[nodiscard]] std::uint64_t seed() const { return seed_; }
+    /// Whether to leave a case out.
+    [[nodiscard]] bool skips(Draw& draw) const { return drawn_ && draw.below(4) != 0; }
+
+private:
+    bool drawn_ = false;
+    std::uint64_t seed_ = 0;
+};
 
 }  // namespace
 
 TEST_CASE("every kernel is right on every format and shape that it accepts") {
-    bool sampled = false;
-    const std::size_t repeats = cases_per_pair(sampled);
-    const std::uint64_t seed =
-        sampled ? std::strtoull(std::getenv("FEWBIT_CONTRACT_SAMPLE"), nullptr, 10) : 0;
+    const Sample sample;
+    const std::size_t repeats = sample.is_drawn() ? 1 : 5;  // fuzz_matmul meets many more
     const auto formats = contract_formats();
     const auto activations = contract_activations();
 
@@ -119,21 +129,22 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
                 // of an integer format do.
                 const std::size_t shapes = (format.is_float() ? 100 : format.is_block() ? 10 : 1) * repeats;
                 for (std::size_t i = 0; i < shapes; ++i) {
-                    Draw draw(seed * 1000003 + number * 1009 + i);
-                    if (sampled && draw.below(4) != 0) continue;
+                    Draw draw(sample.seed() * 1000003 + number * 1009 + i);
+                    if (sample.skips(draw)) continue;
                     run_one(format, x, draw);
                 }
             }
             // Fewer bits, zero points, grids of tensors and static ranges do not reach the kernels: a sample.
             if (format.is_float() || info.activations != ActivationElement::int8) continue;
             for (std::size_t i = 0; i < (repeats + 1) / 2; ++i) {
-                Draw draw(seed * 1000003 + number * 1009 + 500 + i);
-                if (sampled && draw.below(4) != 0) continue;
+                Draw draw(sample.seed() * 1000003 + number * 1009 + 500 + i);
+                if (sample.skips(draw)) continue;
                 const ActivationFormat x = draw_activation_format(draw);
                 run_one(format, x, draw);
             }
         }
-        std::printf("%-26s %6zu cases%s\n", std::string(info.name).c_str(), run, sampled ? " (sample)" : "");
+        std::printf("%-26s %6zu cases%s\n", std::string(info.name).c_str(), run,
+                    sample.is_drawn() ? " (sample)" : "");
         for (const auto& [why, count] : skipped)
             std::printf("    passed over %6zu: %s\n", count, why.c_str());
         const bool runnable = info.code != nullptr && cpu_supports(info.isa);
@@ -143,7 +154,8 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
 }
 
 TEST_CASE("large products: several panels, long groups, and K at the bound of int32 sums") {
-    Draw draw(77);
+    const Sample sample;
+    Draw draw(77), picks(sample.seed());
     for (const KernelInfo& info : kernel_catalog())
         for (const char* weights :
              {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym", "int8-tensor-fzero",
@@ -156,7 +168,8 @@ TEST_CASE("large products: several panels, long groups, and K at the bound of in
                 for (const Shape shape : {Shape{70, 100, 4096}, Shape{2, 17, max_int32_products},
                                           Shape{1, 16, max_int32_products + 8}, Shape{3, 9, 70001}}) {
                     if (!refusal(info, {format, activations, shape.m, shape.n, shape.k, Fallback::allow})
-                             .empty())
+                             .empty() ||
+                        sample.skips(picks))
                         continue;
                     INFO(info.name << " " << weights << " " << x << " " << shape.m << " " << shape.n << " "
                                    << shape.k);
