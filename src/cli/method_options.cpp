@@ -31,6 +31,7 @@ Method MethodOptions::method() const {
         owq->extra_bits = extra_bits;
         owq->gptq = gptq;
     }
+    if (auto* awq = std::get_if<AwqOptions>(&method)) awq->rows = awq_rows;
     if (auto* llm_int8 = std::get_if<LlmInt8Options>(&method)) llm_int8->threshold = threshold;
     return method;
 }
@@ -99,6 +100,8 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
             "gptq, owq: scales that span a group's weights (min-max), or clip where that loses less (mse)")
         ->type_name("GRID")
         ->default_str("mse");
+    command.add_flag("--static-groups", options.gptq.static_groups,
+                     "gptq, owq: grids of the weights as they came, known before the first column");
     command
         .add_option("--damping", options.gptq.damping,
                     "gptq, owq: share of the mean diagonal that is added to the Hessian's")
@@ -112,6 +115,11 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
                     "runs beside")
         ->type_name("X")
         ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+    command
+        .add_option("--awq-rows", options.awq_rows,
+                    "awq: rows on which scales are tried, of all matrices that share an input; 0: all")
+        ->type_name("N")
         ->capture_default_str();
     command
         .add_option("--extra-bits", options.extra_bits,
@@ -129,9 +137,11 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
 
 Json method_json(const MethodOptions& options) {
     if (options.name == "llm-int8") return {{"threshold", options.threshold}};
+    if (options.name == "awq") return {{"rows", options.awq_rows}};
     if (options.name != "gptq" && options.name != "owq") return {};
     Json json{{"column_order", name_of(options.gptq.order)},
               {"grid", searches(options.gptq) ? "mse" : "min-max"},
+              {"static_groups", options.gptq.static_groups},
               {"damping", options.gptq.damping},
               {"asymmetry", options.gptq.asymmetry}};
     if (options.name == "owq") json["extra_bits"] = options.extra_bits;

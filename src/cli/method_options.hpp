@@ -12,6 +12,7 @@ namespace fewbit::cli {
 struct MethodOptions {
     std::string name = "rtn";
     GptqOptions gptq;  ///< of owq too
+    std::size_t awq_rows = AwqOptions{}.rows;
     double extra_bits = OwqOptions{}.extra_bits;
     double threshold = LlmInt8Options{}.threshold;
     std::optional<double> smooth;  ///< alpha of SmoothQuant, before the method
@@ -24,7 +25,8 @@ struct MethodOptions {
     [[nodiscard]] std::string own_files_only() const;
 };
 
-/// --method, --smooth; --column-order, --grid, --damping, --asymmetry; --extra-bits; --threshold.
+/// --method, --smooth; --column-order, --grid, --static-groups, --damping, --asymmetry; --awq-rows; --extra-bits;
+/// --threshold.
 void add_method_options(CLI::App& command, MethodOptions& options);
 
 /// The options that the method reads, as JSON; null for methods without.

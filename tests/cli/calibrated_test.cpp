@@ -56,11 +56,12 @@ TEST_CASE("awq and --smooth: scales that are folded away go into either containe
     const Folder folder;
     write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
     for (const std::string method :
-         {"--method awq", "--method rtn --smooth 0.5", "--method gptq --smooth 0.6"}) {
+         {"--method awq --awq-rows 32", "--method rtn --smooth 0.5", "--method gptq --smooth 0.6"}) {
+        const bool awq = method.starts_with("--method awq");
         // One layer stays: scales reach what is not quantized, too.
         const std::string how = "--format int4-g32 " + method +
                                 " --calibration text.txt --tensor-format layers.0.mlp.down_proj=f32" +
-                                (method == "--method awq" ? "" : " --keep lm_head");
+                                (awq ? "" : " --keep lm_head");
         for (const char* output : {"small.safetensors", "small.gguf"}) {
             INFO(method << ", " << output);
             std::string options = how;
@@ -71,6 +72,7 @@ TEST_CASE("awq and --smooth: scales that are folded away go into either containe
             check_done(said);
             std::size_t scaled = 0;
             const Json report = read_json(folder / "report.json");
+            if (awq) CHECK(report["method_options"].dump() == R"({"rows":32})");
             for (const Json& layer : report["layers"]) scaled += !layer["scales"].is_null();
             CHECK(scaled >= 10);
             const double there = nll_of(folder, output);
@@ -133,12 +135,14 @@ TEST_CASE("gptq: options, dry runs and refusals") {
     write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
     const std::string quantize =
         "quantize toy.bin --tokenizer tok.bin -o small.safetensors --format int4-g32 ";
-    check_done(in(folder, quantize + gptq +
-                              " --column-order permuted --grid min-max --damping 0.1 --asymmetry 0 " +
-                              "--calibration-split a --json report.json"));
+    check_done(in(folder,
+                  quantize + gptq +
+                      " --column-order permuted --grid min-max --static-groups --damping 0.1 --asymmetry 0 " +
+                      "--calibration-split a --json report.json"));
     const Json report = read_json(folder / "report.json");
-    CHECK(report["method_options"].dump() ==
-          R"({"column_order":"permuted","grid":"min-max","damping":0.1,"asymmetry":0.0})");
+    CHECK(
+        report["method_options"].dump() ==
+        R"({"column_order":"permuted","grid":"min-max","static_groups":true,"damping":0.1,"asymmetry":0.0})");
     CHECK(report["calibration"].dump() ==
           R"({"text":"text.txt","split":"a","statistics":null,"saved_statistics":null})");
     nll_of(folder, "small.safetensors");
