@@ -1,0 +1,23 @@
+// How the host starts decode.hpp.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/int_grouped/cuda/decode.hpp"
+
+namespace fewbit::inline v0::kernels::int_grouped_cuda {
+
+/// Which of the kernels: each combination is one.
+struct DecodeKind {
+    unsigned bits;  ///< 4 or 8
+    Half type;      ///< of x
+    Zero offset;
+    unsigned token_tiles;  ///< of 8 rows of x: 1 or 2
+};
+
+/// Blocks of threads that a multiprocessor holds at once.
+cudaError_t resident_blocks(const DecodeKind& kind, int& per_multiprocessor);
+/// Starts the kernel. Precondition: call.m <= 8 * kind.token_tiles, and what DecodeCall says of its members.
+cudaError_t launch(const DecodeKind& kind, const DecodeCall& call, cudaStream_t stream);
+
+}  // namespace fewbit::inline v0::kernels::int_grouped_cuda

@@ -1,0 +1,38 @@
+// Who does what, so that all blocks of threads end together: the work is a line of units, tile after tile and along K within a
+// tile, cut into as many equal runs as there are blocks. A tile that several blocks share is summed by the one that ends last,
+// in the order of K, so that the bits do not depend on who that is.
+#pragma once
+
+#include <cstdint>
+
+#include "fewbit/pack/mma16_order.hpp"
+
+namespace fewbit::inline v0::mma16 {
+
+struct Partition {
+    std::uint32_t tiles;           ///< of 16 output channels (times rows of tiles of tokens)
+    std::uint32_t units_per_tile;  ///< along K; at least 1
+    std::uint32_t blocks;          ///< at least 1, at most units()
+
+    FEWBIT_HOST_DEVICE constexpr std::uint64_t units() const { return std::uint64_t{tiles} * units_per_tile; }
+    /// The first unit of a block; of `blocks`: the number of units.
+    FEWBIT_HOST_DEVICE constexpr std::uint64_t first_unit(std::uint32_t block) const {
+        return units() * block / blocks;
+    }
+    /// The block that has a unit.
+    FEWBIT_HOST_DEVICE constexpr std::uint32_t block_of(std::uint64_t unit) const {
+        return static_cast<std::uint32_t>(((unit + 1) * blocks - 1) / units());
+    }
+    FEWBIT_HOST_DEVICE constexpr std::uint32_t first_block(std::uint32_t tile) const {
+        return block_of(std::uint64_t{tile} * units_per_tile);
+    }
+    FEWBIT_HOST_DEVICE constexpr std::uint32_t last_block(std::uint32_t tile) const {
+        return block_of(std::uint64_t{tile + 1} * units_per_tile - 1);
+    }
+    /// Where a block keeps its part of a tile that it shares: it shares at most its first and its last.
+    FEWBIT_HOST_DEVICE constexpr std::uint32_t slot(std::uint32_t block, std::uint32_t tile) const {
+        return 2 * block + (first_unit(block) / units_per_tile == tile ? 0 : 1);
+    }
+};
+
+}  // namespace fewbit::inline v0::mma16

@@ -1,0 +1,181 @@
+// A warp on the host: Value<T> is the T of all 32 lanes, and what they do together is written out from the tables of
+// kernels/mma16/fragments.hpp. With it the kernels of CUDA run here, lane by lane (kernels/mma16/device_warp.cuh is its twin).
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "fewbit/core/scalar.hpp"
+#include "kernels/int_grouped/cuda/decode.hpp"
+#include "kernels/mma16/fragments.hpp"
+
+namespace fewbit::testing {
+
+namespace decoding = fewbit::kernels::int_grouped_cuda;
+using mma16::Half;
+
+inline float half_value(Half type, std::uint32_t bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    return load_float(type == Half::f16 ? Scalar::f16 : Scalar::bf16,
+                      reinterpret_cast<const std::byte*>(&half));
+}
+
+/// f(low, low, ...) and f(high, high, ...) of packed pairs, rounded to `type`.
+template <class F, class... Pairs>
+std::uint32_t on_pairs(Half type, F&& f, Pairs... pairs) {
+    const auto rounded = [&](float value) -> std::uint32_t {
+        return type == Half::f16 ? f16_from_float(value) : bf16_from_float(value);
+    };
+    return rounded(f(half_value(type, pairs & 0xFFFF)...)) | rounded(f(half_value(type, pairs >> 16)...))
+                                                                 << 16;
+}
+
+struct HostMath {
+    static std::uint32_t masked_or(std::uint32_t bits, std::uint32_t mask, std::uint32_t magic) {
+        return (bits & mask) | magic;
+    }
+    static std::uint32_t subtract_f16(std::uint32_t a, std::uint32_t b) {
+        return on_pairs(
+            Half::f16, [](float x, float y) { return x - y; }, a, b);
+    }
+    static std::uint32_t fma_f16(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+        return on_pairs(
+            Half::f16, [](float x, float y, float z) { return x * y + z; }, a, b, c);
+    }
+    static std::uint32_t add_bf16(std::uint32_t a, std::uint32_t b) {
+        return on_pairs(
+            Half::bf16, [](float x, float y) { return x + y; }, a, b);
+    }
+    static std::uint32_t select_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
+        const std::uint64_t bytes = std::uint64_t{high} << 32 | low;
+        std::uint32_t out = 0;
+        for (unsigned i = 0; i < 4; ++i)
+            out |= static_cast<std::uint32_t>(bytes >> (selector >> 4 * i & 7) * 8 & 0xFF) << 8 * i;
+        return out;
+    }
+    static float subtract_f32(std::uint32_t a, std::uint32_t b) {
+        return std::bit_cast<float>(a) - std::bit_cast<float>(b);
+    }
+    static std::uint32_t bf16_pair(float low, float high) {
+        return bf16_from_float(low) | std::uint32_t{bf16_from_float(high)} << 16;
+    }
+    static float fma_f32(float a, float b, float c) {
+        return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) + static_cast<double>(c));
+    }
+    static mma16::Words load_x(const void* x, std::uint64_t from) {
+        mma16::Words out;
+        std::memcpy(&out, static_cast<const std::uint16_t*>(x) + from, sizeof out);
+        return out;
+    }
+    static std::uint32_t load_u16(const void* from, std::uint64_t index) {
+        std::uint16_t out;
+        std::memcpy(&out, static_cast<const std::uint16_t*>(from) + index, sizeof out);
+        return out;
+    }
+    static void load_pair(const void* from, decoding::Number type, std::uint64_t pair, float (&out)[2]) {
+        const Scalar scalar = type == decoding::Number::f32   ? Scalar::f32
+                              : type == decoding::Number::f16 ? Scalar::f16
+                                                              : Scalar::bf16;
+        for (std::uint64_t i = 0; i < 2; ++i)
+            out[i] =
+                load_float(scalar, static_cast<const std::byte*>(from) + (2 * pair + i) * size_bytes(scalar));
+    }
+};
+
+/// The T of each lane.
+template <class T>
+struct Lanes {
+    T v[mma16::lanes]{};
+};
+
+class HostWarp {
+public:
+    template <class T>
+    using Value = Lanes<T>;
+    using Math = HostMath;
+
+    template <class R, class F, class... Values>
+    Lanes<R> map(F&& f, const Values&... values) const {
+        Lanes<R> out;
+        for (unsigned lane = 0; lane < mma16::lanes; ++lane) out.v[lane] = f(lane, values.v[lane]...);
+        return out;
+    }
+    template <class F, class... Values>
+    void update(F&& f, Values&... values) const {
+        for (unsigned lane = 0; lane < mma16::lanes; ++lane) f(lane, values.v[lane]...);
+    }
+    Lanes<mma16::Words> load_codes(const void* codes, std::uint64_t chunk) const {
+        Lanes<mma16::Words> out;
+        std::memcpy(&out, static_cast<const std::byte*>(codes) + chunk * mma16::chunk_bytes,
+                    mma16::chunk_bytes);
+        return out;
+    }
+    /// Products of halves are exact in f32; each sum of 16 is rounded once here, in the hardware in its own way.
+    template <Half Type, class B, class Sums>
+    void multiply(const Lanes<mma16::FragmentA>& a, const Lanes<B>& b, unsigned tile8, unsigned step,
+                  Lanes<Sums>& sums) const {
+        double rows[16][16], columns[16][8];
+        for (unsigned lane = 0; lane < mma16::lanes; ++lane)
+            for (unsigned e = 0; e < 2; ++e) {
+                for (unsigned r = 0; r < 4; ++r) {
+                    const mma16::Element at = mma16::element_of_a(lane, r, e);
+                    rows[at.row][at.column] =
+                        static_cast<double>(half_value(Type, a.v[lane].r[r] >> 16 * e & 0xFFFF));
+                }
+                for (unsigned r = 0; r < 2; ++r) {
+                    const mma16::Element at = mma16::element_of_b(lane, r, e);
+                    columns[at.row][at.column] = static_cast<double>(
+                        half_value(Type, b.v[lane].r[tile8][2 * step + r] >> 16 * e & 0xFFFF));
+                }
+            }
+        for (unsigned lane = 0; lane < mma16::lanes; ++lane)
+            for (unsigned i = 0; i < 4; ++i) {
+                const mma16::Element at = mma16::element_of_c(lane, i);
+                float& c = sums.v[lane].c[tile8][i];
+                double sum = static_cast<double>(c);
+                for (unsigned k = 0; k < 16; ++k) sum += rows[at.row][k] * columns[k][at.column];
+                c = static_cast<float>(sum);
+            }
+    }
+};
+
+/// A block of threads on the host: its warps and threads take turns between barriers. Shared memory and parts start as NaN, so that
+/// what is read before it is written shows.
+class HostBlock {
+public:
+    HostBlock(unsigned index, std::size_t shared_floats)
+        : index_(index), shared_(shared_floats, std::numeric_limits<float>::quiet_NaN()) {}
+
+    [[nodiscard]] unsigned index() const { return index_; }
+    float* shared() { return shared_.data(); }
+    template <class F>
+    void each_warp(F&& f) const {
+        for (unsigned w = 0; w < decoding::warps_per_block; ++w) f(HostWarp(), w);
+    }
+    template <class F>
+    void each_thread(F&& f) const {
+        for (unsigned t = 0; t < decoding::threads_per_block; ++t) f(t);
+    }
+    void barrier() const {}
+    bool comes_last(std::uint32_t* counter, std::uint32_t others) const {
+        if ((*counter)++ != others) return false;
+        *counter = 0;
+        return true;
+    }
+    float read_part(const float* part) const { return *part; }
+    void store(const decoding::DecodeCall& call, unsigned token, unsigned channel, float sum) const {
+        if (token >= call.m || channel >= call.n) return;
+        if (call.bias != nullptr) sum += call.bias[channel];
+        static_cast<float*>(call.y)[token * call.y_stride + channel] = sum;
+    }
+
+private:
+    unsigned index_;
+    std::vector<float> shared_;
+};
+
+}  // namespace fewbit::testing
