@@ -169,7 +169,8 @@ TEST_CASE("rotations: what cannot be leaves the file as it was", "[pipeline][rot
     const auto twice = rotate(file, {false, false, true});
     REQUIRE_FALSE(twice);
     CHECK(twice.error().message ==
-          "matrix 'model.layers.0.mlp.down_proj' is f32 with a transform or float columns; rotations are of "
+          "matrix 'model.layers.0.mlp.down_proj' is f32 with an input transform or float columns; rotations "
+          "are of "
           "float models, before anything is quantized");
     file = given;
     file.vectors.erase("model.layers.2.post_attention_layernorm");
