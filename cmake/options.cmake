@@ -22,20 +22,31 @@ if(FEWBIT_CUDA)
         message(FATAL_ERROR "FEWBIT_CUDA is ON, but no CUDA compiler was found. Put nvcc on the PATH, name it with "
                             "-DCMAKE_CUDA_COMPILER=/path/to/nvcc, or configure with -DFEWBIT_CUDA=OFF.")
     endif()
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+        set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90a-real 90-virtual)
+    endif()
     enable_language(CUDA)
-    message(STATUS "fewbit: FEWBIT_CUDA is ON with ${CMAKE_CUDA_COMPILER}; this version has no CUDA kernels yet")
+    find_package(CUDAToolkit REQUIRED)
+    message(STATUS "fewbit: CUDA kernels for ${CMAKE_CUDA_ARCHITECTURES}, by ${CMAKE_CUDA_COMPILER}")
 endif()
+
+# Options of C++ files alone: nvcc has others.
+function(fewbit_cxx_options target)
+    foreach(option IN LISTS ARGN)
+        target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${option}>")
+    endforeach()
+endfunction()
 
 # Warnings that g++ 12 and clang 14 both know.
 function(fewbit_warnings target)
-    target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+    fewbit_cxx_options(${target} -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
         # False alarms about std::string + (GCC bug 105651), about bytes inserted into a std::vector, and about the value
         # of a std::variant that holds its other alternative (GCC bug 80635); sanitizers and clang watch over these.
-        target_compile_options(${target} PRIVATE -Wno-restrict -Wno-stringop-overflow -Wno-maybe-uninitialized)
+        fewbit_cxx_options(${target} -Wno-restrict -Wno-stringop-overflow -Wno-maybe-uninitialized)
     endif()
     if(FEWBIT_WERROR)
-        target_compile_options(${target} PRIVATE -Werror)
+        fewbit_cxx_options(${target} -Werror)
     endif()
 endfunction()
 
@@ -45,6 +56,6 @@ endfunction()
 # them up changes no value.
 function(fewbit_own_code target)
     set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
-    target_compile_options(${target} PRIVATE -ffp-contract=off -fno-math-errno -fno-trapping-math)
+    fewbit_cxx_options(${target} -ffp-contract=off -fno-math-errno -fno-trapping-math)
     fewbit_warnings(${target})
 endfunction()

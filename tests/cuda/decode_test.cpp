@@ -53,7 +53,8 @@ struct Launch {
                    : type == Scalar::f16 ? decoding::Number::f16
                                          : decoding::Number::bf16;
         };
-        const auto units = static_cast<std::uint32_t>(ceil_div(w.chunks, decoding::warps_per_block));
+        const auto units = static_cast<std::uint32_t>(
+            std::max<std::size_t>(1, ceil_div(w.chunks, decoding::warps_per_block)));
         const mma16::Partition partition{static_cast<std::uint32_t>(w.tiles), units,
                                          std::min(c.blocks, static_cast<unsigned>(w.tiles) * units)};
         parts.assign(std::size_t{2} * partition.blocks * 16 * 8 * token_tiles,
@@ -184,6 +185,7 @@ TEST_CASE("cuda decode: right for every format, shape and number of blocks", "[c
                   {1, 1, 1, 1},
                   {3, 17, 100, 2},
                   {8, 40, 1100, 5},
+                  {2, 17, 0, 3},
                   {9, 33, 513, 3},
                   {16, 48, 2048, 7},
                   {5, 70, 700, 1000}})

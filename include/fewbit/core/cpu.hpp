@@ -21,7 +21,7 @@ namespace fewbit::inline v0 {
     if (!cpu_has_avx2()) return false;
     // Older compilers cannot ask for it by name: leaf 7, whose subleaf 0 counts the others; bit 4 of EAX of subleaf 1.
     const auto leaf_7 = [](unsigned subleaf) {
-        unsigned a = 7, b = 0, c = subleaf, d = 0;
+        [[maybe_unused]] unsigned a = 7, b = 0, c = subleaf, d = 0;
         __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
         return a;
     };

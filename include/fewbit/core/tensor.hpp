@@ -108,6 +108,13 @@ public:
         return Tensor(type, std::move(shape), bytes.data(), nullptr, std::move(owner), MemorySpace::host);
     }
 
+    /// Memory of the given shape in another space, which `owner` keeps alive. Precondition: it is large enough. Only what
+    /// knows the space may touch its bytes.
+    [[nodiscard]] static Tensor adopt(Scalar type, Shape shape, std::byte* memory,
+                                      std::shared_ptr<const void> owner, MemorySpace space) {
+        return Tensor(type, std::move(shape), memory, memory, std::move(owner), space);
+    }
+
     [[nodiscard]] Scalar type() const noexcept { return type_; }
     [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
     [[nodiscard]] MemorySpace space() const noexcept { return space_; }

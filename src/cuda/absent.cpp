@@ -1,0 +1,33 @@
+// fewbit::cuda in builds without CUDA: every function says so.
+#if !defined(FEWBIT_BUILT_CUDA)
+
+#include "fewbit/cuda/matmul.hpp"
+
+namespace fewbit::inline v0::cuda {
+namespace {
+
+Unexpected<Error> absent() {
+    return unexpected(
+        ErrorKind::no_kernel,
+        "this build of fewbit has no CUDA kernels; configure it with -DFEWBIT_CUDA=ON, which needs nvcc");
+}
+
+}  // namespace
+
+bool is_built() noexcept { return false; }
+Result<Device> current_device() { return absent(); }
+Result<Tensor> allocate(Scalar, Tensor::Shape) { return absent(); }
+Result<Tensor> to_device(const Tensor&) { return absent(); }
+Result<Tensor> to_host(const Tensor&) { return absent(); }
+Result<Mma16Matrix> to_device(const Mma16Matrix&) { return absent(); }
+Result<Product> Product::create(const Mma16Matrix&, Scalar, std::size_t, Fallback) { return absent(); }
+std::size_t Product::workspace_bytes() const noexcept { return 0; }
+std::size_t Product::blocks(std::size_t) const noexcept { return 0; }
+Result<RunReport> Product::run(const View&, const View&, const float*, Workspace&, Stream) const {
+    return absent();
+}
+Result<Workspace> Workspace::create(const Product&) { return absent(); }
+
+}  // namespace fewbit::inline v0::cuda
+
+#endif

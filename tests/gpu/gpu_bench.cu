@@ -1,0 +1,264 @@
+// fewbit::cuda against cuBLAS in FP16 and against the memory of the device, in one run: every product is checked first,
+// weights rotate over 4 GB so that nothing stays in L2, times are medians of graphs of 64 products, gaps included.
+// usage: fewbit_gpu_bench [JSON]
+// Status: 0 done, 1 an answer was wrong or a call failed, 77 there is no device.
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "fewbit/cuda/matmul.hpp"
+#include "fewbit/formats/format_name.hpp"
+#include "support/random.hpp"
+
+using namespace fewbit;
+
+namespace {
+
+void need(bool fine, const char* what) {
+    if (fine) return;
+    std::printf("FAILED: %s (%s)\n", what, cudaGetErrorString(cudaGetLastError()));
+    std::exit(1);
+}
+template <class T>
+T must(Result<T> result) {
+    if (!result) {
+        std::printf("FAILED: %s\n", result.error().message.c_str());
+        std::exit(1);
+    }
+    return *std::move(result);
+}
+
+constexpr int products_per_graph = 64, repetitions = 11;
+std::size_t rotated_bytes = std::size_t{4} << 30;
+
+struct Timing {
+    double median = 0, spread = 0;  ///< seconds of one product; (largest - smallest) / median
+};
+
+/// Median time of one of `count` things that enqueue(i) puts on a stream, as a graph.
+template <class Enqueue>
+Timing time_of(cudaStream_t stream, int count, Enqueue&& enqueue) {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t ready = nullptr;
+    need(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess, "capturing");
+    for (int i = 0; i < count; ++i) enqueue(i);
+    need(cudaStreamEndCapture(stream, &graph) == cudaSuccess, "ending a capture");
+    need(cudaGraphInstantiate(&ready, graph, 0) == cudaSuccess, "a graph");
+    cudaEvent_t begin = nullptr, end = nullptr;
+    need(cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess, "events");
+    need(cudaGraphLaunch(ready, stream) == cudaSuccess, "warming up");
+    std::vector<double> seconds;
+    for (int r = 0; r < repetitions; ++r) {
+        need(cudaEventRecord(begin, stream) == cudaSuccess && cudaGraphLaunch(ready, stream) == cudaSuccess &&
+                 cudaEventRecord(end, stream) == cudaSuccess && cudaEventSynchronize(end) == cudaSuccess,
+             "running a graph");
+        float milliseconds = 0;
+        need(cudaEventElapsedTime(&milliseconds, begin, end) == cudaSuccess, "a time");
+        seconds.push_back(static_cast<double>(milliseconds) * 1e-3 / count);
+    }
+    cudaEventDestroy(begin), cudaEventDestroy(end), cudaGraphExecDestroy(ready), cudaGraphDestroy(graph);
+    std::sort(seconds.begin(), seconds.end());
+    const double median = seconds[seconds.size() / 2];
+    return {median, (seconds.back() - seconds.front()) / median};
+}
+
+__global__ void read_all(const uint4* from, std::size_t count, unsigned* out) {
+    unsigned sum = 0;
+    const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
+    std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x;
+    for (; i + 3 * step < count; i += 4 * step) {
+        const uint4 a = __ldcs(from + i), b = __ldcs(from + i + step), c = __ldcs(from + i + 2 * step),
+                    d = __ldcs(from + i + 3 * step);
+        sum ^= a.x ^ a.y ^ a.z ^ a.w ^ b.x ^ b.y ^ b.z ^ b.w ^ c.x ^ c.y ^ c.z ^ c.w ^ d.x ^ d.y ^ d.z ^ d.w;
+    }
+    for (; i < count; i += step) sum ^= __ldcs(from + i).x;
+    if (sum == 0x12345678u) *out = sum;  // never, but the compiler does not know
+}
+
+/// Bytes per second, the best of several grids.
+double read_bandwidth(cudaStream_t stream, const cuda::Device& device) {
+    Tensor memory = must(cuda::allocate(Scalar::u8, {rotated_bytes})),
+           out = must(cuda::allocate(Scalar::u32, {1}));
+    double best = 0;
+    for (const int blocks_per_multiprocessor : {2, 4, 8, 16}) {
+        const Timing timing = time_of(stream, 1, [&](int) {
+            read_all<<<static_cast<unsigned>(device.multiprocessors * blocks_per_multiprocessor), 512, 0,
+                       stream>>>(reinterpret_cast<const uint4*>(memory.bytes().data()), rotated_bytes / 16,
+                                 reinterpret_cast<unsigned*>(out.mutable_bytes().data()));
+        });
+        best = std::max(best, static_cast<double>(rotated_bytes) / timing.median);
+    }
+    return best;
+}
+
+QuantizedMatrix random_matrix(const Format& format, std::size_t n, std::size_t k) {
+    QuantizedMatrix w = must(QuantizedMatrix::allocate(format, n, k));
+    std::uint64_t state = n * 31 + k;
+    const auto draw = [&state] {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        return static_cast<std::uint32_t>(state >> 33);
+    };
+    std::vector<std::uint8_t> row(k);
+    for (std::size_t r = 0; r < n; ++r) {
+        for (std::uint8_t& code : row)
+            code = static_cast<std::uint8_t>(draw() & static_cast<std::uint32_t>(format.max_code()));
+        w.codes.pack_row(r, row);
+        for (std::size_t g = 0; g < w.groups_per_row(); ++g)
+            w.set_scale(r, g, 0.002f + 0.0001f * static_cast<float>(draw() % 64));
+    }
+    return w;
+}
+
+/// As many copies on the device as fill the memory that is to be rotated over.
+std::vector<Tensor> copies_of(const Tensor& tensor) {
+    std::vector<Tensor> out;
+    const std::size_t count =
+        std::clamp<std::size_t>(rotated_bytes / std::max<std::size_t>(1, tensor.size_bytes()), 2, 512);
+    for (std::size_t i = 0; i < count; ++i) out.push_back(must(cuda::to_device(tensor)));
+    return out;
+}
+
+struct Row {
+    std::string format;
+    std::size_t m = 0, n = 0, k = 0;
+    std::size_t passes = 0, weight_bytes = 0;
+    Timing ours, cublas;
+    double share = 0;  ///< of the read bandwidth, weights alone
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const auto device = cuda::current_device();
+    if (!device) {
+        std::printf("SKIPPED: %s\n", device.error().message.c_str());
+        return 77;
+    }
+    rotated_bytes = std::min(rotated_bytes, device->memory_bytes / 8);
+    cudaStream_t stream = nullptr;
+    cublasHandle_t cublas = nullptr;
+    need(cudaStreamCreate(&stream) == cudaSuccess, "a stream");
+    need(cublasCreate(&cublas) == CUBLAS_STATUS_SUCCESS &&
+             cublasSetStream(cublas, stream) == CUBLAS_STATUS_SUCCESS,
+         "cuBLAS");
+    Tensor cublas_workspace = must(cuda::allocate(Scalar::u8, {std::size_t{64} << 20}));
+    need(cublasSetWorkspace(cublas, cublas_workspace.mutable_bytes().data(), cublas_workspace.size_bytes()) ==
+             CUBLAS_STATUS_SUCCESS,
+         "a workspace for cuBLAS");
+
+    const double bandwidth = read_bandwidth(stream, *device);
+    std::printf("%s, sm_%d%d, %d multiprocessors; reads %.0f GB/s over %.1f GB\n", device->name.c_str(),
+                device->major, device->minor, device->multiprocessors, bandwidth * 1e-9,
+                static_cast<double>(rotated_bytes) * 1e-9);
+    std::printf("%-10s %5s %6s %6s %10s %7s %7s %10s %8s\n", "format", "m", "n", "k", "us", "GB/s", "share",
+                "cuBLAS us", "ratio");
+
+    std::vector<Row> rows;
+    for (const char* format_name : {"int4-g128", "int4-g32", "int8-channel"})
+        for (const auto& [n, k] :
+             {std::pair<std::size_t, std::size_t>{4096, 4096}, {14336, 4096}, {4096, 14336}, {8192, 28672}}) {
+            const Format format = *parse_format(format_name);
+            const QuantizedMatrix w = random_matrix(format, n, k);
+            const Mma16Matrix packed = must(pack_mma16(w));
+            std::vector<Mma16Matrix> weights;
+            for (const Tensor& codes : copies_of(packed.codes)) {
+                weights.push_back(packed);
+                weights.back().codes = codes;
+                weights.back().scales = must(cuda::to_device(packed.scales));
+                weights.back().offsets = must(cuda::to_device(packed.offsets));
+            }
+            Tensor half = must(Tensor::allocate(Scalar::f16, {n, k}));
+            std::vector<float> values(k);
+            for (std::size_t r = 0; r < n; ++r) {
+                w.dequantize(r, 0, values);
+                for (std::size_t i = 0; i < k; ++i)
+                    half.as_mutable<std::uint16_t>()[r * k + i] = f16_from_float(values[i]);
+            }
+            const std::vector<Tensor> halves = copies_of(half);
+
+            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128}) {
+                Row row{format_name, m, n, k, 0, packed.size_bytes(), {}, {}, 0};
+                const Matrix drawn = testing::gaussian_matrix(m, k, 7);
+                Tensor x_host = must(Tensor::allocate(Scalar::f16, {m, k}));
+                for (std::size_t i = 0; i < m * k; ++i)
+                    x_host.as_mutable<std::uint16_t>()[i] = f16_from_float(drawn.values()[i]);
+                Tensor x = must(cuda::to_device(x_host)), y = must(cuda::allocate(Scalar::f16, {m, n})),
+                       z = must(cuda::allocate(Scalar::f16, {m, n}));
+                std::vector<cuda::Product> products;
+                for (const Mma16Matrix& one : weights)
+                    products.push_back(must(cuda::Product::create(one, Scalar::f16, m, Fallback::allow)));
+                auto workspace = must(cuda::Workspace::create(products[0]));
+                const auto run_ours = [&](int i) {
+                    const auto report = must(products[static_cast<std::size_t>(i) % products.size()].run(
+                        {x.mutable_bytes().data(), Scalar::f16, m, k, k},
+                        {y.mutable_bytes().data(), Scalar::f16, m, n, n}, nullptr, workspace, stream));
+                    row.passes = report.passes;
+                };
+                const float one = 1, none = 0;
+                const auto run_cublas = [&](int i) {  // column-major: y^T (n, m) = W x^T
+                    need(cublasGemmEx(cublas, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n),
+                                      static_cast<int>(m), static_cast<int>(k), &one,
+                                      halves[static_cast<std::size_t>(i) % halves.size()].bytes().data(),
+                                      CUDA_R_16F, static_cast<int>(k), x.bytes().data(), CUDA_R_16F,
+                                      static_cast<int>(k), &none, z.mutable_bytes().data(), CUDA_R_16F,
+                                      static_cast<int>(n), CUBLAS_COMPUTE_32F,
+                                      CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS,
+                         "cuBLAS's product");
+                };
+                run_ours(0), run_cublas(0);
+                need(cudaStreamSynchronize(stream) == cudaSuccess, "the first products");
+                const Tensor a = must(cuda::to_host(y)), b = must(cuda::to_host(z));
+                double lost = 0, all = 0;
+                for (std::size_t i = 0; i < m * n; ++i) {
+                    const double p = static_cast<double>(float_from_f16(a.as<std::uint16_t>()[i])),
+                                 q = static_cast<double>(float_from_f16(b.as<std::uint16_t>()[i]));
+                    lost += (p - q) * (p - q), all += q * q;
+                }
+                if (!(lost <= 1e-5 * all)) {
+                    std::printf("FAILED: %s, %zu x %zu x %zu: NMSE %.2e against cuBLAS\n", format_name, m, n,
+                                k, lost / all);
+                    return 1;
+                }
+                row.cublas = time_of(stream, products_per_graph, run_cublas);
+                row.ours = time_of(stream, products_per_graph, run_ours);
+                row.share = static_cast<double>(row.weight_bytes) / row.ours.median / bandwidth;
+                std::printf("%-10s %5zu %6zu %6zu %10.2f %7.0f %7.2f %10.2f %8.2f%s\n", format_name, m, n, k,
+                            row.ours.median * 1e6,
+                            static_cast<double>(row.weight_bytes) / row.ours.median * 1e-9, row.share,
+                            row.cublas.median * 1e6, row.cublas.median / row.ours.median,
+                            row.passes > 1 ? "  fallback" : "");
+                std::fflush(stdout);
+                rows.push_back(row);
+            }
+        }
+    if (argc > 1) {
+        std::FILE* const file = std::fopen(argv[1], "w");
+        need(file != nullptr, "writing the JSON");
+        std::fprintf(file,
+                     "{\"schema\":\"fewbit.gpu-bench/"
+                     "1\",\"device\":\"%s\",\"compute_capability\":\"%d.%d\",\"read_bytes_per_second\":%.6g,"
+                     "\"rows\":[",
+                     device->name.c_str(), device->major, device->minor, bandwidth);
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            const Row& r = rows[i];
+            std::fprintf(file,
+                         "%s\n{\"format\":\"%s\",\"m\":%zu,\"n\":%zu,\"k\":%zu,\"passes\":%zu,\"weight_"
+                         "bytes\":%zu,\"median_seconds\":%.6g,"
+                         "\"spread\":%.3g,\"share_of_read_bandwidth\":%.4f,\"cublas_median_seconds\":%.6g,"
+                         "\"cublas_spread\":%.3g,\"ratio_to_cublas\":%.4f}",
+                         i == 0 ? "" : ",", r.format.c_str(), r.m, r.n, r.k, r.passes, r.weight_bytes,
+                         r.ours.median, r.ours.spread, r.share, r.cublas.median, r.cublas.spread,
+                         r.cublas.median / r.ours.median);
+        }
+        std::fprintf(file, "\n]}\n");
+        std::fclose(file);
+    }
+    return 0;
+}

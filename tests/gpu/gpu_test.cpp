@@ -1,0 +1,246 @@
+// What only a GPU can show of fewbit::cuda: the answers against sums in double precision, the same bits on every run,
+// what lies beside y, graphs, refusals. Needs nothing but the CUDA runtime; scripts/gpu-check runs it.
+// usage: fewbit_gpu_test [--small]     --small: shapes for compute-sanitizer
+// Status: 0 all is right, 1 something is not, 77 there is no device.
+#include <cuda_runtime_api.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "fewbit/cuda/matmul.hpp"
+#include "fewbit/formats/format_name.hpp"
+#include "fewbit/quantize/rtn.hpp"
+#include "support/random.hpp"
+
+using namespace fewbit;
+
+namespace {
+
+int checks = 0, failures = 0;
+double worst_nmse = 0;
+
+void expect(bool fine, const std::string& what) {
+    ++checks;
+    if (fine) return;
+    ++failures;
+    if (failures <= 30) std::printf("FAILED: %s\n", what.c_str());
+}
+
+template <class T>
+T must(Result<T> result, const std::string& what) {
+    if (!result) {
+        std::printf("FAILED: %s: %s\n", what.c_str(), result.error().message.c_str());
+        std::exit(1);
+    }
+    return *std::move(result);
+}
+
+std::vector<float> floats_of(const Tensor& tensor) {
+    std::vector<float> out(tensor.elements());
+    const std::size_t element = size_bytes(tensor.type());
+    for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] = load_float(tensor.type(), tensor.bytes().data() + i * element);
+    return out;
+}
+
+Tensor tensor_of(const std::vector<float>& values, Scalar type, Tensor::Shape shape) {
+    Tensor out = must(Tensor::allocate(type, std::move(shape)), "memory");
+    const std::size_t element = size_bytes(type);
+    for (std::size_t i = 0; i < values.size(); ++i)
+        store_float(type, values[i], out.mutable_bytes().data() + i * element);
+    return out;
+}
+
+struct Case {
+    const char* format;
+    Scalar x = Scalar::f16, y = Scalar::f32;
+    std::size_t m = 1, n = 16, k = 64;
+    std::size_t x_padding = 0, y_padding = 0;  ///< elements behind each row
+    int repeats = 2;
+};
+
+constexpr float poison = -12345.0f;
+
+void check(const Case& c, std::uint64_t seed) {
+    const std::string what = text(c.format, ", x ", name(c.x), ", y ", name(c.y), ", ", c.m, " x ", c.n,
+                                  " x ", c.k, ", padded by ", c.x_padding, " and ", c.y_padding);
+    const Matrix values = testing::gaussian_matrix(c.n, c.k, seed);
+    const auto quantized = must(quantize_rtn(values.view(), *parse_format(c.format)), what);
+    const QuantizedMatrix& w = quantized.linear.weights;
+    const auto weights = must(cuda::to_device(must(pack_mma16(w), what)), what);
+    const auto product = must(cuda::Product::create(weights, c.x, c.m, Fallback::allow), what);
+    auto workspace = must(cuda::Workspace::create(product), what);
+
+    const Matrix drawn = testing::gaussian_matrix(c.m, c.k, seed + 1);
+    const std::size_t x_stride = c.k + c.x_padding, y_stride = c.n + c.y_padding;
+    std::vector<float> x(c.m * x_stride, poison), bias(c.n);
+    for (std::size_t t = 0; t < c.m; ++t) std::copy_n(drawn.row(t).data(), c.k, x.data() + t * x_stride);
+    for (std::size_t r = 0; r < c.n; ++r) bias[r] = 0.25f * static_cast<float>(r % 5);
+    const Tensor x_host = tensor_of(x, c.x, {c.m, x_stride});
+    x = floats_of(x_host);  // as they were rounded
+    Tensor x_device = must(cuda::to_device(x_host), what),
+           bias_device = must(cuda::to_device(tensor_of(bias, Scalar::f32, {c.n})), what);
+
+    Tensor first;
+    for (int round = 0; round < c.repeats; ++round) {
+        Tensor y_device =
+            must(cuda::to_device(tensor_of(std::vector<float>(c.m * y_stride, poison), c.y, {c.m, y_stride})),
+                 what);
+        const auto report = product.run({x_device.mutable_bytes().data(), c.x, c.m, c.k, x_stride},
+                                        {y_device.mutable_bytes().data(), c.y, c.m, c.n, y_stride},
+                                        bias_device.as<float>().data(), workspace, nullptr);
+        if (!report) return expect(false, what + ": " + report.error().message);
+        const Tensor y = must(cuda::to_host(y_device), what);
+        if (round == 0) first = y;
+        expect(std::memcmp(first.bytes().data(), y.bytes().data(), y.size_bytes()) == 0,
+               text(what, ": run ", round, " gave other bits than the first"));
+    }
+
+    const std::vector<float> y = floats_of(first);
+    std::vector<std::uint8_t> codes(c.k);
+    const double unit = c.y == Scalar::f32 ? 0 : c.y == Scalar::f16 ? 0x1p-11 : 0x1p-8;  // of rounding y
+    double lost = 0, all = 0, worst = 0;
+    for (std::size_t r = 0; r < c.n; ++r) {
+        w.codes.unpack(r, 0, codes);
+        for (std::size_t t = 0; t < c.m; ++t) {
+            double exact = static_cast<double>(bias[r]), magnitude = std::fabs(exact);
+            for (std::size_t i = 0; i < c.k; ++i) {
+                const std::size_t g = i / w.group_elements();
+                const auto scale = static_cast<double>(w.scale(r, g)),
+                           offset = static_cast<double>(w.offset(r, g));
+                const double level = scale * (codes[i] - w.zero(r, g)),
+                             value = static_cast<double>(x[t * x_stride + i]);
+                exact += (level + offset) * value;
+                magnitude += (std::fabs(level) + std::fabs(offset)) * std::fabs(value);
+            }
+            const double error = static_cast<double>(y[t * y_stride + r]) - exact;
+            // As in tests/cuda/decode_test.cpp; tensor cores round sums toward zero, which is twice as much.
+            const double roundings =
+                static_cast<double>(c.k) / 8 + 2 * static_cast<double>(weights.groups) + 20;
+            const double allowed = roundings * 0x1p-23 * magnitude + unit * std::fabs(exact) + 0x1p-24;
+            worst = std::max(worst, std::fabs(error) / allowed);
+            lost += error * error;
+            all += exact * exact;
+        }
+        for (std::size_t t = 0; t < c.m && r + 1 == c.n; ++t)
+            for (std::size_t i = c.n; i < y_stride; ++i)
+                if (y[t * y_stride + i] != floats_of(tensor_of({poison}, c.y, {1}))[0])
+                    expect(false, what + ": wrote behind a row of y");
+    }
+    expect(worst <= 1, text(what, ": ", worst, " times the error that is allowed"));
+    if (c.y == Scalar::f32 && all > 0) worst_nmse = std::max(worst_nmse, lost / all);
+    expect(c.y != Scalar::f32 || all == 0 || lost / all <= 1e-6, text(what, ": NMSE ", lost / all));
+}
+
+void check_graph() {
+    const Matrix values = testing::gaussian_matrix(256, 1024, 5),
+                 drawn = testing::gaussian_matrix(4, 1024, 6);
+    const auto weights = must(
+        cuda::to_device(must(
+            pack_mma16(quantize_rtn(values.view(), *parse_format("int4-g128"))->linear.weights), "graph")),
+        "graph");
+    const auto product = must(cuda::Product::create(weights, Scalar::f16, 4), "graph");
+    auto workspace = must(cuda::Workspace::create(product), "graph");
+    const std::vector<float> x(drawn.values().begin(), drawn.values().end());
+    Tensor x_device = must(cuda::to_device(tensor_of(x, Scalar::f16, {4, 1024})), "graph");
+    Tensor plain = must(cuda::allocate(Scalar::f32, {4, 256}), "graph"),
+           replayed = must(cuda::allocate(Scalar::f32, {4, 256}), "graph");
+    cudaStream_t stream = nullptr;
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t ready = nullptr;
+    expect(cudaStreamCreate(&stream) == cudaSuccess, "graph: a stream");
+    const auto run = [&](Tensor& y) {
+        expect(product
+                   .run({x_device.mutable_bytes().data(), Scalar::f16, 4, 1024, 1024},
+                        {y.mutable_bytes().data(), Scalar::f32, 4, 256, 256}, nullptr, workspace, stream)
+                   .has_value(),
+               "graph: run");
+    };
+    run(plain);
+    expect(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal) == cudaSuccess, "graph: begin");
+    for (int i = 0; i < 64; ++i) run(replayed);
+    expect(cudaStreamEndCapture(stream, &graph) == cudaSuccess, "graph: end");
+    expect(cudaGraphInstantiate(&ready, graph, 0) == cudaSuccess, "graph: instantiate");
+    for (int i = 0; i < 3; ++i) expect(cudaGraphLaunch(ready, stream) == cudaSuccess, "graph: launch");
+    expect(cudaStreamSynchronize(stream) == cudaSuccess, "graph: synchronize");
+    const Tensor a = must(cuda::to_host(plain), "graph"), b = must(cuda::to_host(replayed), "graph");
+    expect(std::memcmp(a.bytes().data(), b.bytes().data(), a.size_bytes()) == 0,
+           "a graph gives the bits of a call");
+    cudaGraphExecDestroy(ready), cudaGraphDestroy(graph), cudaStreamDestroy(stream);
+}
+
+void check_refusals() {
+    const auto weights =
+        must(cuda::to_device(must(pack_mma16(*QuantizedMatrix::allocate(*parse_format("int4-g128"), 32, 128)),
+                                  "refusals")),
+             "refusals");
+    const auto many = cuda::Product::create(weights, Scalar::f16, 17);
+    expect(!many && many.error().kind == ErrorKind::no_kernel, "17 rows are a fallback, and refused");
+    const auto other = cuda::Product::create(weights, Scalar::f32, 1);
+    expect(!other && other.error().message.find("f32") != std::string::npos,
+           "x of f32 is refused, not rounded");
+    auto product = must(cuda::Product::create(weights, Scalar::bf16, 2), "refusals");
+    auto workspace = must(cuda::Workspace::create(product), "refusals");
+    Tensor memory = must(cuda::allocate(Scalar::f32, {1024}), "refusals");
+    void* const at = memory.mutable_bytes().data();
+    expect(!product.run({at, Scalar::f16, 1, 128, 128}, {at, Scalar::f32, 1, 32, 32}, nullptr, workspace,
+                        nullptr),
+           "x of another type");
+    expect(!product.run({at, Scalar::bf16, 3, 128, 128}, {at, Scalar::f32, 3, 32, 32}, nullptr, workspace,
+                        nullptr),
+           "too many rows");
+    expect(!product.run({at, Scalar::bf16, 1, 64, 64}, {at, Scalar::f32, 1, 32, 32}, nullptr, workspace,
+                        nullptr),
+           "another K");
+    expect(!product.run({at, Scalar::bf16, 1, 128, 128}, {at, Scalar::u8, 1, 32, 32}, nullptr, workspace,
+                        nullptr),
+           "y of integers");
+    const auto empty = product.run({at, Scalar::bf16, 0, 128, 128}, {at, Scalar::f32, 0, 32, 32}, nullptr,
+                                   workspace, nullptr);
+    expect(empty.has_value(), "no rows are no work");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const bool small = argc > 1 && std::strcmp(argv[1], "--small") == 0;
+    const auto device = cuda::current_device();
+    if (!device) {
+        std::printf("SKIPPED: %s\n", device.error().message.c_str());
+        return 77;
+    }
+    std::printf("%s, sm_%d%d, %d multiprocessors\n", device->name.c_str(), device->major, device->minor,
+                device->multiprocessors);
+    std::uint64_t seed = 1;
+    struct Size {
+        std::size_t m, n, k;
+    };
+    const std::vector<Size> sizes =
+        small ? std::vector<Size>{{1, 17, 100}, {9, 40, 700}}
+              : std::vector<Size>{{1, 1, 1},     {1, 16, 64},     {3, 17, 100},   {8, 130, 1000}, {2, 33, 0},
+                                  {9, 40, 4097}, {16, 257, 4096}, {5, 2048, 512}, {40, 100, 200}};
+    for (const char* format :
+         {"int4-g128", "int4-g32", "int4-g96-sbf16", "int4-g64-asym", "int4-g128-fzero", "int4-channel",
+          "int8-g128", "int8-channel", "int8-g32-asym", "int8-tensor", "int8-g64-fzero-sbf16"})
+        for (const Scalar x : {Scalar::f16, Scalar::bf16})
+            for (const auto& [m, n, k] : sizes)
+                check({format, x,
+                       seed % 3 == 0   ? Scalar::f16
+                       : seed % 3 == 1 ? Scalar::f32
+                                       : Scalar::bf16,
+                       m, n, k, seed % 2 * 5, seed % 2 * 3},
+                      seed),
+                    ++seed;
+    if (!small) {
+        check({"int4-g128", Scalar::f16, Scalar::f32, 1, 4096, 4096, 0, 0, 100}, ++seed);
+        check({"int4-g32-asym", Scalar::bf16, Scalar::f32, 16, 4096, 2048, 8, 0, 100}, ++seed);
+        check({"int8-channel", Scalar::f16, Scalar::f32, 7, 1024, 14336, 0, 0, 100}, ++seed);
+        check_graph();
+    }
+    check_refusals();
+    std::printf("%d checks, %d failed; largest NMSE with y of f32 %.2e\n", checks, failures, worst_nmse);
+    return failures == 0 ? 0 : 1;
+}
