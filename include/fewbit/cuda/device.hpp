@@ -1,5 +1,5 @@
 // The CUDA device that the calling thread has chosen (cudaSetDevice): what it is, memory on it, copies. Every function
-// is there in every build; without CUDA (FEWBIT_CUDA) or without a device each says so as an error.
+// is there in every build of fewbit::fewbit; without CUDA (FEWBIT_CUDA) or without a device each says so as an error.
 #pragma once
 
 #include <cstddef>

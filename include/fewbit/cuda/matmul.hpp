@@ -73,7 +73,8 @@ private:
     Mma16Matrix weights_;
     Scalar x_ = Scalar::f16;
     std::size_t max_rows_ = 0;
-    std::size_t resident_blocks_[2] = {1, 1};  // of the whole device, for up to 8 and up to 16 rows
+    [[maybe_unused]] std::size_t resident_blocks_[2] = {
+        1, 1};  // of the whole device, for up to 8 and up to 16 rows
     std::string fallback_reason_;
 };
 
