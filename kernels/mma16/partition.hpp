@@ -9,6 +9,18 @@
 
 namespace fewbit::inline v0::mma16 {
 
+/// n / d as one product: exact for n < 2^16 and 0 < d <= 2^16, because n d < 2^32 then.
+struct Divisor {
+    std::uint64_t reciprocal = 0;  ///< ceil(2^32 / d)
+
+    FEWBIT_HOST_DEVICE static constexpr Divisor of(std::uint32_t d) {
+        return {((std::uint64_t{1} << 32) + d - 1) / d};
+    }
+    FEWBIT_HOST_DEVICE constexpr std::uint32_t quotient(std::uint32_t n) const {
+        return static_cast<std::uint32_t>(n * reciprocal >> 32);
+    }
+};
+
 struct Partition {
     std::uint32_t tiles;           ///< of 16 output channels (times rows of tiles of tokens)
     std::uint32_t units_per_tile;  ///< along K; at least 1

@@ -46,7 +46,8 @@ Room room_for(const Mma16Matrix& w, std::size_t rows, std::size_t blocks) {
     return room;
 }
 
-bool fits_32_bits(std::size_t value) { return value <= std::numeric_limits<std::uint32_t>::max() / 2; }
+constexpr std::size_t largest_k = std::size_t{mma16::half_inputs} << 16;  // mma16::Divisor
+constexpr std::size_t largest_n = std::numeric_limits<std::uint32_t>::max() / 2;
 
 }  // namespace
 
@@ -70,7 +71,7 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     if (device->major < 8)
         return fail(ErrorKind::no_kernel, "the device '", device->name, "' is sm_", device->major, device->minor,
                     "; the CUDA kernels need sm_80");
-    if (!fits_32_bits(weights.tiles) || !fits_32_bits(weights.n) || !fits_32_bits(weights.k))
+    if (weights.n > largest_n || weights.padded_k() > largest_k)
         return fail(ErrorKind::unsupported, "a matrix of ", weights.n, " x ", weights.k, " is too large for the CUDA kernels");
     Product product;
     if (max_rows > decode_rows) {
@@ -158,7 +159,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
         call.n = static_cast<std::uint32_t>(weights_.n);
         call.chunks = static_cast<std::uint32_t>(weights_.chunks);
         call.groups = static_cast<std::uint32_t>(weights_.groups);
-        call.halves_per_group = static_cast<std::uint32_t>(weights_.halves_per_group);
+        call.halves_per_group = mma16::Divisor::of(static_cast<std::uint32_t>(weights_.halves_per_group));
         call.partition = {static_cast<std::uint32_t>(weights_.tiles), static_cast<std::uint32_t>(units),
                           static_cast<std::uint32_t>(std::max<std::size_t>(1, blocks(rows)))};
         call.scale_type = number_of(weights_.scales.type());

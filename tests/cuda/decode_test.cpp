@@ -74,7 +74,7 @@ struct Launch {
                                     static_cast<std::uint32_t>(c.n),
                                     static_cast<std::uint32_t>(w.chunks),
                                     static_cast<std::uint32_t>(w.groups),
-                                    static_cast<std::uint32_t>(w.halves_per_group),
+                                    mma16::Divisor::of(static_cast<std::uint32_t>(w.halves_per_group)),
                                     partition,
                                     number(w.scales.type()),
                                     decoding::Number::f32};

@@ -171,3 +171,11 @@ TEST_CASE("mma16: blocks share the work evenly, every unit once", "[cuda]") {
         CHECK(wrong == 0);
     }
 }
+
+TEST_CASE("mma16: quotients by a product are exact", "[cuda]") {
+    std::size_t wrong = 0;
+    for (const std::uint32_t d :
+         {1u, 2u, 3u, 4u, 5u, 7u, 12u, 100u, 127u, 448u, 1000u, 4095u, 32769u, 65535u, 65536u})
+        for (std::uint32_t n = 0; n < 65536; ++n) wrong += mma16::Divisor::of(d).quotient(n) != n / d;
+    CHECK(wrong == 0);
+}

@@ -34,9 +34,9 @@ struct DecodeCall {
     std::uint64_t x_stride;   ///< elements
     std::uint64_t y_stride;   ///< elements
     std::uint32_t m, n;
-    std::uint32_t chunks;            ///< of a tile
-    std::uint32_t groups;            ///< of a row
-    std::uint32_t halves_per_group;  ///< group / 32
+    std::uint32_t chunks;             ///< of a tile
+    std::uint32_t groups;             ///< of a row
+    mma16::Divisor halves_per_group;  ///< group / 32
     mma16::Partition partition;
     Number scale_type, y_type;
 };
@@ -97,7 +97,8 @@ struct Accumulator {
         using Math = typename Warp::Math;
         for (unsigned half = 0; half < mma16::halves_per_chunk(Bits); ++half) {
             const std::uint32_t at = chunk * mma16::halves_per_chunk(Bits) + half;  // in halves of K
-            const std::uint64_t pair = (std::uint64_t{tile} * call.groups + at / call.halves_per_group) * 8;
+            const std::uint64_t pair =
+                (std::uint64_t{tile} * call.groups + call.halves_per_group.quotient(at)) * 8;
             const auto b = warp.template map<FragmentsB<TokenTiles>>([&](unsigned lane) {
                 FragmentsB<TokenTiles> out;
                 for (unsigned tile8 = 0; tile8 < TokenTiles; ++tile8) {
