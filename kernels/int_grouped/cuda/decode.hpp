@@ -95,10 +95,11 @@ struct Accumulator {
                                      const typename Warp::template Value<mma16::Words>& codes,
                                      typename Warp::template Value<Sums<TokenTiles>>& sums) const {
         using Math = typename Warp::Math;
+        typename Warp::template Value<Sums<TokenTiles>> part{}, ones{};
         for (unsigned half = 0; half < mma16::halves_per_chunk(Bits); ++half) {
             const std::uint32_t at = chunk * mma16::halves_per_chunk(Bits) + half;  // in halves of K
-            const std::uint64_t pair =
-                (std::uint64_t{tile} * call.groups + call.halves_per_group.quotient(at)) * 8;
+            const std::uint32_t group = call.halves_per_group.quotient(at);
+            const std::uint64_t pair = (std::uint64_t{tile} * call.groups + group) * 8;
             const auto b = warp.template map<FragmentsB<TokenTiles>>([&](unsigned lane) {
                 FragmentsB<TokenTiles> out;
                 for (unsigned tile8 = 0; tile8 < TokenTiles; ++tile8) {
@@ -111,7 +112,6 @@ struct Accumulator {
                 }
                 return out;
             });
-            typename Warp::template Value<Sums<TokenTiles>> part{}, ones{};
             for (unsigned step = 0; step < 2; ++step) {
                 const auto a = warp.template map<mma16::FragmentA>(
                     [&](unsigned lane, const mma16::Words& words) {
@@ -140,6 +140,8 @@ struct Accumulator {
                         warp.template multiply<Type>(one, b, tile8, step, ones);
                 }
             }
+            if (half + 1 < mma16::halves_per_chunk(Bits) && call.halves_per_group.quotient(at + 1) == group)
+                continue;
             warp.update(
                 [&](unsigned lane, Sums<TokenTiles>& sum, const Sums<TokenTiles>& products,
                     const Sums<TokenTiles>& of_x) {
@@ -157,6 +159,8 @@ struct Accumulator {
                         }
                 },
                 sums, part, ones);
+            part = {};
+            ones = {};
         }
     }
 };
