@@ -4,6 +4,8 @@
 //   f16   0x6400 | c = 1024 + c       (c < 1024)         0x6400 | c << 4 = 1024 + 16 c, times 1/16 = 64 + c
 //   bf16  0x4300 | c = 128 + c        (c < 128)          8 bits: f32 2^23 + c, subtracted, rounded to bf16 (|c - z| <= 255)
 //
+// Tables of 16 are looked up two numbers at a time.
+//
 // Math is the arithmetic of two packed numbers: instructions on the device, written out on the host (tests/cuda).
 #pragma once
 
@@ -81,6 +83,19 @@ FEWBIT_HOST_DEVICE FragmentA unpack8(std::uint32_t word0, std::uint32_t word1, c
             a.r[r] = Math::bf16_pair(Math::subtract_f32(low, zero), Math::subtract_f32(high, zero));
         }
     }
+    return a;
+}
+
+/// A table of 16: `pairs` holds the numbers of both nibbles of a byte for each byte, once for every lane, so that
+/// lanes never meet in a bank of shared memory.
+inline constexpr unsigned table_words = 256 * lanes;
+
+FEWBIT_HOST_DEVICE constexpr std::uint32_t table_pair(const std::uint16_t (&table)[16], unsigned byte) {
+    return table[byte & 15] | static_cast<std::uint32_t>(table[byte >> 4]) << 16;
+}
+FEWBIT_HOST_DEVICE inline FragmentA look_up(std::uint32_t word, const std::uint32_t* pairs, unsigned lane) {
+    FragmentA a;
+    for (unsigned r = 0; r < 4; ++r) a.r[r] = pairs[(word >> 8 * r & 0xFF) * lanes + lane];
     return a;
 }
 

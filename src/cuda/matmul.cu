@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include "kernels/int_grouped/cuda/launch.hpp"
@@ -19,14 +20,19 @@ constexpr std::size_t part_alignment = 256;
 std::size_t token_tiles(std::size_t rows) { return rows <= 8 ? 1 : 2; }
 
 decoding::Number number_of(Scalar type) {
-    return type == Scalar::f32 ? decoding::Number::f32 : type == Scalar::f16 ? decoding::Number::f16 : decoding::Number::bf16;
+    switch (type) {
+        case Scalar::f32: return decoding::Number::f32;
+        case Scalar::f16: return decoding::Number::f16;
+        case Scalar::bf16: return decoding::Number::bf16;
+        default: return decoding::Number::e8m0;
+    }
 }
 
 decoding::DecodeKind kind_of(const Mma16Matrix& w, Scalar x, std::size_t rows) {
     const auto zero = w.format.offset == Offset::none      ? decoding::Zero::middle
                       : w.format.offset == Offset::integer ? decoding::Zero::integer
                                                            : decoding::Zero::real;
-    return {static_cast<unsigned>(w.format.bits), x == Scalar::f16 ? mma16::Half::f16 : mma16::Half::bf16, zero,
+    return {w.kind(), x == Scalar::f16 ? mma16::Half::f16 : mma16::Half::bf16, zero,
             static_cast<unsigned>(token_tiles(rows))};
 }
 
@@ -66,6 +72,8 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     if (!device) return Unexpected{std::move(device).error()};
     if (x != Scalar::f16 && x != Scalar::bf16)
         return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies x of ", name(x), "; there are f16 and bf16");
+    if (weights.format.element == Element::nf4 && x == Scalar::bf16)
+        return fail(ErrorKind::no_kernel, "the numbers of nf4 do not survive bf16 (errors of 2^-9); x of f16 keeps them");
     if (weights.codes.space() != MemorySpace::cuda)
         return fail(ErrorKind::bad_input, "the weights are not on the device; cuda::to_device copies them");
     if (device->major < 8)
@@ -164,6 +172,9 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
                           static_cast<std::uint32_t>(std::max<std::size_t>(1, blocks(rows)))};
         call.scale_type = number_of(weights_.scales.type());
         call.y_type = number_of(y.type);
+        const std::span<const float> table = weights_.format.codebook();
+        for (std::size_t i = 0; i < table.size(); ++i)
+            call.table[i] = x_ == Scalar::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
         if (auto done = checked(decoding::launch(kind_of(weights_, x_, rows), call, cuda_stream), "starting the kernel"); !done)
             return Unexpected{std::move(done).error()};
     }

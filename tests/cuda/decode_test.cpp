@@ -49,9 +49,10 @@ struct Launch {
         for (std::size_t i = 0; i < c.n; ++i) bias.push_back(0.25f * static_cast<float>(i % 7));
         y.assign(c.m * (c.n + 3), untouched);
         const auto number = [](Scalar type) {
-            return type == Scalar::f32   ? decoding::Number::f32
-                   : type == Scalar::f16 ? decoding::Number::f16
-                                         : decoding::Number::bf16;
+            return type == Scalar::f32    ? decoding::Number::f32
+                   : type == Scalar::f16  ? decoding::Number::f16
+                   : type == Scalar::bf16 ? decoding::Number::bf16
+                                          : decoding::Number::e8m0;
         };
         const auto units = static_cast<std::uint32_t>(
             std::max<std::size_t>(1, ceil_div(w.chunks, decoding::warps_per_block)));
@@ -77,36 +78,43 @@ struct Launch {
                                     mma16::Divisor::of(static_cast<std::uint32_t>(w.halves_per_group)),
                                     partition,
                                     number(w.scales.type()),
-                                    decoding::Number::f32};
+                                    decoding::Number::f32,
+                                    {}};
+        const auto table = c.format.codebook();
+        for (std::size_t i = 0; i < table.size(); ++i)
+            call.table[i] = c.type == Half::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
     }
 
-    template <unsigned Bits, Half Type, decoding::Zero Offset, unsigned TokenTiles>
+    template <mma16::Codes Kind, Half Type, decoding::Zero Offset, unsigned TokenTiles>
     void run_as(const std::vector<unsigned>& order) {
         for (const unsigned b : order) {
-            HostBlock block(b, decoding::shared_floats<TokenTiles>);
-            decoding::decode<Bits, Type, Offset, TokenTiles>(call, block);
+            HostBlock block(b, decoding::shared_words<Kind, TokenTiles>);
+            decoding::decode<Kind, Type, Offset, TokenTiles>(call, block);
         }
     }
-    template <unsigned Bits, Half Type>
+    template <mma16::Codes Kind, Half Type, decoding::Zero Offset>
+    void run_as(const std::vector<unsigned>& order) {
+        return call.m <= 8 ? run_as<Kind, Type, Offset, 1>(order) : run_as<Kind, Type, Offset, 2>(order);
+    }
+    template <mma16::Codes Kind, Half Type>
     void run_as(const std::vector<unsigned>& order) {
         using decoding::Zero;
-        const bool one = call.m <= 8;
-        switch (w.format.offset) {
-            case Offset::none:
-                return one ? run_as<Bits, Type, Zero::middle, 1>(order)
-                           : run_as<Bits, Type, Zero::middle, 2>(order);
-            case Offset::integer:
-                return one ? run_as<Bits, Type, Zero::integer, 1>(order)
-                           : run_as<Bits, Type, Zero::integer, 2>(order);
-            case Offset::real:
-                return one ? run_as<Bits, Type, Zero::real, 1>(order)
-                           : run_as<Bits, Type, Zero::real, 2>(order);
+        if constexpr (Kind != mma16::Codes::table4) {
+            if (w.format.offset == Offset::integer) return run_as<Kind, Type, Zero::integer>(order);
+            if (w.format.offset == Offset::real) return run_as<Kind, Type, Zero::real>(order);
         }
+        run_as<Kind, Type, Zero::middle>(order);
+    }
+    template <mma16::Codes Kind>
+    void run_as(Half type, const std::vector<unsigned>& order) {
+        return type == Half::f16 ? run_as<Kind, Half::f16>(order) : run_as<Kind, Half::bf16>(order);
     }
     void run(Half type, const std::vector<unsigned>& order) {
-        if (w.format.bits == 4)
-            return type == Half::f16 ? run_as<4, Half::f16>(order) : run_as<4, Half::bf16>(order);
-        return type == Half::f16 ? run_as<8, Half::f16>(order) : run_as<8, Half::bf16>(order);
+        switch (w.kind()) {
+            case mma16::Codes::int4: return run_as<mma16::Codes::int4>(type, order);
+            case mma16::Codes::int8: return run_as<mma16::Codes::int8>(type, order);
+            case mma16::Codes::table4: return run_as<mma16::Codes::table4>(type, order);
+        }
     }
 };
 
@@ -136,12 +144,14 @@ void check(const Case& c) {
 
     // f32 sums of exact products: each of the K / 16 sums of the tensor core, of the groups and of the warps and
     // parts rounds what is at most the sum of all magnitudes.
-    std::vector<float> row(c.k);
+    // nf4's numbers are rounded to the type of x; those of the other tables are exact.
+    const double rounded_table = c.format.element != Element::nf4 ? 0
+                                 : c.type == Half::f16            ? 0x1p-11
+                                                                  : 0x1p-8;
     std::vector<std::uint8_t> codes(c.k);
     double worst = 0;
     std::size_t wrong = 0;
     for (std::size_t r = 0; r < c.n; ++r) {
-        w.dequantize(r, 0, row);
         w.codes.unpack(r, 0, codes);
         for (std::size_t t = 0; t < c.m; ++t) {
             double exact = static_cast<double>(launch.bias[r]), magnitude = std::fabs(exact);
@@ -151,17 +161,15 @@ void check(const Case& c) {
                     static_cast<double>(half_value(c.type, launch.x[t * launch.call.x_stride + i]));
                 const auto scale = static_cast<double>(w.scale(r, g)),
                            offset = static_cast<double>(w.offset(r, g));
-                const double weight = c.format.offset == Offset::real ? scale * codes[i] + offset
-                                                                      : scale * (codes[i] - w.zero(r, g));
-                exact += weight * value;
-                magnitude +=
-                    (std::fabs(scale * (codes[i] - w.zero(r, g))) + std::fabs(offset)) * std::fabs(value);
+                const auto level = static_cast<double>(w.level(r, g, codes[i]));
+                exact += (scale * level + offset) * value;
+                magnitude += (std::fabs(scale * level) + std::fabs(offset)) * std::fabs(value);
             }
             const double roundings =
                 static_cast<double>(c.k) / 16 + 2 * static_cast<double>(launch.w.groups) + 20;
             const double error = std::fabs(static_cast<double>(first[t * launch.call.y_stride + r]) - exact);
             worst = std::max(worst, error / magnitude);
-            wrong += !(error <= roundings * 0x1p-24 * magnitude);
+            wrong += !(error <= (roundings * 0x1p-24 + rounded_table) * magnitude);
         }
     }
     INFO("worst error " << worst << " of the magnitudes");
@@ -178,7 +186,8 @@ TEST_CASE("cuda decode: right for every format, shape and number of blocks", "[c
     for (const char* format :
          {"int4-g128", "int4-g32", "int4-g96", "int4-g64-sbf16", "int4-g128-asym", "int4-g32-fzero",
           "int4-channel", "int4-tensor-asym", "int8-g128", "int8-g32-asym", "int8-channel",
-          "int8-g64-fzero-sbf16", "int8-channel-narrow", "int4-g128-narrow", "int8-tensor"})
+          "int8-g64-fzero-sbf16", "int8-channel-narrow", "int4-g128-narrow", "int8-tensor", "nf4-g64",
+          "nf4-channel", "iq4-g32-sbf16", "e2m1-g32-se8m0"})
         for (const Half type : {Half::f16, Half::bf16})
             for (const auto& [m, n, k, blocks] :
                  {std::tuple<std::size_t, std::size_t, std::size_t, unsigned>{1, 16, 64, 1},
@@ -196,10 +205,10 @@ TEST_CASE("cuda decode: formats that the order does not hold say why", "[cuda]")
     for (const auto& [format, why] : {std::pair<const char*, const char*>{"int3-g64", "4 and 8 bits"},
                                       {"int4-g16", "multiple of 32"},
                                       {"int4-g48", "multiple of 32"},
-                                      {"nf4-g64", "integer codes"},
+                                      {"fp8-e4m3-channel", "tables of 16"},
                                       {"int4-g64-dq", "doubly quantized"},
-                                      {"f16", "integer codes"},
-                                      {"q4_0", "integer codes"}}) {
+                                      {"f16", "tables of 16"},
+                                      {"q4_0", "tables of 16"}}) {
         const auto packed = pack_mma16(*QuantizedMatrix::allocate(*parse_format(format), 16, 256));
         REQUIRE_FALSE(packed);
         INFO(packed.error().message);
@@ -228,6 +237,6 @@ TEST_CASE("cuda decode: lanes of a store stand in different banks, blocks fit", 
         }
         CHECK(std::ranges::max(banks) == 1);
     }
-    CHECK(decoding::shared_floats<2> * sizeof(float) <=
-          24 * 1024);  // static: 48 KiB on every device, twice resident here
+    // Static memory, as much as every device has.
+    CHECK(decoding::shared_words<mma16::Codes::table4, 2> * sizeof(float) + 4 <= 48 * 1024);
 }

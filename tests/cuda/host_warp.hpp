@@ -77,9 +77,10 @@ struct HostMath {
         return out;
     }
     static void load_pair(const void* from, decoding::Number type, std::uint64_t pair, float (&out)[2]) {
-        const Scalar scalar = type == decoding::Number::f32   ? Scalar::f32
-                              : type == decoding::Number::f16 ? Scalar::f16
-                                                              : Scalar::bf16;
+        const Scalar scalar = type == decoding::Number::f32    ? Scalar::f32
+                              : type == decoding::Number::f16  ? Scalar::f16
+                              : type == decoding::Number::bf16 ? Scalar::bf16
+                                                               : Scalar::e8m0;
         for (std::uint64_t i = 0; i < 2; ++i)
             out[i] =
                 load_float(scalar, static_cast<const std::byte*>(from) + (2 * pair + i) * size_bytes(scalar));
@@ -147,11 +148,14 @@ public:
 /// what is read before it is written shows.
 class HostBlock {
 public:
-    HostBlock(unsigned index, std::size_t shared_floats)
-        : index_(index), shared_(shared_floats, std::numeric_limits<float>::quiet_NaN()) {}
+    HostBlock(unsigned index, std::size_t shared_words)
+        : index_(index),
+          shared_(shared_words, std::numeric_limits<float>::quiet_NaN()),
+          words_(shared_words, 0xFFFFFFFFu) {}
 
     [[nodiscard]] unsigned index() const { return index_; }
     float* shared() { return shared_.data(); }
+    std::uint32_t* words() { return words_.data(); }  // apart from the floats: one memory on the device
     template <class F>
     void each_warp(F&& f) const {
         for (unsigned w = 0; w < decoding::warps_per_block; ++w) f(HostWarp(), w);
@@ -176,6 +180,7 @@ public:
 private:
     unsigned index_;
     std::vector<float> shared_;
+    std::vector<std::uint32_t> words_;
 };
 
 }  // namespace fewbit::testing

@@ -1,6 +1,7 @@
 // The order of codes for tensor cores is a bijection, its fragments are those of the PTX manual, unpacking is exact for every code.
 #include <set>
 #include <tuple>
+#include <vector>
 
 #include "cuda/host_warp.hpp"
 #include "support/catch.hpp"
@@ -9,7 +10,8 @@ using namespace fewbit;
 using namespace fewbit::testing;
 
 TEST_CASE("mma16: every place of a chunk has one run of bits, and every run one place", "[cuda]") {
-    for (const unsigned bits : {4u, 8u}) {
+    for (const auto kind : {mma16::Codes::int4, mma16::Codes::int8, mma16::Codes::table4}) {
+        const unsigned bits = mma16::bits_of(kind);
         std::set<std::pair<unsigned, unsigned>> places;
         std::set<unsigned> runs;
         for (unsigned lane = 0; lane < 32; ++lane)
@@ -18,7 +20,7 @@ TEST_CASE("mma16: every place of a chunk has one run of bits, and every run one 
                     const unsigned step = i / 8, r = i / 2 % 4, e = i % 2;
                     const mma16::Place place = mma16::place_of(lane, half, step, r, e);
                     places.emplace(place.channel, place.input);
-                    const unsigned bit = mma16::bit_of(bits, lane, half, step, r, e);
+                    const unsigned bit = mma16::bit_of(kind, lane, half, step, r, e);
                     CHECK(bit % bits == 0);
                     CHECK(bit / 128 == lane);  // the lane loads it itself
                     runs.insert(bit);
@@ -93,7 +95,8 @@ void check_unpacking() {
             a = mma16::unpack8<HostMath, Type>(words[0], words[1], zeros);
         for (unsigned r = 0; r < 4; ++r)
             for (unsigned e = 0; e < 2; ++e) {
-                const unsigned bit = mma16::bit_of(Bits, 0, 0, 0, r, e);
+                const unsigned bit =
+                    mma16::bit_of(Bits == 4 ? mma16::Codes::int4 : mma16::Codes::int8, 0, 0, 0, r, e);
                 const auto code = static_cast<int>(words[bit / 32] >> bit % 32 & largest);
                 wrong += half_value(Type, a.r[r] >> 16 * e & 0xFFFF) !=
                          static_cast<float>(code - static_cast<int>(z[r & 1]));
@@ -132,6 +135,25 @@ TEST_CASE("mma16: every code with every zero point becomes their difference, exa
                 wrong += half_value(Half::f16, f4.r[r]) != difference ||
                          half_value(Half::bf16, b4.r[r]) != difference;
         }
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("mma16: every code of a table becomes its number, in every place, from the lane's own bank",
+          "[cuda]") {
+    std::uint16_t table[16];
+    for (unsigned i = 0; i < 16; ++i) table[i] = static_cast<std::uint16_t>(0x1234u + 977u * i);
+    std::vector<std::uint32_t> pairs(mma16::table_words);
+    for (unsigned i = 0; i < mma16::table_words; ++i) pairs[i] = mma16::table_pair(table, i / mma16::lanes);
+    std::size_t wrong = 0;
+    for (std::uint32_t low = 0; low < 0x10000; ++low) {
+        const std::uint32_t word = low | (low * 40503u & 0xFFFFu) << 16, lane = low % 32;
+        const mma16::FragmentA a = mma16::look_up(word, pairs.data(), lane);
+        for (unsigned r = 0; r < 4; ++r)
+            for (unsigned e = 0; e < 2; ++e) {
+                const unsigned bit = mma16::bit_of(mma16::Codes::table4, 0, 0, 0, r, e);
+                wrong += (a.r[r] >> 16 * e & 0xFFFF) != table[word >> bit & 15];
+            }
+    }
     CHECK(wrong == 0);
 }
 

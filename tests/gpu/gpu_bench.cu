@@ -161,7 +161,7 @@ int main(int argc, char** argv) {
                 "cuBLAS us", "ratio");
 
     std::vector<Row> rows;
-    for (const char* format_name : {"int4-g128", "int4-g32", "int8-channel"})
+    for (const char* format_name : {"int4-g128", "int4-g32", "int8-channel", "nf4-g64"})
         for (const auto& [n, k] :
              {std::pair<std::size_t, std::size_t>{4096, 4096}, {14336, 4096}, {4096, 14336}, {8192, 28672}}) {
             const Format format = *parse_format(format_name);

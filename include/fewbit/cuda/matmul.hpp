@@ -45,7 +45,7 @@ class Workspace;
 /// A chosen kernel with everything that does not change from call to call. Copies share the weights.
 class Product {
 public:
-    /// For x of type f16 or bf16 with up to `max_rows` rows. Errors: those of current_device(); another type of x; weights that
+    /// For x of type f16 or bf16 (nf4: f16) with up to `max_rows` rows. Errors: those of current_device(); another type of x; weights that
     /// are not on the device; no_kernel: a device below sm_80, or more than decode_rows rows, for which there is only the
     /// fallback of several passes, unless that is allowed.
     [[nodiscard]] FEWBIT_API static Result<Product> create(const Mma16Matrix& weights, Scalar x,
@@ -53,6 +53,8 @@ public:
                                                            Fallback fallback = Fallback::refuse);
 
     [[nodiscard]] std::string_view kernel() const noexcept {
+        if (weights_.format.is_codebook())
+            return x_ == Scalar::f16 ? "codebook/cuda/f16" : "codebook/cuda/bf16";
         return x_ == Scalar::f16 ? "int_grouped/cuda/f16" : "int_grouped/cuda/bf16";
     }
     /// Why a faster kernel does not run; empty: this is no fallback.

@@ -1,4 +1,4 @@
-// Packing for tensor cores: codes of 4 and 8 bits in the order of mma16_order.hpp, with scales, zero points and offsets beside
+// Packing for tensor cores: integer codes of 4 and 8 bits and codes of tables of 16 in the order of mma16_order.hpp, with scales, zero points and offsets beside
 // them. Rows and columns are padded to whole tiles and chunks: behind N scales are 0, behind K x is.
 #pragma once
 
@@ -28,6 +28,11 @@ struct Mma16Matrix {
     Tensor scales;   ///< of format.scale (tiles, groups, 16): channels g, g + 8 side by side
     Tensor offsets;  ///< zero points as u8, or offsets, in the order of scales; or empty
 
+    [[nodiscard]] mma16::Codes kind() const noexcept {
+        return format.is_codebook() ? mma16::Codes::table4
+               : format.bits == 8   ? mma16::Codes::int8
+                                    : mma16::Codes::int4;
+    }
     /// Input channels with the padding.
     [[nodiscard]] std::size_t padded_k() const noexcept {
         return chunks * mma16::chunk_inputs(static_cast<unsigned>(format.bits));
@@ -39,13 +44,15 @@ struct Mma16Matrix {
 
 /// Why order mma16 cannot hold a format; empty: it can.
 [[nodiscard]] inline std::string mma16_refuses(const Format& format) {
-    if (format.element != Element::integer) return "holds integer codes only";
+    if (format.element != Element::integer && !(format.is_codebook() && format.bits == 4))
+        return "holds integer codes and tables of 16 only";
     if (format.bits != 4 && format.bits != 8)
         return text("holds codes of 4 and 8 bits, not of ", format.bits);
     if (format.granularity == Granularity::group && format.group % mma16::half_inputs != 0)
         return text("needs groups of a multiple of ", mma16::half_inputs, ", not of ", format.group);
     if (format.double_quantized()) return "has no doubly quantized scales";
-    if (format.scale != Scalar::f32 && format.scale != Scalar::f16 && format.scale != Scalar::bf16)
+    if (format.scale != Scalar::f32 && format.scale != Scalar::f16 && format.scale != Scalar::bf16 &&
+        format.scale != Scalar::e8m0)
         return text("has no scales of ", name(format.scale));
     return {};
 }
@@ -109,7 +116,7 @@ struct Mma16Matrix {
                     for (unsigned i = 0; i < 16; ++i) {
                         const unsigned step = i >> 3, reg = i >> 1 & 3, e = i & 1;
                         const mma16::Place place = mma16::place_of(lane, half, step, reg, e);
-                        const unsigned bit = mma16::bit_of(bits, lane, half, step, reg, e);
+                        const unsigned bit = mma16::bit_of(out.kind(), lane, half, step, reg, e);
                         const std::uint8_t code =
                             rows[place.channel * out.padded_k() + b * chunk + place.input];
                         block[bit / 8] = static_cast<std::uint8_t>(block[bit / 8] | code << bit % 8);

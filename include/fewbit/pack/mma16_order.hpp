@@ -9,8 +9,9 @@
 //
 //   so that lane t needs 8 neighbours of x for both steps of a half: one load of 16 bytes.
 //
-//   4 bits  word 2 half + step of the lane's 16 bytes, nibble r + 4 e: a mask gives the two elements of a register
-//   8 bits  word 2 step + (r >> 1), byte 2 (r & 1) + e
+//   int4    word 2 half + step of the lane's 16 bytes, nibble r + 4 e: a mask gives the two elements of a register
+//   table4  the same word, nibble 2 r + e: a byte is the index of both elements
+//   int8    word 2 step + (r >> 1), byte 2 (r & 1) + e
 //
 //   stream  (tile, chunk, lane, 16 bytes)
 //   scales  (tile, group, g): those of channels g and g + 8 side by side; zero points and offsets alike
@@ -31,6 +32,11 @@ inline constexpr unsigned tile_channels = 16;
 inline constexpr unsigned half_inputs = 32;
 inline constexpr unsigned lanes = 32;
 inline constexpr unsigned chunk_bytes = 512;
+
+/// What codes are: integers of 4 or 8 bits, or 4 bits that count in a table of 16.
+enum class Codes : std::uint8_t { int4, int8, table4 };
+
+FEWBIT_HOST_DEVICE constexpr unsigned bits_of(Codes codes) { return codes == Codes::int8 ? 8 : 4; }
 
 /// Input channels of a chunk.
 FEWBIT_HOST_DEVICE constexpr unsigned chunk_inputs(unsigned bits) {
@@ -54,10 +60,12 @@ FEWBIT_HOST_DEVICE constexpr Place place_of(unsigned lane, unsigned half, unsign
 }
 
 /// Bit of the chunk at which the code of an element starts.
-FEWBIT_HOST_DEVICE constexpr unsigned bit_of(unsigned bits, unsigned lane, unsigned half, unsigned step,
+FEWBIT_HOST_DEVICE constexpr unsigned bit_of(Codes codes, unsigned lane, unsigned half, unsigned step,
                                              unsigned r, unsigned e) {
-    const unsigned word = bits == 4 ? 2 * half + step : 2 * step + (r >> 1);
-    const unsigned within = bits == 4 ? 4 * (r + 4 * e) : 8 * (2 * (r & 1) + e);
+    const unsigned word = codes == Codes::int8 ? 2 * step + (r >> 1) : 2 * half + step;
+    const unsigned within = codes == Codes::int4   ? 4 * (r + 4 * e)
+                            : codes == Codes::int8 ? 8 * (2 * (r & 1) + e)
+                                                   : 4 * (2 * r + e);
     return (lane * 4 + word) * 32 + within;
 }
 

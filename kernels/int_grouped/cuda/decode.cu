@@ -13,11 +13,20 @@ namespace fewbit::inline v0::kernels::int_grouped_cuda {
 namespace {
 
 struct DecodeMath : mma16::DeviceMath {
+    /// 2^(byte - 127); 255 is NaN.
+    __device__ static float power_of_two(std::uint32_t byte) {
+        return __uint_as_float(byte == 0 ? 0x00400000u : byte == 255 ? 0x7FC00000u : byte << 23);
+    }
     /// Elements 2 * pair and 2 * pair + 1 as f32.
     __device__ static void load_pair(const void* from, Number type, std::uint64_t pair, float (&out)[2]) {
         if (type == Number::f32) {
             const float2 v = __ldg(static_cast<const float2*>(from) + pair);
             out[0] = v.x, out[1] = v.y;
+            return;
+        }
+        if (type == Number::e8m0) {
+            const std::uint32_t both = load_u16(from, pair);
+            out[0] = power_of_two(both & 0xFF), out[1] = power_of_two(both >> 8);
             return;
         }
         const std::uint32_t both = __ldg(static_cast<const std::uint32_t*>(from) + pair);
@@ -37,10 +46,11 @@ struct DecodeWarp : mma16::DeviceWarp {
 
 class DeviceBlock {
 public:
-    __device__ DeviceBlock(float* shared, unsigned* last) : shared_(shared), last_(last) {}
+    __device__ DeviceBlock(std::uint32_t* words, unsigned* last) : words_(words), last_(last) {}
 
     __device__ unsigned index() const { return blockIdx.x; }
-    __device__ float* shared() const { return shared_; }
+    __device__ std::uint32_t* words() const { return words_; }
+    __device__ float* shared() const { return reinterpret_cast<float*>(words_); }
     template <class F>
     __device__ void each_warp(F&& f) const {
         f(DecodeWarp(threadIdx.x % mma16::lanes), threadIdx.x / mma16::lanes);
@@ -78,36 +88,42 @@ public:
     }
 
 private:
-    float* shared_;
+    std::uint32_t* words_;
     unsigned* last_;
 };
 
-template <unsigned Bits, Half Type, Zero Offset, unsigned TokenTiles>
-__global__ void __launch_bounds__(threads_per_block, TokenTiles == 1 ? 3 : 2) decode_kernel(const __grid_constant__ DecodeCall call) {
-    __shared__ float shared[shared_floats<TokenTiles>];
+template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles>
+__global__ void __launch_bounds__(threads_per_block, TokenTiles == 1 ? 3 : 2)
+    decode_kernel(const __grid_constant__ DecodeCall call) {
+    __shared__ std::uint32_t words[shared_words<Kind, TokenTiles>];
     __shared__ unsigned last;
-    DeviceBlock block(shared, &last);
-    decode<Bits, Type, Offset, TokenTiles>(call, block);
+    DeviceBlock block(words, &last);
+    decode<Kind, Type, Offset, TokenTiles>(call, block);
 }
 
 using Kernel = void (*)(DecodeCall);
 
-template <unsigned Bits, Half Type, Zero Offset>
+template <Codes Kind, Half Type, Zero Offset>
 Kernel kernel_for(unsigned token_tiles) {
-    return token_tiles == 1 ? decode_kernel<Bits, Type, Offset, 1> : decode_kernel<Bits, Type, Offset, 2>;
+    return token_tiles == 1 ? decode_kernel<Kind, Type, Offset, 1> : decode_kernel<Kind, Type, Offset, 2>;
 }
-template <unsigned Bits, Half Type>
+template <Codes Kind, Half Type>
 Kernel kernel_for(Zero offset, unsigned token_tiles) {
-    return offset == Zero::middle    ? kernel_for<Bits, Type, Zero::middle>(token_tiles)
-           : offset == Zero::integer ? kernel_for<Bits, Type, Zero::integer>(token_tiles)
-                                     : kernel_for<Bits, Type, Zero::real>(token_tiles);
+    if constexpr (Kind != Codes::table4) {
+        if (offset == Zero::integer) return kernel_for<Kind, Type, Zero::integer>(token_tiles);
+        if (offset == Zero::real) return kernel_for<Kind, Type, Zero::real>(token_tiles);
+    }
+    return kernel_for<Kind, Type, Zero::middle>(token_tiles);
+}
+template <Codes Kind>
+Kernel kernel_for(const DecodeKind& kind) {
+    return kind.type == Half::f16 ? kernel_for<Kind, Half::f16>(kind.offset, kind.token_tiles)
+                                  : kernel_for<Kind, Half::bf16>(kind.offset, kind.token_tiles);
 }
 Kernel kernel_for(const DecodeKind& kind) {
-    if (kind.bits == 4)
-        return kind.type == Half::f16 ? kernel_for<4, Half::f16>(kind.offset, kind.token_tiles)
-                                      : kernel_for<4, Half::bf16>(kind.offset, kind.token_tiles);
-    return kind.type == Half::f16 ? kernel_for<8, Half::f16>(kind.offset, kind.token_tiles)
-                                  : kernel_for<8, Half::bf16>(kind.offset, kind.token_tiles);
+    return kind.codes == Codes::int4   ? kernel_for<Codes::int4>(kind)
+           : kind.codes == Codes::int8 ? kernel_for<Codes::int8>(kind)
+                                       : kernel_for<Codes::table4>(kind);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-// Few rows of x times integer codes on tensor cores: the work of one block of threads, written once for the device and
+// Few rows of x times codes on tensor cores: the work of one block of threads, written once for the device and
 // for the host, which runs it lane by lane (tests/cuda/host_warp.hpp). README.md has the arithmetic and the bounds.
 //
-//   y (M, N) = x (M, K) W^T + bias,  W = scale (code - zero) or scale code + offset, in order mma16
+//   y (M, N) = x (M, K) W^T + bias,  W = scale (code - zero), scale code + offset or scale table[code], in order mma16
 //
 // Weights are A, so that no tensor core works for rows of x that are not there: 16 channels times 8 rows of x.
 // For each 32 input channels:  part = codes x (exact products, f32 sums),  sum += scale part (+ offset sum of x)
@@ -13,10 +13,11 @@
 
 namespace fewbit::inline v0::kernels::int_grouped_cuda {
 
+using mma16::Codes;
 using mma16::Half;
 
 enum class Zero : std::uint8_t { middle, integer, real };
-enum class Number : std::uint8_t { f32, f16, bf16 };
+enum class Number : std::uint8_t { f32, f16, bf16, e8m0 };
 
 inline constexpr unsigned warps_per_block = 8;
 inline constexpr unsigned threads_per_block = warps_per_block * mma16::lanes;
@@ -39,6 +40,7 @@ struct DecodeCall {
     mma16::Divisor halves_per_group;  ///< group / 32
     mma16::Partition partition;
     Number scale_type, y_type;
+    std::uint16_t table[16];  ///< of Codes::table4, in the type of x
 };
 
 /// Rows of x that one pass serves.
@@ -50,7 +52,12 @@ inline constexpr unsigned token_stride = 20;
 template <unsigned TokenTiles>
 inline constexpr unsigned warp_stride = tokens<TokenTiles>* token_stride;
 template <unsigned TokenTiles>
-inline constexpr unsigned shared_floats = warps_per_block* warp_stride<TokenTiles>;
+inline constexpr unsigned sum_floats = warps_per_block* warp_stride<TokenTiles>;
+
+/// 4-byte words of shared memory: sums, then the table.
+template <Codes Kind, unsigned TokenTiles>
+inline constexpr unsigned shared_words = sum_floats<TokenTiles> +
+                                         (Kind == Codes::table4 ? mma16::table_words : 0);
 
 /// A lane's sums: register i of C for each 8 tokens.
 template <unsigned TokenTiles>
@@ -65,9 +72,12 @@ struct FragmentsB {
 };
 
 /// What the warps of a block add up for one tile, over units [first, last) of it; a unit is one chunk for each warp.
-template <unsigned Bits, Half Type, Zero Offset, unsigned TokenTiles>
+template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles>
 struct Accumulator {
     const DecodeCall& call;
+    const std::uint32_t* pairs;  ///< of the table; else not read
+
+    static constexpr unsigned Bits = mma16::bits_of(Kind);
 
     /// Chunks whose codes are in flight at once: 64 bytes of each lane.
     static constexpr unsigned in_flight = 4;
@@ -87,6 +97,26 @@ struct Accumulator {
             for (unsigned i = 0; i < in_flight; ++i)
                 if (chunk + i * warps_per_block < end)
                     multiply(warp, tile, chunk + i * warps_per_block, codes[i], sums);
+        }
+    }
+
+    /// Registers of A for one step of a half; `pair`: of its group's parameters.
+    template <class Math>
+    FEWBIT_HOST_DEVICE mma16::FragmentA fragment(unsigned lane, const mma16::Words& words, unsigned half,
+                                                 unsigned step, std::uint64_t pair) const {
+        if constexpr (Kind == Codes::table4) {
+            return mma16::look_up(words.w[2 * half + step], pairs, lane);
+        } else {
+            std::uint32_t z0 = Offset == Zero::real ? 0 : 1u << (Bits - 1), z1 = z0;
+            if constexpr (Offset == Zero::integer) {
+                const std::uint32_t both = Math::load_u16(call.offsets, pair + lane / 4);
+                z0 = both & 0xFF, z1 = both >> 8;
+            }
+            const auto zeros = mma16::Zeros<Bits, Type>::of(z0, z1);
+            if constexpr (Kind == Codes::int4)
+                return mma16::unpack4<Math, Type>(words.w[2 * half + step], zeros);
+            else
+                return mma16::unpack8<Math, Type>(words.w[2 * step], words.w[2 * step + 1], zeros);
         }
     }
 
@@ -115,18 +145,7 @@ struct Accumulator {
             for (unsigned step = 0; step < 2; ++step) {
                 const auto a = warp.template map<mma16::FragmentA>(
                     [&](unsigned lane, const mma16::Words& words) {
-                        std::uint32_t z0 = 1u << (Bits - 1), z1 = z0;
-                        if constexpr (Offset == Zero::real) z0 = z1 = 0;
-                        if constexpr (Offset == Zero::integer) {
-                            const std::uint32_t both = Math::load_u16(call.offsets, pair + lane / 4);
-                            z0 = both & 0xFF, z1 = both >> 8;
-                        }
-                        const auto zeros = mma16::Zeros<Bits, Type>::of(z0, z1);
-                        if constexpr (Bits == 4)
-                            return mma16::unpack4<Math, Type>(words.w[2 * half + step], zeros);
-                        else
-                            return mma16::unpack8<Math, Type>(words.w[2 * step], words.w[2 * step + 1],
-                                                              zeros);
+                        return fragment<Math>(lane, words, half, step, pair);
                     },
                     codes);
                 for (unsigned tile8 = 0; tile8 < TokenTiles; ++tile8)
@@ -166,11 +185,20 @@ struct Accumulator {
 };
 
 /// The work of one block of threads: Block gives warps, shared memory, a barrier and the counting of who comes last.
-template <unsigned Bits, Half Type, Zero Offset, unsigned TokenTiles, class Block>
+template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles, class Block>
 FEWBIT_HOST_DEVICE void decode(const DecodeCall& call, Block& block) {
-    using Accumulator = Accumulator<Bits, Type, Offset, TokenTiles>;
+    using Accumulator = Accumulator<Kind, Type, Offset, TokenTiles>;
+    static_assert(Kind != Codes::table4 || Offset == Zero::middle, "tables have no zero points");
     const mma16::Partition& work = call.partition;
     float* const shared = block.shared();
+    std::uint32_t* const pairs = block.words() + sum_floats<TokenTiles>;
+    if constexpr (Kind == Codes::table4) {
+        block.each_thread([&](unsigned thread) {
+            for (unsigned i = thread; i < mma16::table_words; i += threads_per_block)
+                pairs[i] = mma16::table_pair(call.table, i / mma16::lanes);
+        });
+        block.barrier();
+    }
     constexpr unsigned part_floats = mma16::tile_channels * tokens<TokenTiles>;
     const std::uint64_t end = work.first_unit(block.index() + 1);
     for (std::uint64_t unit = work.first_unit(block.index()); unit < end;) {
@@ -183,7 +211,7 @@ FEWBIT_HOST_DEVICE void decode(const DecodeCall& call, Block& block) {
 
         block.each_warp([&]<class Warp>(const Warp& warp, unsigned warp_index) {
             typename Warp::template Value<Sums<TokenTiles>> sums{};
-            Accumulator{call}.run(warp, warp_index, tile, first, last, sums);
+            Accumulator{call, pairs}.run(warp, warp_index, tile, first, last, sums);
             warp.update(
                 [&](unsigned lane, const Sums<TokenTiles>& sum) {
                     float* const to = shared + warp_index * warp_stride<TokenTiles>;

@@ -9,8 +9,8 @@ namespace fewbit::inline v0::kernels::int_grouped_cuda {
 
 /// Which of the kernels: each combination is one.
 struct DecodeKind {
-    unsigned bits;  ///< 4 or 8
-    Half type;      ///< of x
+    Codes codes;
+    Half type;  ///< of x
     Zero offset;
     unsigned token_tiles;  ///< of 8 rows of x: 1 or 2
 };
