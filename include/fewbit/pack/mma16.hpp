@@ -12,13 +12,14 @@
 #include "fewbit/core/text.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
+#include "fewbit/pack/layout.hpp"
 #include "fewbit/pack/mma16_order.hpp"
 
 namespace fewbit::inline v0 {
 
 /// A matrix in order mma16, on the host or on a device.
 struct Mma16Matrix {
-    Format format;
+    Format format;  ///< mma16_format of the matrix's
     std::size_t n = 0, k = 0;
     std::size_t tiles = 0;             ///< of 16 channels
     std::size_t chunks = 0;            ///< of a tile
@@ -42,26 +43,35 @@ struct Mma16Matrix {
     }
 };
 
+/// What the order holds of a format: the same values. Blocks of ggml become codes with scales beside them, doubly quantized
+/// scales bf16.
+[[nodiscard]] inline Format mma16_format(const Format& format) noexcept { return tile16_format(format); }
+
 /// Why order mma16 cannot hold a format; empty: it can.
 [[nodiscard]] inline std::string mma16_refuses(const Format& format) {
-    if (format.element != Element::integer && !(format.is_codebook() && format.bits == 4))
+    const Format held = mma16_format(format);
+    if (held.element != Element::integer && !(held.is_codebook() && held.bits == 4))
         return "holds integer codes and tables of 16 only";
-    if (format.bits != 4 && format.bits != 8)
-        return text("holds codes of 4 and 8 bits, not of ", format.bits);
-    if (format.granularity == Granularity::group && format.group % mma16::half_inputs != 0)
-        return text("needs groups of a multiple of ", mma16::half_inputs, ", not of ", format.group);
-    if (format.double_quantized()) return "has no doubly quantized scales";
-    if (format.scale != Scalar::f32 && format.scale != Scalar::f16 && format.scale != Scalar::bf16 &&
-        format.scale != Scalar::e8m0)
-        return text("has no scales of ", name(format.scale));
+    if (held.bits != 4 && held.bits != 8) return text("holds codes of 4 and 8 bits, not of ", held.bits);
+    if (format.is_block() && ggml::traits(format.block).group != ggml::traits(format.block).elements)
+        return "has no scales of two levels";
+    if (held.granularity == Granularity::group && held.group % mma16::half_inputs != 0)
+        return text("needs groups of a multiple of ", mma16::half_inputs, ", not of ", held.group);
+    if (held.scale != Scalar::f32 && held.scale != Scalar::f16 && held.scale != Scalar::bf16 &&
+        held.scale != Scalar::e8m0)
+        return text("has no scales of ", name(held.scale));
     return {};
 }
 
 /// Errors: a format that mma16_refuses; no memory.
 [[nodiscard]] inline Result<Mma16Matrix> pack_mma16(const QuantizedMatrix& w) {
-    const Format& format = w.format();
-    if (const std::string why = mma16_refuses(format); !why.empty())
-        return fail(ErrorKind::unsupported, "order mma16 ", why, " (", name(format), ")");
+    if (const std::string why = mma16_refuses(w.format()); !why.empty())
+        return fail(ErrorKind::unsupported, "order mma16 ", why, " (", name(w.format()), ")");
+    const Format format = mma16_format(w.format());
+    // mxfp4 has scales of half the size for a table of twice.
+    const float ratio = w.format().is_block() && format.is_codebook()
+                            ? w.format().codebook()[7] / format.codebook()[7]
+                            : 1.0f;
     Mma16Matrix out;
     const auto bits = static_cast<unsigned>(format.bits);
     const std::size_t chunk = mma16::chunk_inputs(bits);
@@ -101,7 +111,8 @@ struct Mma16Matrix {
             w.unpack(r, 0, {rows.data() + c * out.padded_k(), out.k});
             for (std::size_t g = 0; g < w.groups_per_row(); ++g) {
                 const std::size_t at = (tile * out.groups + g) * mma16::tile_channels + c % 8 * 2 + c / 8;
-                store_float(format.scale, w.scale(r, g), out.scales.mutable_bytes().data() + at * element);
+                store_float(format.scale, ratio * w.scale(r, g),
+                            out.scales.mutable_bytes().data() + at * element);
                 if (format.offset == Offset::integer)
                     out.offsets.mutable_bytes()[at] = static_cast<std::byte>(w.zero(r, g));
                 if (format.offset == Offset::real)
