@@ -43,8 +43,11 @@ struct DeviceMath {
 
     /// 16 bytes of x from element `from`: read by all blocks, so they may stay in L1.
     __device__ static Words load_x(const void* x, std::uint64_t from) {
-        const uint4 v = __ldg(reinterpret_cast<const uint4*>(static_cast<const std::uint16_t*>(x) + from));
-        return {{v.x, v.y, v.z, v.w}};
+        Words out;
+        asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(out.w[0]), "=r"(out.w[1]), "=r"(out.w[2]), "=r"(out.w[3])
+                     : "l"(static_cast<const std::uint16_t*>(x) + from));
+        return out;
     }
     __device__ static std::uint32_t load_u16(const void* from, std::uint64_t index) {
         return __ldg(static_cast<const std::uint16_t*>(from) + index);

@@ -52,6 +52,7 @@ struct Zeros {
 template <class Math, Half Type>
 FEWBIT_HOST_DEVICE FragmentA unpack4(std::uint32_t word, const Zeros<4, Type>& zeros) {
     FragmentA a;
+    FEWBIT_UNROLL
     for (unsigned r = 0; r < 4; ++r) {
         const std::uint32_t zero = zeros.near[r & 1];
         if constexpr (Type == Half::bf16) {
@@ -71,6 +72,7 @@ FEWBIT_HOST_DEVICE FragmentA unpack4(std::uint32_t word, const Zeros<4, Type>& z
 template <class Math, Half Type>
 FEWBIT_HOST_DEVICE FragmentA unpack8(std::uint32_t word0, std::uint32_t word1, const Zeros<8, Type>& zeros) {
     FragmentA a;
+    FEWBIT_UNROLL
     for (unsigned r = 0; r < 4; ++r) {
         const std::uint32_t word = r < 2 ? word0 : word1, zero = zeros.near[r & 1];
         if constexpr (Type == Half::f16) {
@@ -95,6 +97,7 @@ FEWBIT_HOST_DEVICE constexpr std::uint32_t table_pair(const std::uint16_t (&tabl
 }
 FEWBIT_HOST_DEVICE inline FragmentA look_up(std::uint32_t word, const std::uint32_t* pairs, unsigned lane) {
     FragmentA a;
+    FEWBIT_UNROLL
     for (unsigned r = 0; r < 4; ++r) a.r[r] = pairs[(word >> 8 * r & 0xFF) * lanes + lane];
     return a;
 }

@@ -7,6 +7,8 @@
 #include <span>
 #include <utility>
 
+#include "kernels/int_grouped/cuda/batch.hpp"
+#include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/launch.hpp"
 #include "src/cuda/status.hpp"
 
@@ -17,7 +19,9 @@ namespace decoding = kernels::int_grouped_cuda;
 
 constexpr std::size_t part_alignment = 256;
 
-std::size_t token_tiles(std::size_t rows) { return rows <= 8 ? 1 : 2; }
+/// Rows of one pass, and which kernel takes them.
+std::size_t token_tiles(std::size_t rows) { return rows <= 8 ? 1 : rows <= 16 ? 2 : 8; }
+bool is_batch(std::size_t rows) { return rows > 16; }
 
 decoding::Number number_of(Scalar type) {
     switch (type) {
@@ -28,7 +32,7 @@ decoding::Number number_of(Scalar type) {
     }
 }
 
-decoding::DecodeKind kind_of(const Mma16Matrix& w, Scalar x, std::size_t rows) {
+decoding::KernelKind kind_of(const Mma16Matrix& w, Scalar x, std::size_t rows) {
     const auto zero = w.format.offset == Offset::none      ? decoding::Zero::middle
                       : w.format.offset == Offset::integer ? decoding::Zero::integer
                                                            : decoding::Zero::real;
@@ -36,19 +40,30 @@ decoding::DecodeKind kind_of(const Mma16Matrix& w, Scalar x, std::size_t rows) {
             static_cast<unsigned>(token_tiles(rows))};
 }
 
-std::size_t units_per_tile(const Mma16Matrix& w) { return ceil_div(w.chunks, std::size_t{decoding::warps_per_block}); }
+/// The work of a pass, in as many blocks as are resident.
+mma16::Partition partition_of(const Mma16Matrix& w, std::size_t rows, std::size_t resident) {
+    const std::size_t tiles = is_batch(rows) ? ceil_div(w.tiles, std::size_t{decoding::tiles_per_block}) : w.tiles;
+    const std::size_t chunks = is_batch(rows) ? decoding::chunks_per_unit : decoding::warps_per_block;
+    const std::size_t units = std::max<std::size_t>(1, ceil_div(w.chunks, chunks));
+    return {static_cast<std::uint32_t>(tiles), static_cast<std::uint32_t>(units),
+            static_cast<std::uint32_t>(std::max<std::size_t>(1, std::min(resident, tiles * units)))};
+}
+
+std::size_t part_bytes(std::size_t rows) {
+    return sizeof(float) * (is_batch(rows)             ? decoding::batch_part_floats<8>
+                            : token_tiles(rows) == 1 ? decoding::part_floats<1>
+                                                     : decoding::part_floats<2>);
+}
 
 struct Room {
-    std::size_t counters = 0, parts = 0, x = 0;  ///< where each starts
+    std::size_t parts = 0, x = 0;  ///< where they start, behind the counters
     std::size_t end = 0;
 };
-Room room_for(const Mma16Matrix& w, std::size_t rows, std::size_t blocks) {
-    const std::size_t pass = std::min(rows, decode_rows);
+Room room_for(const Mma16Matrix& w, std::size_t rows, std::size_t resident) {
     Room room;
     room.parts = round_up(w.tiles * sizeof(std::uint32_t), part_alignment);
-    const std::size_t part = mma16::tile_channels * 8 * token_tiles(pass) * sizeof(float);
-    room.x = round_up(room.parts + 2 * blocks * part, part_alignment);
-    room.end = room.x + pass * w.padded_k() * sizeof(std::uint16_t);
+    room.x = round_up(room.parts + 2 * partition_of(w, rows, resident).blocks * part_bytes(rows), part_alignment);
+    room.end = room.x + rows * w.padded_k() * sizeof(std::uint16_t);
     return room;
 }
 
@@ -82,18 +97,18 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     if (weights.n > largest_n || weights.padded_k() > largest_k)
         return fail(ErrorKind::unsupported, "a matrix of ", weights.n, " x ", weights.k, " is too large for the CUDA kernels");
     Product product;
-    if (max_rows > decode_rows) {
-        product.fallback_reason_ = text(max_rows, " rows of x take ", ceil_div(max_rows, decode_rows),
-                                        " passes over the weights; no CUDA kernel takes more than ", decode_rows, " at once yet");
+    if (max_rows > rows_per_pass) {
+        product.fallback_reason_ = text(max_rows, " rows of x take ", ceil_div(max_rows, rows_per_pass),
+                                        " passes over the weights; no CUDA kernel takes more than ", rows_per_pass, " at once yet");
         if (fallback == Fallback::refuse)
             return fail(ErrorKind::no_kernel, product.fallback_reason_, " (Fallback::allow lets it)");
     }
     product.weights_ = weights;
     product.x_ = x;
     product.max_rows_ = max_rows;
-    for (std::size_t i = 0; i < 2; ++i) {
+    for (std::size_t i = 0; i < 3; ++i) {
         int resident = 0;
-        if (auto done = checked(decoding::resident_blocks(kind_of(weights, x, i == 0 ? 1 : decode_rows), resident),
+        if (auto done = checked(decoding::resident_blocks(kind_of(weights, x, i == 0 ? 8 : i == 1 ? 16 : rows_per_pass), resident),
                                 "asking how many blocks a multiprocessor holds");
             !done)
             return Unexpected{std::move(done).error()};
@@ -102,14 +117,16 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     return product;
 }
 
-std::size_t Product::blocks(std::size_t rows) const noexcept {
-    return std::min(resident_blocks_[token_tiles(rows) - 1], weights_.tiles * units_per_tile(weights_));
+std::size_t Product::resident(std::size_t rows) const noexcept {
+    return resident_blocks_[rows <= 8 ? 0 : rows <= 16 ? 1 : 2];
 }
 
 std::size_t Product::workspace_bytes() const noexcept {
-    // Fewer rows may run in more blocks.
-    const std::size_t few = room_for(weights_, std::min<std::size_t>(max_rows_, 8), blocks(1)).end;
-    return std::max(few, max_rows_ <= 8 ? few : room_for(weights_, max_rows_, blocks(decode_rows)).end);
+    std::size_t most = 0;  // fewer rows may run in more blocks
+    for (const std::size_t rows : {std::size_t{8}, std::size_t{16}, rows_per_pass})
+        if (rows == 8 || max_rows_ > (rows == 16 ? 8u : 16u))
+            most = std::max(most, room_for(weights_, rows, resident(rows)).end);
+    return most;
 }
 
 Result<RunReport> Product::run(const View& x, const View& y, const float* bias, Workspace& workspace, Stream stream) const {
@@ -125,7 +142,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
                     workspace_bytes());
     RunReport report;
     report.kernel = kernel();
-    report.passes = ceil_div(x.rows, decode_rows);
+    report.passes = ceil_div(x.rows, rows_per_pass);
     report.weight_bytes = weights_.size_bytes();
     if (x.rows == 0 || weights_.n == 0) return report;
 
@@ -134,9 +151,9 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     const bool as_it_is = weights_.k == weights_.padded_k() && x.stride % 8 == 0 &&
                           reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
     report.copied_x = !as_it_is && weights_.k != 0;
-    for (std::size_t first = 0; first < x.rows; first += decode_rows) {
-        const std::size_t rows = std::min(decode_rows, x.rows - first);
-        const Room room = room_for(weights_, rows, blocks(rows));
+    for (std::size_t first = 0; first < x.rows; first += rows_per_pass) {
+        const std::size_t rows = std::min(rows_per_pass, x.rows - first);
+        const Room room = room_for(weights_, rows, resident(rows));
         const auto* from = static_cast<const std::uint16_t*>(x.data) + first * x.stride;
         std::size_t stride = x.stride;
         if (report.copied_x) {
@@ -151,8 +168,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
                 return Unexpected{std::move(done).error()};
             from = copy;
         }
-        const std::size_t units = std::max<std::size_t>(1, units_per_tile(weights_));
-        decoding::DecodeCall call{};
+        decoding::Call call{};
         call.codes = weights_.codes.bytes().data();
         call.scales = weights_.scales.bytes().data();
         call.offsets = weights_.offsets.bytes().data();
@@ -160,7 +176,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
         call.bias = bias;
         call.y = static_cast<std::byte*>(y.data) + first * y.stride * size_bytes(y.type);
         call.parts = reinterpret_cast<float*>(memory + room.parts);
-        call.counters = reinterpret_cast<std::uint32_t*>(memory + room.counters);
+        call.counters = reinterpret_cast<std::uint32_t*>(memory);
         call.x_stride = stride;
         call.y_stride = y.stride;
         call.m = static_cast<std::uint32_t>(rows);
@@ -168,8 +184,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
         call.chunks = static_cast<std::uint32_t>(weights_.chunks);
         call.groups = static_cast<std::uint32_t>(weights_.groups);
         call.halves_per_group = mma16::Divisor::of(static_cast<std::uint32_t>(weights_.halves_per_group));
-        call.partition = {static_cast<std::uint32_t>(weights_.tiles), static_cast<std::uint32_t>(units),
-                          static_cast<std::uint32_t>(std::max<std::size_t>(1, blocks(rows)))};
+        call.partition = partition_of(weights_, rows, resident(rows));
         call.scale_type = number_of(weights_.scales.type());
         call.y_type = number_of(y.type);
         const std::span<const float> table = weights_.format.codebook();

@@ -34,12 +34,11 @@ struct Launch {
     std::vector<std::uint16_t> x;
     std::vector<float> bias, y, parts;
     std::vector<std::uint32_t> counters;
-    decoding::DecodeCall call{};
+    decoding::Call call{};
 
     static constexpr float untouched = -12345.0f;
 
     Launch(const Case& c, const QuantizedMatrix& matrix, const Matrix& values) : w(*pack_mma16(matrix)) {
-        const unsigned token_tiles = c.m <= 8 ? 1 : 2;
         const std::size_t stride = w.padded_k() + 8;
         x.assign(c.m * stride, 0);
         for (std::size_t t = 0; t < c.m; ++t)
@@ -54,32 +53,35 @@ struct Launch {
                    : type == Scalar::bf16 ? decoding::Number::bf16
                                           : decoding::Number::e8m0;
         };
-        const auto units = static_cast<std::uint32_t>(
-            std::max<std::size_t>(1, ceil_div(w.chunks, decoding::warps_per_block)));
-        const mma16::Partition partition{static_cast<std::uint32_t>(w.tiles), units,
-                                         std::min(c.blocks, static_cast<unsigned>(w.tiles) * units)};
-        parts.assign(std::size_t{2} * partition.blocks * 16 * 8 * token_tiles,
-                     std::numeric_limits<float>::quiet_NaN());
+        const bool batch = c.m > 16;
+        const std::size_t tiles = batch ? ceil_div(w.tiles, std::size_t{decoding::tiles_per_block}) : w.tiles;
+        const std::size_t chunks = batch ? decoding::chunks_per_unit : decoding::warps_per_block;
+        const std::size_t units = std::max<std::size_t>(1, ceil_div(w.chunks, chunks));
+        const mma16::Partition partition{
+            static_cast<std::uint32_t>(tiles), static_cast<std::uint32_t>(units),
+            static_cast<std::uint32_t>(std::min<std::size_t>(c.blocks, tiles * units))};
+        const std::size_t part = batch ? decoding::batch_part_floats<8> : decoding::part_floats<2>;
+        parts.assign(2 * partition.blocks * part, std::numeric_limits<float>::quiet_NaN());
         counters.assign(w.tiles, 0);
-        call = decoding::DecodeCall{w.codes.bytes().data(),
-                                    w.scales.bytes().data(),
-                                    w.offsets.elements() == 0 ? nullptr : w.offsets.bytes().data(),
-                                    x.data(),
-                                    bias.data(),
-                                    y.data(),
-                                    parts.data(),
-                                    counters.data(),
-                                    stride,
-                                    c.n + 3,
-                                    static_cast<std::uint32_t>(c.m),
-                                    static_cast<std::uint32_t>(c.n),
-                                    static_cast<std::uint32_t>(w.chunks),
-                                    static_cast<std::uint32_t>(w.groups),
-                                    mma16::Divisor::of(static_cast<std::uint32_t>(w.halves_per_group)),
-                                    partition,
-                                    number(w.scales.type()),
-                                    decoding::Number::f32,
-                                    {}};
+        call = decoding::Call{w.codes.bytes().data(),
+                              w.scales.bytes().data(),
+                              w.offsets.elements() == 0 ? nullptr : w.offsets.bytes().data(),
+                              x.data(),
+                              bias.data(),
+                              y.data(),
+                              parts.data(),
+                              counters.data(),
+                              stride,
+                              c.n + 3,
+                              static_cast<std::uint32_t>(c.m),
+                              static_cast<std::uint32_t>(c.n),
+                              static_cast<std::uint32_t>(w.chunks),
+                              static_cast<std::uint32_t>(w.groups),
+                              mma16::Divisor::of(static_cast<std::uint32_t>(w.halves_per_group)),
+                              partition,
+                              number(w.scales.type()),
+                              decoding::Number::f32,
+                              {}};
         const auto table = w.format.codebook();
         for (std::size_t i = 0; i < table.size(); ++i)
             call.table[i] = c.type == Half::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
@@ -94,7 +96,12 @@ struct Launch {
     }
     template <mma16::Codes Kind, Half Type, decoding::Zero Offset>
     void run_as(const std::vector<unsigned>& order) {
-        return call.m <= 8 ? run_as<Kind, Type, Offset, 1>(order) : run_as<Kind, Type, Offset, 2>(order);
+        if (call.m <= 8) return run_as<Kind, Type, Offset, 1>(order);
+        if (call.m <= 16) return run_as<Kind, Type, Offset, 2>(order);
+        for (const unsigned b : order) {
+            HostBlock block(b, decoding::batch_shared_words<Kind>);
+            decoding::batch<Kind, Type, Offset, 8>(call, block);
+        }
     }
     template <mma16::Codes Kind, Half Type>
     void run_as(const std::vector<unsigned>& order) {
@@ -217,6 +224,10 @@ TEST_CASE("cuda decode: right for every format, shape and number of blocks", "[c
                   {3, 17, 100, 2},
                   {8, 40, 1100, 5},
                   {2, 17, 0, 3},
+                  {17, 50, 300, 2},
+                  {32, 300, 1500, 5},
+                  {64, 16, 1060, 9},
+                  {20, 270, 0, 2},
                   {9, 33, 513, 3},
                   {16, 48, 2048, 7},
                   {5, 70, 700, 1000}})

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fewbit/core/scalar.hpp"
+#include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/mma16/fragments.hpp"
 
@@ -171,7 +172,7 @@ public:
         return true;
     }
     float read_part(const float* part) const { return *part; }
-    void store(const decoding::DecodeCall& call, unsigned token, unsigned channel, float sum) const {
+    void store(const decoding::Call& call, unsigned token, unsigned channel, float sum) const {
         if (token >= call.m || channel >= call.n) return;
         if (call.bias != nullptr) sum += call.bias[channel];
         static_cast<float*>(call.y)[token * call.y_stride + channel] = sum;

@@ -179,8 +179,8 @@ void check_refusals() {
         must(cuda::to_device(must(pack_mma16(*QuantizedMatrix::allocate(*parse_format("int4-g128"), 32, 128)),
                                   "refusals")),
              "refusals");
-    const auto many = cuda::Product::create(weights, Scalar::f16, 17);
-    expect(!many && many.error().kind == ErrorKind::no_kernel, "17 rows are a fallback, and refused");
+    const auto many = cuda::Product::create(weights, Scalar::f16, 65);
+    expect(!many && many.error().kind == ErrorKind::no_kernel, "65 rows are a fallback, and refused");
     const auto other = cuda::Product::create(weights, Scalar::f32, 1);
     expect(!other && other.error().message.find("f32") != std::string::npos,
            "x of f32 is refused, not rounded");
@@ -222,8 +222,9 @@ int main(int argc, char** argv) {
     };
     const std::vector<Size> sizes =
         small ? std::vector<Size>{{1, 17, 100}, {9, 40, 700}}
-              : std::vector<Size>{{1, 1, 1},     {1, 16, 64},     {3, 17, 100},   {8, 130, 1000}, {2, 33, 0},
-                                  {9, 40, 4097}, {16, 257, 4096}, {5, 2048, 512}, {40, 100, 200}};
+              : std::vector<Size>{{1, 1, 1},       {1, 16, 64},     {3, 17, 100},    {8, 130, 1000},
+                                  {2, 33, 0},      {9, 40, 4097},   {16, 257, 4096}, {5, 2048, 512},
+                                  {17, 300, 1000}, {64, 513, 4096}, {40, 100, 200}};
     for (const char* format :
          {"int4-g128", "int4-g32", "int4-g96-sbf16", "int4-g64-asym", "int4-g128-fzero", "int4-channel",
           "int8-g128", "int8-channel", "int8-g32-asym", "int8-tensor", "int8-g64-fzero-sbf16", "nf4-g64",

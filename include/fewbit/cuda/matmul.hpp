@@ -38,7 +38,7 @@ struct RunReport {
 };
 
 /// Rows of x that one pass over the weights serves.
-inline constexpr std::size_t decode_rows = 16;
+inline constexpr std::size_t rows_per_pass = 64;
 
 class Workspace;
 
@@ -46,7 +46,7 @@ class Workspace;
 class Product {
 public:
     /// For x of type f16 or bf16 (nf4: f16) with up to `max_rows` rows. Errors: those of current_device(); another type of x; weights that
-    /// are not on the device; no_kernel: a device below sm_80, or more than decode_rows rows, for which there is only the
+    /// are not on the device; no_kernel: a device below sm_80, or more than rows_per_pass rows, for which there is only the
     /// fallback of several passes, unless that is allowed.
     [[nodiscard]] FEWBIT_API static Result<Product> create(const Mma16Matrix& weights, Scalar x,
                                                            std::size_t max_rows,
@@ -70,13 +70,13 @@ public:
 
 private:
     Product() = default;
-    [[nodiscard]] std::size_t blocks(std::size_t rows) const noexcept;
+    [[nodiscard]] std::size_t resident(std::size_t rows) const noexcept;
 
     Mma16Matrix weights_;
     Scalar x_ = Scalar::f16;
     std::size_t max_rows_ = 0;
-    [[maybe_unused]] std::size_t resident_blocks_[2] = {
-        1, 1};  // of the whole device, for up to 8 and up to 16 rows
+    /// Of the whole device, for up to 8, 16 and 64 rows.
+    [[maybe_unused]] std::size_t resident_blocks_[3] = {1, 1, 1};
     std::string fallback_reason_;
 };
 

@@ -20,10 +20,16 @@
 #include <cstddef>
 #include <cstdint>
 
+// FEWBIT_UNROLL stands before loops over registers: an index that is not known when compiling would put them into memory. FEWBIT_ROLL
+// stands before loops along K, of which unrolled copies would compete for registers.
 #if defined(__CUDACC__)
 #define FEWBIT_HOST_DEVICE __host__ __device__
+#define FEWBIT_UNROLL _Pragma("unroll")
+#define FEWBIT_ROLL _Pragma("unroll 1")
 #else
 #define FEWBIT_HOST_DEVICE
+#define FEWBIT_UNROLL
+#define FEWBIT_ROLL
 #endif
 
 namespace fewbit::inline v0::mma16 {

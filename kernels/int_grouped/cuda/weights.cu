@@ -1,10 +1,11 @@
-// decode.hpp on the device, and its launch.
+// decode.hpp and batch.hpp on the device, and their launch.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 
+#include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/launch.hpp"
 #include "kernels/mma16/device_warp.cuh"
@@ -75,7 +76,7 @@ public:
         return last;
     }
     __device__ float read_part(const float* part) const { return __ldcg(part); }
-    __device__ void store(const DecodeCall& call, unsigned token, unsigned channel, float sum) const {
+    __device__ void store(const Call& call, unsigned token, unsigned channel, float sum) const {
         if (token >= call.m || channel >= call.n) return;
         if (call.bias != nullptr) sum += __ldg(call.bias + channel);
         const std::uint64_t at = token * call.y_stride + channel;
@@ -94,18 +95,30 @@ private:
 
 template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles>
 __global__ void __launch_bounds__(threads_per_block, TokenTiles == 1 ? 3 : 2)
-    decode_kernel(const __grid_constant__ DecodeCall call) {
+    decode_kernel(const __grid_constant__ Call call) {
     __shared__ std::uint32_t words[shared_words<Kind, TokenTiles>];
     __shared__ unsigned last;
     DeviceBlock block(words, &last);
     decode<Kind, Type, Offset, TokenTiles>(call, block);
 }
 
-using Kernel = void (*)(DecodeCall);
+template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles>
+__global__ void __launch_bounds__(threads_per_block, 1) batch_kernel(const __grid_constant__ Call call) {
+    __shared__ std::uint32_t words[batch_shared_words<Kind>];
+    __shared__ unsigned last;
+    DeviceBlock block(words, &last);
+    batch<Kind, Type, Offset, TokenTiles>(call, block);
+}
+
+using Kernel = void (*)(Call);
 
 template <Codes Kind, Half Type, Zero Offset>
 Kernel kernel_for(unsigned token_tiles) {
-    return token_tiles == 1 ? decode_kernel<Kind, Type, Offset, 1> : decode_kernel<Kind, Type, Offset, 2>;
+    switch (token_tiles) {
+        case 1: return decode_kernel<Kind, Type, Offset, 1>;
+        case 2: return decode_kernel<Kind, Type, Offset, 2>;
+        default: return batch_kernel<Kind, Type, Offset, 8>;
+    }
 }
 template <Codes Kind, Half Type>
 Kernel kernel_for(Zero offset, unsigned token_tiles) {
@@ -116,11 +129,11 @@ Kernel kernel_for(Zero offset, unsigned token_tiles) {
     return kernel_for<Kind, Type, Zero::middle>(token_tiles);
 }
 template <Codes Kind>
-Kernel kernel_for(const DecodeKind& kind) {
+Kernel kernel_for(const KernelKind& kind) {
     return kind.type == Half::f16 ? kernel_for<Kind, Half::f16>(kind.offset, kind.token_tiles)
                                   : kernel_for<Kind, Half::bf16>(kind.offset, kind.token_tiles);
 }
-Kernel kernel_for(const DecodeKind& kind) {
+Kernel kernel_for(const KernelKind& kind) {
     return kind.codes == Codes::int4   ? kernel_for<Codes::int4>(kind)
            : kind.codes == Codes::int8 ? kernel_for<Codes::int8>(kind)
                                        : kernel_for<Codes::table4>(kind);
@@ -128,11 +141,11 @@ Kernel kernel_for(const DecodeKind& kind) {
 
 }  // namespace
 
-cudaError_t resident_blocks(const DecodeKind& kind, int& per_multiprocessor) {
+cudaError_t resident_blocks(const KernelKind& kind, int& per_multiprocessor) {
     return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel_for(kind), threads_per_block, 0);
 }
 
-cudaError_t launch(const DecodeKind& kind, const DecodeCall& call, cudaStream_t stream) {
+cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream) {
     kernel_for(kind)<<<call.partition.blocks, threads_per_block, 0, stream>>>(call);
     return cudaGetLastError();
 }

@@ -1,0 +1,217 @@
+// Up to 64 rows of x times codes on tensor cores: decode.hpp's arithmetic with another division of labour, so that x is
+// read once for 256 channels instead of 16.
+//
+// A warp has 32 channels of its own (two tiles of 16) and the sums of all rows in registers; the eight warps of a block
+// walk along K side by side and find each other's x in L1. Codes are unpacked once for all rows. Blocks that share 256
+// channels leave their sums lane by lane and are added in the order of K, as in decode.hpp.
+#pragma once
+
+#include "kernels/int_grouped/cuda/weights.hpp"
+
+namespace fewbit::inline v0::kernels::int_grouped_cuda {
+
+inline constexpr unsigned tiles_per_warp = 2;
+inline constexpr unsigned tiles_per_block = tiles_per_warp * warps_per_block;
+/// Chunks that a unit of the partition is long.
+inline constexpr unsigned chunks_per_unit = 4;
+
+/// What blocks that share their channels leave for each other.
+template <unsigned TokenTiles>
+inline constexpr unsigned batch_part_floats = tiles_per_block* TokenTiles * 4 * mma16::lanes;
+
+template <Codes Kind>
+inline constexpr unsigned batch_shared_words = Kind == Codes::table4 ? mma16::table_words : 1;
+
+/// The sums of a warp over chunks [first, last).
+template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles>
+struct BatchAccumulator : Weights<Kind, Type, Offset> {
+    using Weights<Kind, Type, Offset>::Bits;
+    using Weights<Kind, Type, Offset>::call;
+
+    static constexpr unsigned halves = mma16::halves_per_chunk(Bits);
+
+    template <class Warp>
+    using Codes16 = typename Warp::template Value<mma16::Words>;
+    template <class Warp>
+    using WarpSums = typename Warp::template Value<Sums<TokenTiles>>;
+
+    template <class Warp>
+    FEWBIT_HOST_DEVICE void load(const Warp& warp, std::uint32_t tile, std::uint32_t chunk,
+                                 std::uint32_t last, Codes16<Warp> (&codes)[tiles_per_warp]) const {
+        const std::uint32_t tiles = (call.n + mma16::tile_channels - 1) / mma16::tile_channels;
+        FEWBIT_UNROLL
+        for (unsigned i = 0; i < tiles_per_warp; ++i)
+            if (tile + i < tiles && chunk < last)
+                codes[i] = warp.load_codes(call.codes, std::uint64_t{tile + i} * call.chunks + chunk);
+    }
+
+    /// Chunks whose codes are on their way while one is multiplied.
+    static constexpr unsigned ahead = 2;
+
+    /// `tile`: the first of the warp's.
+    template <class Warp>
+    FEWBIT_HOST_DEVICE void run(const Warp& warp, std::uint32_t tile, std::uint32_t first, std::uint32_t last,
+                                WarpSums<Warp> (&sums)[tiles_per_warp]) const {
+        if (tile * mma16::tile_channels >= call.n) return;
+        Codes16<Warp> codes[ahead + 1][tiles_per_warp]{};
+        FEWBIT_UNROLL
+        for (unsigned i = 0; i < ahead; ++i) load(warp, tile, first + i, last, codes[i]);
+        FEWBIT_ROLL
+        for (std::uint32_t chunk = first; chunk < last; ++chunk) {
+            load(warp, tile, chunk + ahead, last, codes[ahead]);
+            const std::uint32_t at = chunk * halves, group = call.halves_per_group.quotient(at);
+            const std::uint32_t last_group = call.halves_per_group.quotient(at + halves - 1);
+            if (halves == 2 && group == last_group) {
+                multiply<halves>(warp, tile, group, at, 0, codes[0], sums);
+            } else {
+                multiply<1>(warp, tile, group, at, 0, codes[0], sums);
+                if constexpr (halves == 2) multiply<1>(warp, tile, last_group, at + 1, 1, codes[0], sums);
+            }
+            FEWBIT_UNROLL
+            for (unsigned j = 0; j < ahead; ++j) {
+                FEWBIT_UNROLL
+                for (unsigned i = 0; i < tiles_per_warp; ++i) codes[j][i] = codes[j + 1][i];
+            }
+        }
+    }
+
+    /// Adds `Together` halves of one group, from half `at` of K, `half` of the chunk.
+    template <unsigned Together, class Warp>
+    FEWBIT_HOST_DEVICE void multiply(const Warp& warp, std::uint32_t tile, std::uint32_t group,
+                                     std::uint32_t at, unsigned half,
+                                     const Codes16<Warp> (&codes)[tiles_per_warp],
+                                     WarpSums<Warp> (&sums)[tiles_per_warp]) const {
+        using Math = typename Warp::Math;
+        typename Warp::template Value<mma16::FragmentA> a[tiles_per_warp][2 * Together];
+        FEWBIT_UNROLL
+        for (unsigned i = 0; i < tiles_per_warp; ++i) FEWBIT_UNROLL
+        for (unsigned s = 0; s < 2 * Together; ++s)
+            a[i][s] = warp.template map<mma16::FragmentA>(
+                [&](unsigned lane, const mma16::Words& words) {
+                    return this->template fragment<Math>(lane, words, half + s / 2, s % 2,
+                                                         pair_of(call, tile + i, group));
+                },
+                codes[i]);
+        FEWBIT_UNROLL
+        for (unsigned tile8 = 0; tile8 < TokenTiles; ++tile8) {
+            if (8 * tile8 >= call.m) break;
+            typename Warp::template Value<Sums<1>> part[tiles_per_warp]{}, of_x{};
+            FEWBIT_UNROLL
+            for (unsigned h = 0; h < Together; ++h) {
+                const auto b = warp.template map<FragmentsB<1>>([&](unsigned lane) {
+                    const unsigned token = 8 * tile8 + lane / 4;
+                    mma16::Words words{};
+                    if (token < call.m)
+                        words = Math::load_x(
+                            call.x, token * call.x_stride + (at + h) * mma16::half_inputs + 8 * (lane % 4));
+                    return FragmentsB<1>{{{words.w[0], words.w[1], words.w[2], words.w[3]}}};
+                });
+                FEWBIT_UNROLL
+                for (unsigned step = 0; step < 2; ++step) {
+                    FEWBIT_UNROLL
+                    for (unsigned i = 0; i < tiles_per_warp; ++i)
+                        warp.template multiply<Type>(a[i][2 * h + step], b, 0, step, part[i]);
+                    if constexpr (Offset == Zero::real) {
+                        const auto one =
+                            warp.template map<mma16::FragmentA>([](unsigned) { return ones<Type>(); });
+                        warp.template multiply<Type>(one, b, 0, step, of_x);
+                    }
+                }
+            }
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < tiles_per_warp; ++i)
+                warp.update(
+                    [&](unsigned lane, Sums<TokenTiles>& sum, const Sums<1>& products,
+                        const Sums<1>& x_sums) {
+                        float scale[2], offset[2] = {};
+                        const std::uint64_t pair = pair_of(call, tile + i, group) + lane / 4;
+                        Math::load_pair(call.scales, call.scale_type, pair, scale);
+                        if constexpr (Offset == Zero::real)
+                            Math::load_pair(call.offsets, call.scale_type, pair, offset);
+                        FEWBIT_UNROLL
+                        for (unsigned c = 0; c < 4; ++c) {
+                            float& to = sum.c[tile8][c];
+                            to = Math::fma_f32(scale[c >> 1], products.c[0][c], to);
+                            if constexpr (Offset == Zero::real)
+                                to = Math::fma_f32(offset[c >> 1], x_sums.c[0][c], to);
+                        }
+                    },
+                    sums[i], part[i], of_x);
+        }
+    }
+};
+
+/// The work of one block of threads. Tiles of the partition are 256 channels, units chunks_per_unit chunks.
+template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles, class Block>
+FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
+    const mma16::Partition& work = call.partition;
+    std::uint32_t* const pairs = block.words();
+    if constexpr (Kind == Codes::table4) {
+        fill_table(call, block, pairs);
+        block.barrier();
+    }
+    const std::uint64_t end = work.first_unit(block.index() + 1);
+    for (std::uint64_t unit = work.first_unit(block.index()); unit < end;) {
+        const auto tile = static_cast<std::uint32_t>(unit / work.units_per_tile);
+        const auto first = static_cast<std::uint32_t>(unit % work.units_per_tile);
+        const std::uint64_t rest = end - unit;
+        const std::uint32_t last = rest < work.units_per_tile - first
+                                       ? first + static_cast<std::uint32_t>(rest)
+                                       : work.units_per_tile;
+        const bool whole = first == 0 && last == work.units_per_tile;
+        const std::uint32_t last_chunk =
+            last * chunks_per_unit < call.chunks ? last * chunks_per_unit : call.chunks;
+        const auto part_of = [&](std::uint32_t b) {
+            return call.parts + std::uint64_t{work.slot(b, tile)} * batch_part_floats<TokenTiles>;
+        };
+        // Calls f(lane, its sum, where that is kept, row of x, channel) for all sums of a warp's tile i.
+        const auto each_sum = [&](unsigned lane, unsigned warp_index, unsigned i, auto&& f) {
+            FEWBIT_UNROLL
+            for (unsigned tile8 = 0; tile8 < TokenTiles; ++tile8) FEWBIT_UNROLL
+            for (unsigned c = 0; c < 4; ++c)
+                f(tile8, c,
+                  (((warp_index * tiles_per_warp + i) * TokenTiles + tile8) * 4 + c) * mma16::lanes + lane,
+                  8 * tile8 + lane % 4 * 2 + (c & 1),
+                  ((tile * warps_per_block + warp_index) * tiles_per_warp + i) * mma16::tile_channels +
+                      lane / 4 + 8 * (c >> 1));
+        };
+        block.each_warp([&]<class Warp>(const Warp& warp, unsigned warp_index) {
+            typename Warp::template Value<Sums<TokenTiles>> sums[tiles_per_warp]{};
+            const std::uint32_t own = (tile * warps_per_block + warp_index) * tiles_per_warp;
+            BatchAccumulator<Kind, Type, Offset, TokenTiles>{{call, pairs}}.run(
+                warp, own, first * chunks_per_unit, last_chunk, sums);
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < tiles_per_warp; ++i)
+                warp.update(
+                    [&](unsigned lane, const Sums<TokenTiles>& sum) {
+                        each_sum(
+                            lane, warp_index, i,
+                            [&](unsigned tile8, unsigned c, unsigned at, unsigned token, unsigned channel) {
+                                if (whole)
+                                    block.store(call, token, channel, sum.c[tile8][c]);
+                                else
+                                    part_of(block.index())[at] = sum.c[tile8][c];
+                            });
+                    },
+                    sums[i]);
+        });
+        if (!whole && block.comes_last(call.counters + tile, work.last_block(tile) - work.first_block(tile)))
+            block.each_warp([&]<class Warp>(const Warp& warp, unsigned warp_index) {
+                warp.update([&](unsigned lane) {
+                    FEWBIT_UNROLL
+                    for (unsigned i = 0; i < tiles_per_warp; ++i)
+                        each_sum(lane, warp_index, i,
+                                 [&](unsigned, unsigned, unsigned at, unsigned token, unsigned channel) {
+                                     float sum = 0;
+                                     for (std::uint32_t b = work.first_block(tile);
+                                          b <= work.last_block(tile); ++b)
+                                         sum += block.read_part(part_of(b) + at);
+                                     block.store(call, token, channel, sum);
+                                 });
+                });
+            });
+        unit += last - first;
+    }
+}
+
+}  // namespace fewbit::inline v0::kernels::int_grouped_cuda
