@@ -38,11 +38,19 @@ struct BatchAccumulator : Weights<Kind, Type, Offset> {
     template <class Warp>
     FEWBIT_HOST_DEVICE void load(const Warp& warp, std::uint32_t tile, std::uint32_t chunk,
                                  std::uint32_t last, Codes16<Warp> (&codes)[tiles_per_warp]) const {
-        const std::uint32_t tiles = (call.n + mma16::tile_channels - 1) / mma16::tile_channels;
         FEWBIT_UNROLL
         for (unsigned i = 0; i < tiles_per_warp; ++i)
-            if (tile + i < tiles && chunk < last)
+            if (has(tile + i) && chunk < last)
                 codes[i] = warp.load_codes(call.codes, std::uint64_t{tile + i} * call.chunks + chunk);
+    }
+
+    /// The last warp may have a tile that is not there: it multiplies zeros with the parameters of its first.
+    [[nodiscard]] FEWBIT_HOST_DEVICE bool has(std::uint32_t tile) const {
+        return std::uint64_t{tile} * mma16::tile_channels < call.n;
+    }
+    [[nodiscard]] FEWBIT_HOST_DEVICE std::uint64_t pair(std::uint32_t tile, unsigned i,
+                                                        std::uint32_t group) const {
+        return pair_of(call, has(tile + i) ? tile + i : tile, group);
     }
 
     /// Chunks whose codes are on their way while one is multiplied.
@@ -52,7 +60,7 @@ struct BatchAccumulator : Weights<Kind, Type, Offset> {
     template <class Warp>
     FEWBIT_HOST_DEVICE void run(const Warp& warp, std::uint32_t tile, std::uint32_t first, std::uint32_t last,
                                 WarpSums<Warp> (&sums)[tiles_per_warp]) const {
-        if (tile * mma16::tile_channels >= call.n) return;
+        if (!has(tile)) return;
         Codes16<Warp> codes[ahead + 1][tiles_per_warp]{};
         FEWBIT_UNROLL
         for (unsigned i = 0; i < ahead; ++i) load(warp, tile, first + i, last, codes[i]);
@@ -89,7 +97,7 @@ struct BatchAccumulator : Weights<Kind, Type, Offset> {
             a[i][s] = warp.template map<mma16::FragmentA>(
                 [&](unsigned lane, const mma16::Words& words) {
                     return this->template fragment<Math>(lane, words, half + s / 2, s % 2,
-                                                         pair_of(call, tile + i, group));
+                                                         pair(tile, i, group));
                 },
                 codes[i]);
         FEWBIT_UNROLL
@@ -124,10 +132,10 @@ struct BatchAccumulator : Weights<Kind, Type, Offset> {
                     [&](unsigned lane, Sums<TokenTiles>& sum, const Sums<1>& products,
                         const Sums<1>& x_sums) {
                         float scale[2], offset[2] = {};
-                        const std::uint64_t pair = pair_of(call, tile + i, group) + lane / 4;
-                        Math::load_pair(call.scales, call.scale_type, pair, scale);
+                        const std::uint64_t at_pair = pair(tile, i, group) + lane / 4;
+                        Math::load_pair(call.scales, call.scale_type, at_pair, scale);
                         if constexpr (Offset == Zero::real)
-                            Math::load_pair(call.offsets, call.scale_type, pair, offset);
+                            Math::load_pair(call.offsets, call.scale_type, at_pair, offset);
                         FEWBIT_UNROLL
                         for (unsigned c = 0; c < 4; ++c) {
                             float& to = sum.c[tile8][c];
