@@ -21,6 +21,12 @@ struct Divisor {
     }
 };
 
+/// Units [first, last) of one tile.
+struct Run {
+    std::uint32_t tile, first, last;
+    bool whole;  ///< all units of the tile
+};
+
 struct Partition {
     std::uint32_t tiles;           ///< of 16 output channels (times rows of tiles of tokens)
     std::uint32_t units_per_tile;  ///< along K; at least 1
@@ -30,6 +36,15 @@ struct Partition {
     /// The first unit of a block; of `blocks`: the number of units.
     FEWBIT_HOST_DEVICE constexpr std::uint64_t first_unit(std::uint32_t block) const {
         return units() * block / blocks;
+    }
+    /// What a block does next: from `unit` to the end of its tile or to `end`, where its own units end.
+    FEWBIT_HOST_DEVICE constexpr Run run_at(std::uint64_t unit, std::uint64_t end) const {
+        const auto tile = static_cast<std::uint32_t>(unit / units_per_tile);
+        const auto first = static_cast<std::uint32_t>(unit % units_per_tile);
+        const std::uint64_t rest = end - unit;
+        const std::uint32_t last =
+            rest < units_per_tile - first ? first + static_cast<std::uint32_t>(rest) : units_per_tile;
+        return {tile, first, last, first == 0 && last == units_per_tile};
     }
     /// The block that has a unit.
     FEWBIT_HOST_DEVICE constexpr std::uint32_t block_of(std::uint64_t unit) const {

@@ -4,8 +4,10 @@
 // Status: 0 all is right, 1 something is not, 77 there is no device.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>

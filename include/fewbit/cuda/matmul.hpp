@@ -3,13 +3,12 @@
 //   auto w = cuda::to_device(*pack_mma16(quantized));             // once
 //   auto product = cuda::Product::create(*w, Scalar::f16, 8);     // which kernel, for up to 8 rows of x
 //   auto workspace = cuda::Workspace::create(*product);           // for one stream at a time
-//   product->run({x, rows, K}, {y, rows, N}, nullptr, *workspace, stream);
+//   product->run({x, Scalar::f16, rows, K, K}, {y, Scalar::f32, rows, N, N}, nullptr, *workspace, stream);
 //
 // run() only enqueues: it allocates nothing, waits for nothing, and may be captured in a graph. The same bits on every run.
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
 

@@ -160,15 +160,10 @@ FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
     }
     const std::uint64_t end = work.first_unit(block.index() + 1);
     for (std::uint64_t unit = work.first_unit(block.index()); unit < end;) {
-        const auto tile = static_cast<std::uint32_t>(unit / work.units_per_tile);
-        const auto first = static_cast<std::uint32_t>(unit % work.units_per_tile);
-        const std::uint64_t rest = end - unit;
-        const std::uint32_t last = rest < work.units_per_tile - first
-                                       ? first + static_cast<std::uint32_t>(rest)
-                                       : work.units_per_tile;
-        const bool whole = first == 0 && last == work.units_per_tile;
+        const mma16::Run run = work.run_at(unit, end);
+        const std::uint32_t tile = run.tile;
         const std::uint32_t last_chunk =
-            last * chunks_per_unit < call.chunks ? last * chunks_per_unit : call.chunks;
+            run.last * chunks_per_unit < call.chunks ? run.last * chunks_per_unit : call.chunks;
         const auto part_of = [&](std::uint32_t b) {
             return call.parts + std::uint64_t{work.slot(b, tile)} * batch_part_floats<TokenTiles>;
         };
@@ -187,7 +182,7 @@ FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
             typename Warp::template Value<Sums<TokenTiles>> sums[tiles_per_warp]{};
             const std::uint32_t own = (tile * warps_per_block + warp_index) * tiles_per_warp;
             BatchAccumulator<Kind, Type, Offset, TokenTiles>{{call, pairs}}.run(
-                warp, own, first * chunks_per_unit, last_chunk, sums);
+                warp, own, run.first * chunks_per_unit, last_chunk, sums);
             FEWBIT_UNROLL
             for (unsigned i = 0; i < tiles_per_warp; ++i)
                 warp.update(
@@ -195,7 +190,7 @@ FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
                         each_sum(
                             lane, warp_index, i,
                             [&](unsigned tile8, unsigned c, unsigned at, unsigned token, unsigned channel) {
-                                if (whole)
+                                if (run.whole)
                                     block.store(call, token, channel, sum.c[tile8][c]);
                                 else
                                     part_of(block.index())[at] = sum.c[tile8][c];
@@ -203,7 +198,8 @@ FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
                     },
                     sums[i]);
         });
-        if (!whole && block.comes_last(call.counters + tile, work.last_block(tile) - work.first_block(tile)))
+        if (!run.whole &&
+            block.comes_last(call.counters + tile, work.last_block(tile) - work.first_block(tile)))
             block.each_warp([&]<class Warp>(const Warp& warp, unsigned warp_index) {
                 warp.update([&](unsigned lane) {
                     FEWBIT_UNROLL
@@ -218,7 +214,7 @@ FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
                                  });
                 });
             });
-        unit += last - first;
+        unit += run.last - run.first;
     }
 }
 

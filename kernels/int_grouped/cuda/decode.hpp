@@ -142,17 +142,13 @@ FEWBIT_HOST_DEVICE void decode(const Call& call, Block& block) {
     }
     const std::uint64_t end = work.first_unit(block.index() + 1);
     for (std::uint64_t unit = work.first_unit(block.index()); unit < end;) {
-        const auto tile = static_cast<std::uint32_t>(unit / work.units_per_tile);
-        const auto first = static_cast<std::uint32_t>(unit % work.units_per_tile);
-        const std::uint64_t rest = end - unit;
-        const std::uint32_t last = rest < work.units_per_tile - first
-                                       ? first + static_cast<std::uint32_t>(rest)
-                                       : work.units_per_tile;
+        const mma16::Run run = work.run_at(unit, end);
+        const std::uint32_t tile = run.tile;
 
         block.each_warp([&]<class Warp>(const Warp& warp, unsigned warp_index) {
             typename Warp::template Value<Sums<TokenTiles>> sums{};
-            Accumulator<Kind, Type, Offset, TokenTiles>{{call, pairs}}.run(warp, warp_index, tile, first,
-                                                                           last, sums);
+            Accumulator<Kind, Type, Offset, TokenTiles>{{call, pairs}}.run(warp, warp_index, tile, run.first,
+                                                                           run.last, sums);
             warp.update(
                 [&](unsigned lane, const Sums<TokenTiles>& sum) {
                     float* const to = shared + warp_index * warp_stride<TokenTiles>;
@@ -166,7 +162,6 @@ FEWBIT_HOST_DEVICE void decode(const Call& call, Block& block) {
         });
         block.barrier();
 
-        const bool whole = first == 0 && last == work.units_per_tile;
         float* const mine =
             call.parts + std::uint64_t{work.slot(block.index(), tile)} * part_floats<TokenTiles>;
         block.each_thread([&](unsigned thread) {
@@ -175,13 +170,13 @@ FEWBIT_HOST_DEVICE void decode(const Call& call, Block& block) {
                 float sum = 0;
                 for (unsigned w = 0; w < warps_per_block; ++w)
                     sum += shared[w * warp_stride<TokenTiles> + token * token_stride + channel];
-                if (whole)
+                if (run.whole)
                     block.store(call, token, tile * mma16::tile_channels + channel, sum);
                 else
                     mine[i] = sum;
             }
         });
-        if (!whole &&
+        if (!run.whole &&
             block.comes_last(call.counters + tile, work.last_block(tile) - work.first_block(tile))) {
             block.each_thread([&](unsigned thread) {
                 for (unsigned i = thread; i < part_floats<TokenTiles>; i += threads_per_block) {
@@ -195,7 +190,7 @@ FEWBIT_HOST_DEVICE void decode(const Call& call, Block& block) {
             });
         }
         block.barrier();  // the sums of warps are read before the next tile's are written
-        unit += last - first;
+        unit += run.last - run.first;
     }
 }
 
