@@ -1,10 +1,9 @@
-// Definitions of allocation.hpp.
+// Measuring candidates and choosing among them. What is said of the choice is in allocation_report.cpp.
 #include "src/cli/allocation.hpp"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <map>
 
 #include "fewbit/evaluate/divergence.hpp"
@@ -94,12 +93,10 @@ private:
 /// grows faster than the squares. Of those with more bits than any plan gives to many layers it is proportional to the error.
 class MeasuredLayer {
 public:
-    static constexpr double bits_above_target = 1;
-
     [[nodiscard]] static bool is_measured(const Format& format, const Linear& linear, double target,
                                           std::span<const Format> candidates) {
         const auto bits = [&](const Format& each) { return bits_per_weight(each, linear.n(), linear.k()); };
-        return bits(format) <= target + bits_above_target ||
+        return bits(format) <= target + AllocationReport::measured_above_target ||
                std::ranges::all_of(candidates,
                                    [&](const Format& each) { return bits(format) <= bits(each); });
     }
@@ -276,66 +273,6 @@ std::optional<AllocationReport> allocate_formats(const io::ModelFile& model, std
     }
     report.model_bits_per_weight = size.bits_per_weight();
     return report;
-}
-
-void print_allocation(const AllocationReport& report) {
-    using Align = Table::Align;
-    Table table({{"layer"},
-                 {"format"},
-                 {"bpw", Align::right},
-                 {"sensitivity", Align::right},
-                 {"output err.", Align::right},
-                 {"KLD", Align::right}});
-    for (const AllocatedLayer& layer : report.layers)
-        table.add({short_name(layer.name), name(layer.format),
-                   fmt::format("{:.3f}", layer.bits / layer.weights),
-                   fmt::format("{:.3g}", layer.sensitivity()),
-                   fmt::format("{:.4f}", std::sqrt(layer.output_error)), fmt::format("{:.3g}", layer.kld)});
-    say("{}\n", table.text());
-    say("{}\n",
-        wrapped(fmt::format("{} weights in {} matrices: {:.3f} of at most {:.3f} bits per weight, {:.3f} of "
-                            "the whole model",
-                            grouped(static_cast<std::size_t>(report.weights)), report.layers.size(),
-                            report.bits_per_weight(), report.target, report.model_bits_per_weight),
-                80));
-    say("{}\n",
-        wrapped(fmt::format("Predicted KL divergence {:.3g} nats, and no plan of so many bits below {:.3g}. "
-                            "KLD is of one layer alone, on {} tokens: measured in formats of up to {:g} "
-                            "bits, in proportion to the output error beyond.",
-                            report.kld, report.lower_bound, grouped(report.tokens),
-                            report.target + MeasuredLayer::bits_above_target),
-                80));
-    std::string uniform;
-    for (const UniformPlan& plan : report.uniform)
-        uniform += fmt::format("{}{} {:.3g} ({:.3f} bits)", uniform.empty() ? "" : ", ", name(plan.format),
-                               plan.kld, plan.bits_per_weight);
-    if (!uniform.empty()) say("{}\n", wrapped("One format for all: " + uniform, 80, 2));
-    say("\n");
-}
-
-Json allocation_json(const std::optional<AllocationReport>& report) {
-    if (!report) return {};
-    Json layers = Json::array(), uniform = Json::array();
-    for (const AllocatedLayer& layer : report->layers)
-        layers.push_back({{"name", layer.name},
-                          {"format", name(layer.format)},
-                          {"bits_per_weight", layer.weights == 0 ? 0 : layer.bits / layer.weights},
-                          {"sensitivity", layer.sensitivity()},
-                          {"output_error", layer.output_error},
-                          {"predicted_kld", layer.kld}});
-    for (const UniformPlan& plan : report->uniform)
-        uniform.push_back({{"format", name(plan.format)},
-                           {"bits_per_weight", plan.bits_per_weight},
-                           {"predicted_kld", plan.kld}});
-    return {{"target", report->target},
-            {"weights", static_cast<std::size_t>(report->weights)},
-            {"bits_per_weight", report->bits_per_weight()},
-            {"model_bits_per_weight", report->model_bits_per_weight},
-            {"predicted_kld", report->kld},
-            {"lower_bound", report->lower_bound},
-            {"tokens", report->tokens},
-            {"layers", std::move(layers)},
-            {"uniform", std::move(uniform)}};
 }
 
 }  // namespace fewbit::cli

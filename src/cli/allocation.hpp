@@ -44,6 +44,10 @@ struct UniformPlan {
 };
 
 struct AllocationReport {
+    /// Divergences are measured for formats of up to so many bits above the target, and are in proportion to the
+    /// output error beyond.
+    static constexpr double measured_above_target = 1;
+
     double target = 0;
     double weights = 0, bits = 0;  ///< of the matrices that are quantized
     double model_bits_per_weight = 0;

@@ -6,6 +6,7 @@
 #include "fewbit/evaluate/behaviours.hpp"
 #include "fewbit/evaluate/divergence.hpp"
 #include "src/cli/allocation.hpp"
+#include "src/cli/cache_options.hpp"
 #include "src/cli/calibration.hpp"
 #include "src/cli/evaluate_output.hpp"
 #include "src/cli/load.hpp"
@@ -24,6 +25,7 @@ struct Options {
     AllocationOptions allocation;
     ActivationFormat activations;
     CalibrationOptions calibration;
+    model::KvCacheOptions cache;
     Fallback fallback = Fallback::allow;
 };
 
@@ -35,6 +37,7 @@ Status run(const Options& given, Program& program) {
             "--max-documents: the text is one document; --split MARK says what stands between "
             "documents");
     io::ModelFile file = load_model(options.model);
+    check_cache(options.cache, file.shape);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     options.documents.context = window_context(options.documents.context, file.shape.context);
     const bool on_corpus = options.text.empty();
@@ -58,6 +61,7 @@ Status run(const Options& given, Program& program) {
     model::ModelOptions how{options.activations, options.fallback};
     how.static_ranges =
         calibrate(file, tokenizer, options.activations, options.calibration, program.context());
+    how.cache = options.cache;
     const model::Transformer transformer = make_transformer(file, how, program.context());
     const evaluate::TransformerSource source(transformer);
     const auto shown_by = [](Progress& progress) {
@@ -81,7 +85,7 @@ Status run(const Options& given, Program& program) {
                     options.reference, other.shape.vocabulary, options.model, file.shape.vocabulary));
             make_outliers(other, options.plan,
                           options.reference);  // the same function, so the same yardstick
-            // The reference is exact whatever --activations says: it is the yardstick.
+            // The reference is exact whatever --activations and --kv-cache say: it is the yardstick.
             const model::Transformer exact =
                 make_transformer(other, {exact_activations(), options.fallback}, program.context());
             reference_kernels = exact.kernels();
@@ -120,6 +124,7 @@ Status run(const Options& given, Program& program) {
     say("activations {}\n", name(options.activations));
     if (options.activations.is_static)
         say("            ranges: {}\n", wrapped(calibration_text(options.calibration), 80, 12));
+    say("kv cache    {}\n", wrapped(cache_text(options.cache, file.shape), 80, 12));
     say("\n");
     say("predictions {}\nnll         {:.4f} nats per prediction\nperplexity  {:.4f}\n",
         grouped(perplexity.tokens), perplexity.nll, perplexity.perplexity);
@@ -136,6 +141,7 @@ Status run(const Options& given, Program& program) {
               {"windows", windows.size()},
               {"activations", name(options.activations)},
               {"calibration", options.activations.is_static ? calibration_json(options.calibration) : Json()},
+              {"kv_cache", cache_json(options.cache, file.shape)},
               {"format", options.plan.format_name() ? Json(*options.plan.format_name()) : Json()},
               {"method", on_the_fly ? Json(options.plan.method.name) : Json()},
               {"allocation", allocation_json(allocation)},
@@ -202,6 +208,7 @@ void add_evaluate(CLI::App& app, Program& program) {
     add_outliers_option(*command, options->plan);
     add_activations(*command, options->activations, StaticActivations::calibrated);
     add_calibration_options(*command, options->calibration);
+    add_cache_options(*command, options->cache);
     add_fallback(*command, options->fallback);
 }
 

@@ -3,6 +3,7 @@
 
 #include "fewbit/model/generate.hpp"
 
+#include "src/cli/cache_options.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
 #include "src/cli/quantize_model.hpp"
@@ -16,6 +17,7 @@ struct Options {
     CalibrationText calibration;
     model::GenerateOptions generate;
     ActivationFormat activations = int8_group_activations(32);
+    model::KvCacheOptions cache;
     Fallback fallback = Fallback::refuse;
     std::size_t seed = 0;
 };
@@ -38,6 +40,7 @@ Status run(const Options& given, Program& program) {
     Options options = given;
     options.generate.sampling.seed = options.seed;
     io::ModelFile file = load_model(options.model);
+    check_cache(options.cache, file.shape);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     make_rotations(file, options.plan, options.model, program.context());
     if (options.plan.any())
@@ -45,8 +48,9 @@ Status run(const Options& given, Program& program) {
                    file, make_plan(file, options.plan), options.plan.method, options.calibration,
                    [&] { return tokenizer; }, program.context())
                    .file;
-    const model::Transformer transformer =
-        make_transformer(file, {options.activations, options.fallback}, program.context());
+    model::ModelOptions how{options.activations, options.fallback};
+    how.cache = options.cache;
+    const model::Transformer transformer = make_transformer(file, how, program.context());
 
     write_out(options.prompt);
     flush_out();
@@ -78,6 +82,7 @@ Status run(const Options& given, Program& program) {
         generation->prompt_tokens, prompt_rate, generation->tokens.size(), generation_rate,
         program.executor().workers(), program.executor().workers() == 1 ? "" : "s",
         name_of(generation->stop));
+    note("kv cache    {}\n", wrapped(cache_text(options.cache, file.shape), 80, 12));
     write_err(kernels_text(transformer.kernels()));
     program.write_json("generate/1", {{"model", options.model},
                                       {"prompt", options.prompt},
@@ -96,6 +101,7 @@ Status run(const Options& given, Program& program) {
                                       {"generation_tokens_per_second", generation_rate},
                                       {"bytes_per_token", transformer.bytes_per_token()},
                                       {"activations", name(options.activations)},
+                                      {"kv_cache", cache_json(options.cache, file.shape)},
                                       {"kernels", kernels_json(transformer.kernels())}});
     return Status::done;
 }
@@ -126,6 +132,7 @@ void add_generate(CLI::App& app, Program& program) {
     add_rotate_option(*command, options->plan);
     add_calibration_text(*command, options->calibration);
     add_activations(*command, options->activations);
+    add_cache_options(*command, options->cache);
     add_fallback(*command, options->fallback);
 }
 

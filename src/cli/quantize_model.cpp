@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "fewbit/io/safetensors.hpp"
@@ -82,7 +83,12 @@ public:
         : model_(&model) {
         for (const auto& [layer, choice] : choices) total_ += weights_of(layer);
     }
+    void replay(std::size_t done, std::size_t blocks) {
+        if (!replay_) replay_.emplace("catching up");
+        replay_->update(done, blocks, "the text runs through finished blocks");
+    }
     void update(std::string_view layer, std::size_t done, std::size_t layers) {
+        replay_.reset();
         if (!std::exchange(begun_, true) && done != 0) {
             note("{} of {} layers were finished by an earlier run.\n", done, layers);
             progress_.skip(done_ = total_ / layers * done);
@@ -99,6 +105,7 @@ private:
 
     const io::ModelFile* model_;
     Progress progress_{"quantizing"};
+    std::optional<Progress> replay_;
     std::size_t total_ = 0, done_ = 0;
     std::size_t running_ = 0;  ///< weights of the layer that is being quantized
     bool begun_ = false;
@@ -149,6 +156,7 @@ QuantizedModel quantize_model(const io::ModelFile& model, const std::vector<Plan
         options.progress = [&](std::string_view layer, std::size_t done, std::size_t total) {
             progress.update(layer, done, total);
         };
+        options.replay = [&](std::size_t done, std::size_t blocks) { progress.replay(done, blocks); };
         pipeline::CalibratedModel done =
             expect(pipeline::quantize_calibrated(model, choices, windows, options, context));
         if (options.keep_statistics)

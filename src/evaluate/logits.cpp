@@ -27,7 +27,7 @@ private:
 }  // namespace
 
 Result<std::unique_ptr<LogitStream>> TransformerSource::start(std::size_t tokens) const {
-    auto cache = model::KvCache::create(transformer_->shape(), tokens);
+    auto cache = model::KvCache::create(transformer_->shape(), tokens, transformer_->options().cache);
     if (!cache) return Unexpected{std::move(cache).error()};
     return std::unique_ptr<LogitStream>(
         std::make_unique<TransformerStream>(*transformer_, *std::move(cache)));

@@ -82,6 +82,8 @@ Result<void> DecoderBlock::run(BlockWorkspace& w, KvCache& cache, std::size_t la
     if (auto done = apply(w.h, {{&q_, w.q}, {&k_, w.k}, {&v_, w.v}}); !done || stopped) return done;
     rope(w.q, heads_, w.turns, context);
     rope(w.k, kv_heads_, w.turns, context);
+    cache.rotate(w.q, context);
+    cache.rotate(w.k, context);
     for (std::size_t m = 0; m < w.x.rows; ++m) cache.store(layer, position + m, w.k.row(m), w.v.row(m));
     attention(w.q, heads_, cache, layer, position, w.attended, w.scratch, context);
     if (auto done = apply(w.attended, {{&o_, w.h}}); !done || stopped) return done;

@@ -69,7 +69,8 @@ Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer
                     " tokens, the model's context is ", shape.context);
     // The last generated token is never evaluated, so it needs no place.
     const std::size_t room = shape.context - prompt_tokens.size();
-    auto cache = KvCache::create(shape, prompt_tokens.size() + std::min(room, options.max_tokens));
+    auto cache = KvCache::create(shape, prompt_tokens.size() + std::min(room, options.max_tokens),
+                                 model.options().cache);
     if (!cache) return Unexpected{std::move(cache).error()};
     Matrix logits(1, shape.vocabulary);
 

@@ -172,6 +172,7 @@ private:
             block.emplace(*std::move(made));
             return {};
         };
+        if (*restored && run_ && options_.replay) options_.replay(index, file_.shape.layers);
         if (run_)
             if (auto done = make(result_.file, now); !done) return done;
         if (!*restored)

@@ -4,8 +4,10 @@
 #include "fewbit/core/scalar.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -221,4 +223,23 @@ TEST_CASE("scalar: load and store are little-endian, unaligned, and inverse to e
     CHECK(load_float(Scalar::i8, bytes) == 0.0f);
     CHECK(size_bytes(Scalar::f64) == 8);
     CHECK(size_bytes(Scalar::e8m0) == 1);
+}
+
+TEST_CASE("scalar: runs are what their elements are, of every length and alignment", "[core][scalar]") {
+    testing::Random random(5);
+    for (const Scalar type : {Scalar::f32, Scalar::f64, Scalar::f16, Scalar::bf16, Scalar::fp8_e4m3,
+                              Scalar::fp8_e5m2, Scalar::e8m0}) {
+        INFO(name(type));
+        for (std::size_t count = 0; count <= 67; ++count) {
+            std::vector<std::byte> memory(1 + count * size_bytes(type));
+            for (std::byte& byte : memory) byte = static_cast<std::byte>(random.below(256));
+            std::vector<float> run(count + 1, 7.0f);
+            load_floats(type, memory.data() + 1, std::span(run).first(count));
+            for (std::size_t i = 0; i < count; ++i)
+                CHECK(
+                    std::bit_cast<std::uint32_t>(run[i]) ==
+                    std::bit_cast<std::uint32_t>(load_float(type, memory.data() + 1 + i * size_bytes(type))));
+            CHECK(run[count] == 7.0f);
+        }
+    }
 }

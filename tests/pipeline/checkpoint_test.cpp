@@ -76,6 +76,11 @@ TEST_CASE("checkpoints: a run that goes on after any block ends as one that was 
             options.progress = [&](std::string_view, std::size_t done, std::size_t) {
                 first_done = std::min(first_done, done);
             };
+            std::size_t replayed = 0;
+            options.replay = [&](std::size_t done, std::size_t of) {
+                CHECK(done == replayed++);
+                CHECK(of == file.shape.layers);
+            };
             const auto resumed = quantize_calibrated(file, how.plan, windows, options, pool);
             INFO((resumed ? std::string() : resumed.error().message));
             REQUIRE(resumed);
@@ -92,6 +97,7 @@ TEST_CASE("checkpoints: a run that goes on after any block ends as one that was 
                             ? b == 0
                             : b < blocks && layer.starts_with("model.layers." + std::to_string(b) + ".");
             CHECK(first_done == finished);
+            CHECK(replayed == blocks);
         }
         REQUIRE(remove_checkpoint(folder / "copy"));
         REQUIRE(remove_checkpoint(folder / "whole"));

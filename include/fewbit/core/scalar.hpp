@@ -14,6 +14,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "fewbit/core/scalar_type.hpp"
 
@@ -21,26 +22,26 @@ namespace fewbit::inline v0 {
 
 namespace detail {
 
-/// Decodes sign/exponent/mantissa bits of a small IEEE-like float into an f32 (always exact).
+/// Decodes sign/exponent/mantissa bits of a small IEEE-like float into an f32 (always exact). Without branches, so that
+/// loops vectorize.
 template <int ExponentBits, int MantissaBits, bool HasInfinity>
 [[nodiscard]] constexpr float float_from_small(std::uint32_t bits) noexcept {
-    constexpr int bias = (1 << (ExponentBits - 1)) - 1;
+    constexpr int bias = (1 << (ExponentBits - 1)) - 1, shift = 23 - MantissaBits;
+    constexpr std::uint32_t infinity = ((1u << ExponentBits) - 1) << MantissaBits;
     constexpr std::uint32_t mantissa_mask = (1u << MantissaBits) - 1;
-    constexpr std::uint32_t exponent_mask = (1u << ExponentBits) - 1;
+    constexpr std::uint32_t least = static_cast<std::uint32_t>(128 - bias) << 23;  // the least normal, as f32
     const std::uint32_t sign = (bits >> (ExponentBits + MantissaBits) & 1u) << 31;
-    const std::uint32_t exponent = bits >> MantissaBits & exponent_mask;
-    const std::uint32_t mantissa = bits & mantissa_mask;
-    if (HasInfinity && exponent == exponent_mask)
-        return std::bit_cast<float>(sign | 0x7F800000u | mantissa << (23 - MantissaBits));
-    if (!HasInfinity && exponent == exponent_mask && mantissa == mantissa_mask)
-        return std::bit_cast<float>(sign | 0x7FC00000u);
-    if (exponent == 0) {  // zero or subnormal: mantissa * 2^(1 - bias - MantissaBits), exact in f32
-        const float unit =
-            std::bit_cast<float>(static_cast<std::uint32_t>(127 + 1 - bias - MantissaBits) << 23);
-        const float magnitude = static_cast<float>(mantissa) * unit;
-        return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
-    }
-    return std::bit_cast<float>(sign | (exponent + 127 - bias) << 23 | mantissa << (23 - MantissaBits));
+    const std::uint32_t magnitude = bits & (infinity | mantissa_mask), widened = magnitude << shift;
+    // Zero and subnormals: (1 + m) 2^(1 - bias) - 2^(1 - bias), which no flushing of subnormals touches.
+    const float small = std::bit_cast<float>(widened + least) - std::bit_cast<float>(least);
+    const std::uint32_t normal = widened + (static_cast<std::uint32_t>(127 - bias) << 23);
+    const auto ones_if = [](bool condition) { return 0u - static_cast<std::uint32_t>(condition); };
+    const std::uint32_t is_small = ones_if(magnitude <= mantissa_mask);
+    const std::uint32_t finite = (std::bit_cast<std::uint32_t>(small) & is_small) | (normal & ~is_small);
+    if constexpr (HasInfinity)  // an exponent of ones; the mantissa of infinity is 0, that of a NaN stays
+        return std::bit_cast<float>(sign | finite | (ones_if(magnitude >= infinity) & 0x7F800000u));
+    const std::uint32_t is_nan = ones_if(magnitude == (infinity | mantissa_mask));
+    return std::bit_cast<float>(sign | (finite & ~is_nan) | (is_nan & 0x7FC00000u));
 }
 
 /// Rounds an f32 to a small IEEE-like float, nearest with ties to even, subnormals kept. `largest` is the
@@ -144,6 +145,20 @@ template <int ExponentBits, int MantissaBits, std::uint32_t Largest, bool Satura
         case Scalar::e8m0: return float_from_e8m0(bytes(std::uint8_t{0}));
         default: return 0.0f;
     }
+}
+
+/// out.size() numbers of a floating scalar type that lie one after another.
+inline void load_floats(Scalar type, const std::byte* data, std::span<float> out) noexcept {
+    const auto halves = [&](auto convert) {
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            const auto low = static_cast<unsigned>(data[2 * i]),
+                       high = static_cast<unsigned>(data[2 * i + 1]);
+            out[i] = convert(static_cast<std::uint16_t>(low | high << 8));
+        }
+    };
+    if (type == Scalar::f16) return halves([](std::uint16_t bits) { return float_from_f16(bits); });
+    if (type == Scalar::bf16) return halves([](std::uint16_t bits) { return float_from_bf16(bits); });
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = load_float(type, data + i * size_bytes(type));
 }
 
 /// Writes `value`, rounded to a floating scalar type, little-endian; integer types are left untouched.

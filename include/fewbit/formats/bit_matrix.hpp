@@ -34,12 +34,14 @@ inline void unpack_codes(const std::uint8_t* row, int bits, std::size_t first, s
     if (bits == 4) {
         for (; i < count && (first + i) % 2 != 0; ++i)
             out[i] = static_cast<std::uint8_t>(row[(first + i) / 2] >> 4);
-        const std::uint8_t* source = row + (first + i) / 2;
-        for (; i + 1 < count; i += 2, ++source) {
-            out[i] = *source & 15;
-            out[i + 1] = static_cast<std::uint8_t>(*source >> 4);
+        const std::uint8_t* const source = row + (first + i) / 2;
+        std::uint8_t* const to = out + i;
+        const std::size_t pairs = (count - i) / 2;
+        for (std::size_t j = 0; j < pairs; ++j) {
+            to[2 * j] = source[j] & 15;
+            to[2 * j + 1] = static_cast<std::uint8_t>(source[j] >> 4);
         }
-        if (i < count) out[i] = *source & 15;
+        if (i + 2 * pairs < count) to[2 * pairs] = source[pairs] & 15;
         return;
     }
     // Eight codes fill exactly `bits` bytes: take them from one 64-bit word, assembled byte by byte.

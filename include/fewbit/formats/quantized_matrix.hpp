@@ -209,9 +209,7 @@ public:
         if (format_.is_float()) {
             const Scalar type = element_scalar(format_);
             const std::size_t element_bytes = fewbit::size_bytes(type);
-            const auto* source = reinterpret_cast<const std::byte*>(codes.row(r)) + first * element_bytes;
-            for (std::size_t i = 0; i < out.size(); ++i)
-                out[i] = load_float(type, source + i * element_bytes);
+            load_floats(type, reinterpret_cast<const std::byte*>(codes.row(r)) + first * element_bytes, out);
             return;
         }
         if (format_.is_block()) {
@@ -239,12 +237,7 @@ public:
             for (std::size_t j = 0; j < count && !values.empty(); ++j)
                 out[i + j] =
                     static_cast<float>(static_cast<double>(s) * static_cast<double>(values[block[j]]));
-            for (std::size_t j = 0; j < count && values.empty(); ++j) {
-                // Exact in double, then rounded once: a product of floats could be fused with the sum by
-                // compilers that may (users of the headers choose their own flags).
-                const auto product = static_cast<float>(static_cast<double>(s) * (block[j] - z));
-                out[i + j] = format_.offset == Offset::real ? product + o : product;
-            }
+            if (values.empty()) write_integers({block, count}, s, z, o, out.data() + i);
             i += count;
         }
     }
@@ -285,6 +278,23 @@ private:
         const ggml::BlockTraits& t = ggml::traits(format_.block);
         const std::size_t groups = t.elements / t.group;
         return ggml::group_parameters(format_.block, block_at(r, g / groups), g % groups);
+    }
+    /// scale * (code - zero) rounded, then + offset rounded.
+    void write_integers(std::span<const std::uint8_t> run, float scale, int zero, float offset,
+                        float* out) const noexcept {
+        const bool has_offset = format_.offset == Offset::real;
+        if (format_.scale == Scalar::f16 || format_.scale == Scalar::bf16) {  // products are exact
+            for (std::size_t i = 0; i < run.size(); ++i) out[i] = scale * static_cast<float>(run[i] - zero);
+            if (!has_offset) return;
+            for (std::size_t i = 0; i < run.size(); ++i) out[i] += offset;
+            return;
+        }
+        // Exact in double, then rounded once: a product of floats could be fused with the sum by compilers that may
+        // (users of the headers choose their own flags).
+        for (std::size_t i = 0; i < run.size(); ++i) {
+            const auto product = static_cast<float>(static_cast<double>(scale) * (run[i] - zero));
+            out[i] = has_offset ? product + offset : product;
+        }
     }
     [[nodiscard]] std::size_t parameter_index(std::size_t r, std::size_t g) const noexcept {
         return format_.granularity == Granularity::tensor ? 0 : r * groups_per_row() + g;

@@ -35,6 +35,8 @@ struct ModelOptions {
     /// For static activations: what each layer's transformed input spans, by the names of LayerObserver. See
     /// pipeline/static_ranges.hpp. Other activations do not look at it.
     std::map<std::string, StaticRange, std::less<>> static_ranges{};
+    /// Of the caches that evaluation and generation make; a Transformer runs with any.
+    KvCacheOptions cache{};
 };
 
 /// Sees the input x (M, K) of every projection before it runs, in execution order and on the caller's thread;

@@ -77,6 +77,9 @@ struct CalibratedOptions {
     /// Called before each layer: its name, how many are done (what was taken over counts), how many there
     /// are.
     std::function<void(std::string_view layer, std::size_t done, std::size_t layers)> progress;
+    /// Called before windows run through a block that an earlier run had finished: how many they went through,
+    /// how many blocks there are.
+    std::function<void(std::size_t done, std::size_t blocks)> replay;
 };
 
 /// Quantizes the layers of `plan`; others stay as they are. `windows`: token sequences, each evaluated from

@@ -7,7 +7,7 @@
 //   heads (R2)     of each head: rows of v and columns of o
 //   down (R4)      columns of down, and its input while the model runs (Linear's transform)
 //
-// R3, of queries and keys after their rotary turn, only serves caches of few bits, which the model does not have.
+// R3, of queries and keys after their rotary turn, changes no weight: model::KvCacheOptions::rotate_keys.
 // Q is a Hadamard matrix (formats/hadamard.hpp), of R1 and R2 behind random signs; where none has the order wanted, of blocks.
 #pragma once
 
