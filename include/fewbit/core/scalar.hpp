@@ -14,7 +14,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "fewbit/core/scalar_type.hpp"
 
@@ -147,10 +146,10 @@ template <int ExponentBits, int MantissaBits, std::uint32_t Largest, bool Satura
     }
 }
 
-/// out.size() numbers of a floating scalar type that lie one after another.
-inline void load_floats(Scalar type, const std::byte* data, std::span<float> out) noexcept {
+/// `count` numbers of a floating scalar type that lie one after another.
+inline void load_floats(Scalar type, const std::byte* data, std::size_t count, float* out) noexcept {
     const auto halves = [&](auto convert) {
-        for (std::size_t i = 0; i < out.size(); ++i) {
+        for (std::size_t i = 0; i < count; ++i) {
             const auto low = static_cast<unsigned>(data[2 * i]),
                        high = static_cast<unsigned>(data[2 * i + 1]);
             out[i] = convert(static_cast<std::uint16_t>(low | high << 8));
@@ -158,7 +157,7 @@ inline void load_floats(Scalar type, const std::byte* data, std::span<float> out
     };
     if (type == Scalar::f16) return halves([](std::uint16_t bits) { return float_from_f16(bits); });
     if (type == Scalar::bf16) return halves([](std::uint16_t bits) { return float_from_bf16(bits); });
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = load_float(type, data + i * size_bytes(type));
+    for (std::size_t i = 0; i < count; ++i) out[i] = load_float(type, data + i * size_bytes(type));
 }
 
 /// Writes `value`, rounded to a floating scalar type, little-endian; integer types are left untouched.

@@ -209,7 +209,8 @@ public:
         if (format_.is_float()) {
             const Scalar type = element_scalar(format_);
             const std::size_t element_bytes = fewbit::size_bytes(type);
-            load_floats(type, reinterpret_cast<const std::byte*>(codes.row(r)) + first * element_bytes, out);
+            load_floats(type, reinterpret_cast<const std::byte*>(codes.row(r)) + first * element_bytes,
+                        out.size(), out.data());
             return;
         }
         if (format_.is_block()) {
