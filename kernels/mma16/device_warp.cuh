@@ -81,6 +81,32 @@ public:
                      : "l"(from));
         return out;
     }
+    /// A chunk's codes, which other warps read too.
+    __device__ Words load_shared_codes(const void* codes, std::uint64_t chunk) const {
+        const auto* from = static_cast<const std::byte*>(codes) + chunk * chunk_bytes + lane_ * sizeof(Words);
+        Words out;
+        asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(out.w[0]), "=r"(out.w[1]), "=r"(out.w[2]), "=r"(out.w[3])
+                     : "l"(from));
+        return out;
+    }
+    /// sums.c[tile8] += A times the registers of B for 8 tokens, signed bytes, 32 inputs.
+    template <class B, class Sums>
+    __device__ void multiply_int8(const FragmentA& a, const B& b, unsigned tile8, Sums& sums) const {
+        std::int32_t* const c = sums.c[tile8];
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+            "{%0, %1, %2, %3};"
+            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+            : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[tile8][0]), "r"(b.r[tile8][1]));
+    }
+    /// The largest of all lanes' numbers, their sum; known to all lanes.
+    __device__ std::uint32_t largest(std::uint32_t value) const { return __reduce_max_sync(0xFFFFFFFFu, value); }
+    __device__ std::int32_t sum(std::int32_t value) const { return __reduce_add_sync(0xFFFFFFFFu, value); }
+    /// f() of one lane.
+    template <class F>
+    __device__ void once(F&& f) const {
+        if (lane_ == 0) f();
+    }
     /// sums.c[tile8] += A times registers of `step` of B for 8 tokens.
     template <Half Type, class B, class Sums>
     __device__ void multiply(const FragmentA& a, const B& b, unsigned tile8, unsigned step, Sums& sums) const {

@@ -35,6 +35,7 @@ void add_cache_options(CLI::App& command, model::KvCacheOptions& cache) {
             "int<b>-<row|g<n>>[-asym|-fzero], or ggml's blocks, as in q8_0")
         ->type_name("NAME[,NAME]")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->default_str("f32");
     command.add_flag("--rotate-keys", cache.rotate_keys,
                      "Multiply queries and keys by a Hadamard matrix along each head (R3), which spreads "

@@ -1,6 +1,7 @@
 // fewbit::cuda in builds without CUDA: every function says so.
 #if !defined(FEWBIT_BUILT_CUDA)
 
+#include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
 
 namespace fewbit::inline v0::cuda {
@@ -27,6 +28,12 @@ Result<RunReport> Product::run(const View&, const View&, const float*, Workspace
     return absent();
 }
 Result<Workspace> Workspace::create(const Product&) { return absent(); }
+Result<Int8Rows> Int8Rows::create(std::size_t, std::size_t) { return absent(); }
+Result<void> Int8Rows::quantize(const View&, Stream) { return absent(); }
+Result<Int8Product> Int8Product::create(const Mma16Matrix&) { return absent(); }
+Result<RunReport> Int8Product::run(const Int8Rows&, const View&, const float*, Stream) const {
+    return absent();
+}
 
 }  // namespace fewbit::inline v0::cuda
 

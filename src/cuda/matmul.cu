@@ -10,6 +10,7 @@
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/launch.hpp"
+#include "src/cuda/number.hpp"
 #include "src/cuda/status.hpp"
 
 namespace fewbit::inline v0::cuda {
@@ -23,20 +24,8 @@ constexpr std::size_t part_alignment = 256;
 std::size_t token_tiles(std::size_t rows) { return rows <= 8 ? 1 : rows <= 16 ? 2 : 8; }
 bool is_batch(std::size_t rows) { return rows > 16; }
 
-decoding::Number number_of(Scalar type) {
-    switch (type) {
-        case Scalar::f32: return decoding::Number::f32;
-        case Scalar::f16: return decoding::Number::f16;
-        case Scalar::bf16: return decoding::Number::bf16;
-        default: return decoding::Number::e8m0;
-    }
-}
-
 decoding::KernelKind kind_of(const Mma16Matrix& w, Scalar x, std::size_t rows) {
-    const auto zero = w.format.offset == Offset::none      ? decoding::Zero::middle
-                      : w.format.offset == Offset::integer ? decoding::Zero::integer
-                                                           : decoding::Zero::real;
-    return {w.kind(), x == Scalar::f16 ? mma16::Half::f16 : mma16::Half::bf16, zero,
+    return {w.kind(), x == Scalar::f16 ? mma16::Half::f16 : mma16::Half::bf16, zero_of(w.format),
             static_cast<unsigned>(token_tiles(rows))};
 }
 
@@ -133,8 +122,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     if (x.type != x_ || x.cols != weights_.k || x.rows > max_rows_ || x.stride < x.cols)
         return fail(ErrorKind::bad_input, "x is (", x.rows, ", ", x.cols, ") of ", name(x.type), " with a stride of ", x.stride,
                     "; this product takes up to ", max_rows_, " rows of ", weights_.k, " in ", name(x_));
-    if (y.rows != x.rows || y.cols != weights_.n || y.stride < y.cols ||
-        (y.type != Scalar::f32 && y.type != Scalar::f16 && y.type != Scalar::bf16))
+    if (y.rows != x.rows || y.cols != weights_.n || y.stride < y.cols || !is_number(y.type))
         return fail(ErrorKind::bad_input, "y is (", y.rows, ", ", y.cols, ") of ", name(y.type), " with a stride of ", y.stride,
                     "; this product gives (", x.rows, ", ", weights_.n, ") in f32, f16 or bf16");
     if (workspace.size_bytes() < workspace_bytes())

@@ -8,6 +8,7 @@
 #include "fewbit/core/checked.hpp"
 #include "fewbit/core/text.hpp"
 #include "fewbit/model/operators.hpp"
+#include "src/model/for_rows.hpp"
 
 namespace fewbit::inline v0::model {
 
@@ -84,7 +85,8 @@ Result<void> DecoderBlock::run(BlockWorkspace& w, KvCache& cache, std::size_t la
     rope(w.k, kv_heads_, w.turns, context);
     cache.rotate(w.q, context);
     cache.rotate(w.k, context);
-    for (std::size_t m = 0; m < w.x.rows; ++m) cache.store(layer, position + m, w.k.row(m), w.v.row(m));
+    for_rows(context, w.x.rows, cache.store_cost(),
+             [&](std::size_t m) { cache.store(layer, position + m, w.k.row(m), w.v.row(m)); });
     attention(w.q, heads_, cache, layer, position, w.attended, w.scratch, context);
     if (auto done = apply(w.attended, {{&o_, w.h}}); !done || stopped) return done;
     add(w.x, w.h, context);

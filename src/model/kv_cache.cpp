@@ -2,7 +2,7 @@
 #include "fewbit/model/kv_cache.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -11,6 +11,7 @@
 #include "fewbit/core/text.hpp"
 #include "fewbit/formats/ggml/encode.hpp"
 #include "fewbit/qat/stored_grids.hpp"  // a row's grids and codes are those that training sees
+#include "src/model/for_rows.hpp"
 
 namespace fewbit::inline v0::model {
 namespace {
@@ -25,8 +26,13 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
 
 Result<void> check_format(const Format& format, std::size_t head_dim) {
     if (format.is_float()) return {};
-    if (format.is_block()) return validate_columns(format, head_dim);
     if (auto valid = validate(format); !valid) return valid;
+    if (format.is_block()) {
+        if (validate_columns(format, head_dim)) return {};
+        return fail(ErrorKind::unsupported, "heads of ", head_dim,
+                    " channels are no multiple of the blocks of ", ggml::name(format.block), ", ",
+                    ggml::traits(format.block).elements);
+    }
     if (format.element != Element::integer || format.granularity == Granularity::tensor ||
         format.scale != Scalar::f16)
         return fail(ErrorKind::unsupported,
@@ -38,23 +44,31 @@ Result<void> check_format(const Format& format, std::size_t head_dim) {
     return {};
 }
 
-bool all_finite(std::span<const float> row) noexcept {
-    return std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); });
+/// Whether what row r stands for is finite.
+bool reads_finite(const QuantizedMatrix& m, std::size_t r) noexcept {
+    float run[256];
+    for (std::size_t first = 0; first < m.k(); first += std::size(run)) {
+        const std::size_t count = std::min(std::size(run), m.k() - first);
+        m.dequantize(r, first, {run, count});
+        if (!qat::detail::all_finite(run, count)) return false;
+    }
+    return true;
 }
 
-/// Row r of `out` from floats; false where the format cannot hold it.
+// Row r of `out` from floats; false where the format cannot hold it.
+
 bool encode_floats(std::span<const float> row, std::size_t r, QuantizedMatrix& out) noexcept {
     const Scalar type = element_scalar(out.format());
     auto* const bytes = reinterpret_cast<std::byte*>(out.codes.mutable_row(r));
     for (std::size_t i = 0; i < row.size(); ++i) store_float(type, row[i], bytes + i * size_bytes(type));
-    return true;  // what f16 cannot hold has become an infinity, which attention shows
+    return reads_finite(out, r);
 }
 
 bool encode_blocks(std::span<const float> row, std::size_t r, QuantizedMatrix& out) noexcept {
-    if (!all_finite(row)) return false;
+    if (!qat::detail::all_finite(row.data(), row.size())) return false;
     const ggml::BlockType type = out.format().block;
     ggml::encode_row(type, row, {}, {out.mutable_blocks(r), ggml::row_bytes(type, row.size())});
-    return true;
+    return reads_finite(out, r);
 }
 
 bool encode_integers(std::span<const float> row, std::size_t r, QuantizedMatrix& out) noexcept {
@@ -62,6 +76,7 @@ bool encode_integers(std::span<const float> row, std::size_t r, QuantizedMatrix&
     const std::size_t groups = out.groups_per_row(), group = out.group_elements();
     GroupGrid grids[KvCache::max_head_dim / min_group_elements];
     std::uint8_t codes[KvCache::max_head_dim], zeros[KvCache::max_head_dim / min_group_elements];
+    if (!qat::detail::all_finite(row.data(), row.size())) return false;
     if (!qat::fit_grids({row.data(), 1, row.size()}, format, {grids, groups})) return false;
     for (std::size_t g = 0; g < groups; ++g) {
         const std::size_t first = g * group, count = std::min(group, row.size() - first);
@@ -85,12 +100,17 @@ Result<Format> parse_cache_format(std::string_view whole) {
     if (whole.find(channel_word) != std::string_view::npos)
         return bad("scales belong to a row of a head, as in int4-row, or to groups of it");
     auto format = parse_format(replaced(std::string(whole), row_word, channel_word));
-    if (!format) return bad(format.error().message);
-    const bool integers = !format->is_float() && !format->is_block();
-    if (integers && format->scale == default_scale(format->granularity)) format->scale = Scalar::f16;
-    if (integers && whole.find(row_word) == std::string_view::npos &&
-        format->granularity == Granularity::channel)
-        return bad("how many values share a scale is missing, as in int4-row or int4-g32");
+    if (!format || (format->is_float() && whole != name(*format)))
+        return bad(
+            "known are f32, f16, bf16, int<b>-<row|g<n>>[-asym|-fzero][-narrow] with b from 2 to 8 and n "
+            "from 8 on, "
+            "such as int8-row and int4-g32-asym, and ggml's blocks, such as q8_0");
+    if (format->element == Element::integer) {
+        if (format->granularity == Granularity::channel && whole.find(row_word) == std::string_view::npos)
+            return bad("how many values share a scale is missing, as in int4-row or int4-g32");
+        if (format->granularity == Granularity::channel && format->scale == Scalar::f32)
+            format->scale = Scalar::f16;
+    }
     if (!format->is_block())
         if (auto valid = check_format(*format, 1); !valid) return bad(valid.error().message);
     return format;
@@ -133,10 +153,14 @@ Result<KvCache> KvCache::create(const io::ModelShape& shape, std::size_t positio
         if (!rows)
             return fail(ErrorKind::out_of_memory, "a cache of ", positions,
                         " positions is larger than memory can address");
-        auto codes = QuantizedMatrix::allocate(format, *rows, shape.head_dim);
+        // Of floats the element alone says what they are; other members may be anything.
+        auto codes = QuantizedMatrix::allocate(
+            format.is_float() ? float_format(element_scalar(format)) : format, *rows, shape.head_dim);
         if (!codes) return within(std::move(codes).error());
         store.codes = *std::move(codes);
-        store.lost.assign(*rows, 0);
+        auto lost = Buffer<std::uint8_t>::zeros(*rows, "which rows could not be stored");
+        if (!lost) return within(std::move(lost).error());
+        store.lost = *std::move(lost);
     }
     if (options.rotate_keys && shape.head_dim != 0) {
         auto rotation = Hadamard::create(hadamard_order(shape.head_dim));
@@ -155,7 +179,7 @@ std::size_t KvCache::size_bytes() const noexcept {
 
 void KvCache::rotate(MatrixView<float> x, ExecutionContext context) const {
     if (!rotation_) return;
-    context.parallel_for(x.rows, [&](std::size_t m, std::size_t) { rotation_->apply(x.row(m)); });
+    for_rows(context, x.rows, 8 * x.cols, [&](std::size_t m) { rotation_->apply(x.row(m)); });
 }
 
 void KvCache::Store::write(std::size_t r, std::span<const float> from) noexcept {
@@ -167,7 +191,7 @@ void KvCache::Store::write(std::size_t r, std::span<const float> from) noexcept 
     const bool held = format.is_float()   ? encode_floats(from, r, codes)
                       : format.is_block() ? encode_blocks(from, r, codes)
                                           : encode_integers(from, r, codes);
-    lost[r] = held ? 0 : 1;
+    lost.span()[r] = held ? 0 : 1;
 }
 
 void KvCache::store(std::size_t layer, std::size_t position, std::span<const float> key,
@@ -184,7 +208,7 @@ MatrixView<const float> KvCache::decode(const Store& store, std::size_t first, s
     for (std::size_t i = 0; i < count; ++i) {
         const std::span<float> out = scratch.subspan(i * head_dim_, head_dim_);
         store.codes.dequantize(first + i, 0, out);
-        if (store.lost[first + i] != 0)
+        if (store.lost.span()[first + i] != 0)
             std::fill(out.begin(), out.end(), std::numeric_limits<float>::quiet_NaN());
     }
     return {scratch.data(), count, head_dim_};

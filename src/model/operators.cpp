@@ -2,35 +2,12 @@
 // attention in attention.cpp.
 #include "fewbit/model/operators.hpp"
 
-#include <algorithm>
 #include <cmath>
 
-#include "fewbit/core/checked.hpp"
 #include "src/model/chosen_operators.hpp"
+#include "src/model/for_rows.hpp"
 
 namespace fewbit::inline v0::model {
-namespace {
-
-constexpr std::size_t worth_a_region =
-    8192;  // element operations below which waking other threads costs more
-
-/// body(row) for all rows: here if there is little to do, else in blocks over the lanes.
-template <class Body>
-void for_rows(ExecutionContext context, std::size_t rows, std::size_t row_cost, Body&& body) {
-    const std::size_t per_task =
-        std::max<std::size_t>(1, worth_a_region / (4 * std::max<std::size_t>(row_cost, 1)));
-    const std::size_t tasks = ceil_div(rows, per_task);
-    if (context.workers() == 1 || tasks <= 4) {
-        for (std::size_t row = 0; row < rows; ++row) body(row);
-        return;
-    }
-    context.parallel_for(tasks, [&](std::size_t task, std::size_t) {
-        for (std::size_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row) body(row);
-    });
-}
-
-}  // namespace
-
 void rms_norm(MatrixView<const float> x, std::span<const float> gain, float epsilon, MatrixView<float> y,
               ExecutionContext context) {
     const OperatorCode& code = chosen_operators();

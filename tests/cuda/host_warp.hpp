@@ -2,7 +2,9 @@
 // kernels/mma16/fragments.hpp. With it the kernels of CUDA run here, lane by lane (kernels/mma16/device_warp.cuh is its twin).
 #pragma once
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -12,6 +14,7 @@
 #include "fewbit/core/scalar.hpp"
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
+#include "kernels/int_grouped/cuda/int8_product.hpp"
 #include "kernels/mma16/fragments.hpp"
 
 namespace fewbit::testing {
@@ -33,6 +36,14 @@ std::uint32_t on_pairs(Half type, F&& f, Pairs... pairs) {
     };
     return rounded(f(half_value(type, pairs & 0xFFFF)...)) | rounded(f(half_value(type, pairs >> 16)...))
                                                                  << 16;
+}
+
+/// What a type of numbers is called here and there.
+inline Scalar scalar_of(decoding::Number type) {
+    return type == decoding::Number::f32    ? Scalar::f32
+           : type == decoding::Number::f16  ? Scalar::f16
+           : type == decoding::Number::bf16 ? Scalar::bf16
+                                            : Scalar::e8m0;
 }
 
 struct HostMath {
@@ -78,14 +89,22 @@ struct HostMath {
         return out;
     }
     static void load_pair(const void* from, decoding::Number type, std::uint64_t pair, float (&out)[2]) {
-        const Scalar scalar = type == decoding::Number::f32    ? Scalar::f32
-                              : type == decoding::Number::f16  ? Scalar::f16
-                              : type == decoding::Number::bf16 ? Scalar::bf16
-                                                               : Scalar::e8m0;
+        const Scalar scalar = scalar_of(type);
         for (std::uint64_t i = 0; i < 2; ++i)
             out[i] =
                 load_float(scalar, static_cast<const std::byte*>(from) + (2 * pair + i) * size_bytes(scalar));
     }
+    static float load_number(const void* from, decoding::Number type, std::uint64_t index) {
+        const Scalar scalar = scalar_of(type);
+        return load_float(scalar, static_cast<const std::byte*>(from) + index * size_bytes(scalar));
+    }
+    static void load_int8(const std::int8_t* from, std::uint32_t (&out)[2]) {
+        std::memcpy(out, from, sizeof out);
+    }
+    static std::uint32_t bits(float value) { return std::bit_cast<std::uint32_t>(value); }
+    static float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
+    static float divide(float a, float b) { return a / b; }
+    static std::int32_t nearest(float value) { return static_cast<std::int32_t>(std::nearbyint(value)); }
 };
 
 /// The T of each lane.
@@ -115,6 +134,44 @@ public:
         std::memcpy(&out, static_cast<const std::byte*>(codes) + chunk * mma16::chunk_bytes,
                     mma16::chunk_bytes);
         return out;
+    }
+    Lanes<mma16::Words> load_shared_codes(const void* codes, std::uint64_t chunk) const {
+        return load_codes(codes, chunk);
+    }
+    template <class B, class Sums>
+    void multiply_int8(const Lanes<mma16::FragmentA>& a, const Lanes<B>& b, unsigned tile8,
+                       Lanes<Sums>& sums) const {
+        std::int32_t rows[16][32], columns[32][8];
+        const auto byte = [](std::uint32_t word, unsigned e) {
+            return static_cast<std::int8_t>(word >> 8 * e & 0xFF);
+        };
+        for (unsigned lane = 0; lane < mma16::lanes; ++lane)
+            for (unsigned e = 0; e < 4; ++e) {
+                for (unsigned r = 0; r < 4; ++r) {
+                    const mma16::Element at = mma16::byte_of_a(lane, r, e);
+                    rows[at.row][at.column] = byte(a.v[lane].r[r], e);
+                }
+                for (unsigned r = 0; r < 2; ++r) {
+                    const mma16::Element at = mma16::byte_of_b(lane, r, e);
+                    columns[at.row][at.column] = byte(b.v[lane].r[tile8][r], e);
+                }
+            }
+        for (unsigned lane = 0; lane < mma16::lanes; ++lane)
+            for (unsigned i = 0; i < 4; ++i) {
+                const mma16::Element at = mma16::element_of_c(lane, i);
+                for (unsigned k = 0; k < 32; ++k)
+                    sums.v[lane].c[tile8][i] += rows[at.row][k] * columns[k][at.column];
+            }
+    }
+    std::uint32_t largest(const Lanes<std::uint32_t>& values) const { return std::ranges::max(values.v); }
+    std::int32_t sum(const Lanes<std::int32_t>& values) const {
+        std::int32_t total = 0;
+        for (const std::int32_t value : values.v) total += value;
+        return total;
+    }
+    template <class F>
+    void once(F&& f) const {
+        f();
     }
     /// Products of halves are exact in f32; each sum of 16 is rounded once here, in the hardware in its own way.
     template <Half Type, class B, class Sums>

@@ -1,5 +1,5 @@
 // fewbit::cuda against cuBLAS in FP16 and against the memory of the device, in one run: every product is checked first,
-// weights rotate over 4 GB so that nothing stays in L2, times are medians of graphs of 64 products, gaps included.
+// weights rotate over 4 GB so that nothing stays in L2, times are medians of graphs of 64 products (8 from 256 rows on), gaps included.
 // usage: fewbit_gpu_bench [JSON]
 // Status: 0 done, 1 an answer was wrong or a call failed, 77 there is no device.
 #include <cublas_v2.h>
@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "support/random.hpp"
@@ -126,11 +127,144 @@ std::vector<Tensor> copies_of(const Tensor& tensor) {
 }
 
 struct Row {
-    std::string format;
+    std::string format, activations;
     std::size_t m = 0, n = 0, k = 0;
     std::size_t passes = 0, weight_bytes = 0;
     Timing ours, cublas;
     double share = 0;  ///< of the read bandwidth, weights alone
+};
+
+/// One matrix, quantized and in FP16, as often as fills the memory that is rotated over.
+struct Layer {
+    std::string format;
+    std::size_t n, k, weight_bytes;
+    std::vector<Mma16Matrix> weights;
+    std::vector<Tensor> halves;
+
+    Layer(const char* format_name, std::size_t rows, std::size_t cols) : format(format_name), n(rows), k(cols) {
+        const QuantizedMatrix w = random_matrix(*parse_format(format_name), n, k);
+        const Mma16Matrix packed = must(pack_mma16(w));
+        weight_bytes = packed.size_bytes();
+        for (const Tensor& codes : copies_of(packed.codes)) {
+            weights.push_back(packed);
+            weights.back().codes = codes;
+            weights.back().scales = must(cuda::to_device(packed.scales));
+            weights.back().offsets = must(cuda::to_device(packed.offsets));
+        }
+        Tensor half = must(Tensor::allocate(Scalar::f16, {n, k}));
+        std::vector<float> values(k);
+        for (std::size_t r = 0; r < n; ++r) {
+            w.dequantize(r, 0, values);
+            for (std::size_t i = 0; i < k; ++i)
+                half.as_mutable<std::uint16_t>()[r * k + i] = f16_from_float(values[i]);
+        }
+        halves = copies_of(half);
+    }
+};
+
+class Bench {
+public:
+    explicit Bench(const cuda::Device& device) {
+        need(cudaStreamCreate(&stream_) == cudaSuccess, "a stream");
+        need(cublasCreate(&cublas_) == CUBLAS_STATUS_SUCCESS && cublasSetStream(cublas_, stream_) == CUBLAS_STATUS_SUCCESS,
+             "cuBLAS");
+        cublas_workspace_ = must(cuda::allocate(Scalar::u8, {std::size_t{64} << 20}));
+        need(cublasSetWorkspace(cublas_, cublas_workspace_.mutable_bytes().data(), cublas_workspace_.size_bytes()) ==
+                 CUBLAS_STATUS_SUCCESS,
+             "a workspace for cuBLAS");
+        bandwidth_ = read_bandwidth(stream_, device);
+        std::printf("%s, sm_%d%d, %d multiprocessors; reads %.0f GB/s over %.1f GB\n", device.name.c_str(), device.major,
+                    device.minor, device.multiprocessors, bandwidth_ * 1e-9, static_cast<double>(rotated_bytes) * 1e-9);
+        std::printf("%-12s %-8s %5s %6s %6s %10s %7s %6s %10s %6s\n", "weights", "x", "m", "n", "k", "us", "GB/s", "share",
+                    "cuBLAS us", "ratio");
+    }
+    ~Bench() { cublasDestroy(cublas_), cudaStreamDestroy(stream_); }
+    Bench(const Bench&) = delete;
+    Bench& operator=(const Bench&) = delete;
+
+    /// x of f16 as it is.
+    void weights_alone(const Layer& layer, std::size_t m) {
+        std::vector<cuda::Product> products;
+        for (const Mma16Matrix& one : layer.weights)
+            products.push_back(must(cuda::Product::create(one, Scalar::f16, m, Fallback::allow)));
+        auto workspace = must(cuda::Workspace::create(products[0]));
+        compare(layer, "f16", m, 1e-5, [&](const cuda::View& x, const cuda::View& y, int i) {
+            return products[static_cast<std::size_t>(i) % products.size()].run(x, y, nullptr, workspace, stream_);
+        });
+    }
+    /// x rounded to int8 within the time.
+    void int8_rows(const Layer& layer, std::size_t m) {
+        std::vector<cuda::Int8Product> products;
+        for (const Mma16Matrix& one : layer.weights) products.push_back(must(cuda::Int8Product::create(one)));
+        auto rows = must(cuda::Int8Rows::create(m, layer.k));
+        // Gaussian rows of thousands have errors of (4 sigma / 127)^2 / 12 = 1e-4 of their square.
+        compare(layer, "int8-row", m, 3e-4, [&](const cuda::View& x, const cuda::View& y, int i) {
+            const auto done = rows.quantize(x, stream_);
+            need(done.has_value(), "rounding x");
+            return products[static_cast<std::size_t>(i) % products.size()].run(rows, y, nullptr, stream_);
+        });
+    }
+
+    [[nodiscard]] const std::vector<Row>& rows() const { return rows_; }
+    [[nodiscard]] double bandwidth() const { return bandwidth_; }
+
+private:
+    /// Checks `ours` against cuBLAS in FP16, then times both. Ends the program where the NMSE is above `allowed`.
+    template <class Ours>
+    void compare(const Layer& layer, const char* activations, std::size_t m, double allowed, Ours&& ours) {
+        const std::size_t n = layer.n, k = layer.k;
+        Row row{layer.format, activations, m, n, k, 0, layer.weight_bytes, {}, {}, 0};
+        const Matrix drawn = testing::gaussian_matrix(m, k, 7);
+        Tensor x_host = must(Tensor::allocate(Scalar::f16, {m, k}));
+        for (std::size_t i = 0; i < m * k; ++i)
+            x_host.as_mutable<std::uint16_t>()[i] = f16_from_float(drawn.values()[i]);
+        Tensor x = must(cuda::to_device(x_host)), y = must(cuda::allocate(Scalar::f16, {m, n})),
+               z = must(cuda::allocate(Scalar::f16, {m, n}));
+        const auto run_ours = [&](int i) {
+            row.passes = must(ours(cuda::View{x.mutable_bytes().data(), Scalar::f16, m, k, k},
+                                   cuda::View{y.mutable_bytes().data(), Scalar::f16, m, n, n}, i))
+                             .passes;
+        };
+        const float one = 1, none = 0;
+        const auto run_cublas = [&](int i) {  // column-major: y^T (n, m) = W x^T
+            need(cublasGemmEx(cublas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n), static_cast<int>(m),
+                              static_cast<int>(k), &one,
+                              layer.halves[static_cast<std::size_t>(i) % layer.halves.size()].bytes().data(),
+                              CUDA_R_16F, static_cast<int>(k), x.bytes().data(), CUDA_R_16F, static_cast<int>(k),
+                              &none, z.mutable_bytes().data(), CUDA_R_16F, static_cast<int>(n), CUBLAS_COMPUTE_32F,
+                              CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS,
+                 "cuBLAS's product");
+        };
+        run_ours(0), run_cublas(0);
+        need(cudaStreamSynchronize(stream_) == cudaSuccess, "the first products");
+        const Tensor a = must(cuda::to_host(y)), b = must(cuda::to_host(z));
+        double lost = 0, all = 0;
+        for (std::size_t i = 0; i < m * n; ++i) {
+            const double p = static_cast<double>(float_from_f16(a.as<std::uint16_t>()[i])),
+                         q = static_cast<double>(float_from_f16(b.as<std::uint16_t>()[i]));
+            lost += (p - q) * (p - q), all += q * q;
+        }
+        if (!(lost <= allowed * all)) {
+            std::printf("FAILED: %s with x of %s, %zu x %zu x %zu: NMSE %.2e against cuBLAS\n", layer.format.c_str(),
+                        activations, m, n, k, lost / all);
+            std::exit(1);
+        }
+        const int products = m < 256 ? products_per_graph : 8;
+        row.cublas = time_of(stream_, products, run_cublas);
+        row.ours = time_of(stream_, products, run_ours);
+        row.share = static_cast<double>(row.weight_bytes) / row.ours.median / bandwidth_;
+        std::printf("%-12s %-8s %5zu %6zu %6zu %10.2f %7.0f %6.2f %10.2f %6.2f%s\n", layer.format.c_str(), activations, m, n, k,
+                    row.ours.median * 1e6, static_cast<double>(row.weight_bytes) / row.ours.median * 1e-9, row.share,
+                    row.cublas.median * 1e6, row.cublas.median / row.ours.median, row.passes > 1 ? "  fallback" : "");
+        std::fflush(stdout);
+        rows_.push_back(row);
+    }
+
+    cudaStream_t stream_ = nullptr;
+    cublasHandle_t cublas_ = nullptr;
+    Tensor cublas_workspace_;
+    double bandwidth_ = 0;
+    std::vector<Row> rows_;
 };
 
 }  // namespace
@@ -142,102 +276,17 @@ int main(int argc, char** argv) {
         return 77;
     }
     rotated_bytes = std::min(rotated_bytes, device->memory_bytes / 8);
-    cudaStream_t stream = nullptr;
-    cublasHandle_t cublas = nullptr;
-    need(cudaStreamCreate(&stream) == cudaSuccess, "a stream");
-    need(cublasCreate(&cublas) == CUBLAS_STATUS_SUCCESS &&
-             cublasSetStream(cublas, stream) == CUBLAS_STATUS_SUCCESS,
-         "cuBLAS");
-    Tensor cublas_workspace = must(cuda::allocate(Scalar::u8, {std::size_t{64} << 20}));
-    need(cublasSetWorkspace(cublas, cublas_workspace.mutable_bytes().data(), cublas_workspace.size_bytes()) ==
-             CUBLAS_STATUS_SUCCESS,
-         "a workspace for cuBLAS");
-
-    const double bandwidth = read_bandwidth(stream, *device);
-    std::printf("%s, sm_%d%d, %d multiprocessors; reads %.0f GB/s over %.1f GB\n", device->name.c_str(),
-                device->major, device->minor, device->multiprocessors, bandwidth * 1e-9,
-                static_cast<double>(rotated_bytes) * 1e-9);
-    std::printf("%-10s %5s %6s %6s %10s %7s %7s %10s %8s\n", "format", "m", "n", "k", "us", "GB/s", "share",
-                "cuBLAS us", "ratio");
-
-    std::vector<Row> rows;
-    for (const char* format_name : {"int4-g128", "int4-g32", "int8-channel", "nf4-g64"})
+    Bench bench(*device);
+    for (const char* format : {"int4-g128", "int4-g32", "int8-channel", "nf4-g64"})
         for (const auto& [n, k] :
              {std::pair<std::size_t, std::size_t>{4096, 4096}, {14336, 4096}, {4096, 14336}, {8192, 28672}}) {
-            const Format format = *parse_format(format_name);
-            const QuantizedMatrix w = random_matrix(format, n, k);
-            const Mma16Matrix packed = must(pack_mma16(w));
-            std::vector<Mma16Matrix> weights;
-            for (const Tensor& codes : copies_of(packed.codes)) {
-                weights.push_back(packed);
-                weights.back().codes = codes;
-                weights.back().scales = must(cuda::to_device(packed.scales));
-                weights.back().offsets = must(cuda::to_device(packed.offsets));
-            }
-            Tensor half = must(Tensor::allocate(Scalar::f16, {n, k}));
-            std::vector<float> values(k);
-            for (std::size_t r = 0; r < n; ++r) {
-                w.dequantize(r, 0, values);
-                for (std::size_t i = 0; i < k; ++i)
-                    half.as_mutable<std::uint16_t>()[r * k + i] = f16_from_float(values[i]);
-            }
-            const std::vector<Tensor> halves = copies_of(half);
-
-            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128}) {
-                Row row{format_name, m, n, k, 0, packed.size_bytes(), {}, {}, 0};
-                const Matrix drawn = testing::gaussian_matrix(m, k, 7);
-                Tensor x_host = must(Tensor::allocate(Scalar::f16, {m, k}));
-                for (std::size_t i = 0; i < m * k; ++i)
-                    x_host.as_mutable<std::uint16_t>()[i] = f16_from_float(drawn.values()[i]);
-                Tensor x = must(cuda::to_device(x_host)), y = must(cuda::allocate(Scalar::f16, {m, n})),
-                       z = must(cuda::allocate(Scalar::f16, {m, n}));
-                std::vector<cuda::Product> products;
-                for (const Mma16Matrix& one : weights)
-                    products.push_back(must(cuda::Product::create(one, Scalar::f16, m, Fallback::allow)));
-                auto workspace = must(cuda::Workspace::create(products[0]));
-                const auto run_ours = [&](int i) {
-                    const auto report = must(products[static_cast<std::size_t>(i) % products.size()].run(
-                        {x.mutable_bytes().data(), Scalar::f16, m, k, k},
-                        {y.mutable_bytes().data(), Scalar::f16, m, n, n}, nullptr, workspace, stream));
-                    row.passes = report.passes;
-                };
-                const float one = 1, none = 0;
-                const auto run_cublas = [&](int i) {  // column-major: y^T (n, m) = W x^T
-                    need(cublasGemmEx(cublas, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n),
-                                      static_cast<int>(m), static_cast<int>(k), &one,
-                                      halves[static_cast<std::size_t>(i) % halves.size()].bytes().data(),
-                                      CUDA_R_16F, static_cast<int>(k), x.bytes().data(), CUDA_R_16F,
-                                      static_cast<int>(k), &none, z.mutable_bytes().data(), CUDA_R_16F,
-                                      static_cast<int>(n), CUBLAS_COMPUTE_32F,
-                                      CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS,
-                         "cuBLAS's product");
-                };
-                run_ours(0), run_cublas(0);
-                need(cudaStreamSynchronize(stream) == cudaSuccess, "the first products");
-                const Tensor a = must(cuda::to_host(y)), b = must(cuda::to_host(z));
-                double lost = 0, all = 0;
-                for (std::size_t i = 0; i < m * n; ++i) {
-                    const double p = static_cast<double>(float_from_f16(a.as<std::uint16_t>()[i])),
-                                 q = static_cast<double>(float_from_f16(b.as<std::uint16_t>()[i]));
-                    lost += (p - q) * (p - q), all += q * q;
-                }
-                if (!(lost <= 1e-5 * all)) {
-                    std::printf("FAILED: %s, %zu x %zu x %zu: NMSE %.2e against cuBLAS\n", format_name, m, n,
-                                k, lost / all);
-                    return 1;
-                }
-                row.cublas = time_of(stream, products_per_graph, run_cublas);
-                row.ours = time_of(stream, products_per_graph, run_ours);
-                row.share = static_cast<double>(row.weight_bytes) / row.ours.median / bandwidth;
-                std::printf("%-10s %5zu %6zu %6zu %10.2f %7.0f %7.2f %10.2f %8.2f%s\n", format_name, m, n, k,
-                            row.ours.median * 1e6,
-                            static_cast<double>(row.weight_bytes) / row.ours.median * 1e-9, row.share,
-                            row.cublas.median * 1e6, row.cublas.median / row.ours.median,
-                            row.passes > 1 ? "  fallback" : "");
-                std::fflush(stdout);
-                rows.push_back(row);
-            }
+            const Layer layer(format, n, k);
+            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128}) bench.weights_alone(layer, m);
+            if (layer.format == "int8-channel")
+                for (const std::size_t m : {64, 128, 256, 1024, 4096}) bench.int8_rows(layer, m);
         }
+    const double bandwidth = bench.bandwidth();
+    const std::vector<Row>& rows = bench.rows();
     if (argc > 1) {
         std::FILE* const file = std::fopen(argv[1], "w");
         need(file != nullptr, "writing the JSON");
@@ -249,11 +298,11 @@ int main(int argc, char** argv) {
         for (std::size_t i = 0; i < rows.size(); ++i) {
             const Row& r = rows[i];
             std::fprintf(file,
-                         "%s\n{\"format\":\"%s\",\"m\":%zu,\"n\":%zu,\"k\":%zu,\"passes\":%zu,\"weight_"
+                         "%s\n{\"format\":\"%s\",\"activations\":\"%s\",\"m\":%zu,\"n\":%zu,\"k\":%zu,\"passes\":%zu,\"weight_"
                          "bytes\":%zu,\"median_seconds\":%.6g,"
                          "\"spread\":%.3g,\"share_of_read_bandwidth\":%.4f,\"cublas_median_seconds\":%.6g,"
                          "\"cublas_spread\":%.3g,\"ratio_to_cublas\":%.4f}",
-                         i == 0 ? "" : ",", r.format.c_str(), r.m, r.n, r.k, r.passes, r.weight_bytes,
+                         i == 0 ? "" : ",", r.format.c_str(), r.activations.c_str(), r.m, r.n, r.k, r.passes, r.weight_bytes,
                          r.ours.median, r.ours.spread, r.share, r.cublas.median, r.cublas.spread,
                          r.cublas.median / r.ours.median);
         }

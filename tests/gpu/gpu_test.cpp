@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "fewbit/quantize/rtn.hpp"
@@ -139,6 +140,75 @@ void check(const Case& c, std::uint64_t seed) {
     expect(c.y != Scalar::f32 || all == 0 || lost / all <= 1e-6, text(what, ": NMSE ", lost / all));
 }
 
+/// W8A8: codes as the CPU makes them, exact sums.
+void check_int8(const char* format, Scalar type, std::size_t m, std::size_t n, std::size_t k,
+                std::uint64_t seed) {
+    const std::string what = text("W8A8 ", format, ", x ", name(type), ", ", m, " x ", n, " x ", k);
+    const Matrix values = testing::gaussian_matrix(n, k, seed),
+                 drawn = testing::gaussian_matrix(m, k, seed + 1);
+    const auto quantized = must(quantize_rtn(values.view(), *parse_format(format)), what);
+    const QuantizedMatrix& w = quantized.linear.weights;
+    const auto product =
+        must(cuda::Int8Product::create(must(cuda::to_device(must(pack_mma16(w), what)), what)), what);
+    auto rows = must(cuda::Int8Rows::create(m, k), what);
+    const std::size_t x_stride = k + seed % 3, y_stride = n + seed % 2 * 3;
+    std::vector<float> x(m * x_stride, poison), bias(n);
+    for (std::size_t t = 0; t < m; ++t) std::copy_n(drawn.row(t).data(), k, x.data() + t * x_stride);
+    for (std::size_t r = 0; r < n; ++r) bias[r] = 0.25f * static_cast<float>(r % 5);
+    const Tensor x_host = tensor_of(x, type, {m, x_stride});
+    x = floats_of(x_host);
+    Tensor x_device = must(cuda::to_device(x_host), what),
+           bias_device = must(cuda::to_device(tensor_of(bias, Scalar::f32, {n})), what);
+    Tensor first;
+    for (int round = 0; round < 3; ++round) {
+        Tensor y = must(
+            cuda::to_device(tensor_of(std::vector<float>(m * y_stride, poison), Scalar::f32, {m, y_stride})),
+            what);
+        const auto rounded = rows.quantize({x_device.mutable_bytes().data(), type, m, k, x_stride}, nullptr);
+        if (!rounded) return expect(false, what + ": " + rounded.error().message);
+        const auto report = product.run(rows, {y.mutable_bytes().data(), Scalar::f32, m, n, y_stride},
+                                        bias_device.as<float>().data(), nullptr);
+        if (!report) return expect(false, what + ": " + report.error().message);
+        const Tensor got = must(cuda::to_host(y), what);
+        if (round == 0) first = got;
+        expect(std::memcmp(first.bytes().data(), got.bytes().data(), got.size_bytes()) == 0,
+               text(what, ": run ", round, " gave other bits than the first"));
+    }
+    const std::vector<float> y = floats_of(first);
+    std::vector<std::uint8_t> codes(k);
+    std::vector<int> codes_of_x(m * k);
+    std::vector<float> scales(m);
+    for (std::size_t t = 0; t < m; ++t) {
+        float largest = 0;
+        for (std::size_t i = 0; i < k; ++i) largest = std::max(largest, std::fabs(x[t * x_stride + i]));
+        scales[t] = largest / 127.0f;
+        for (std::size_t i = 0; i < k && scales[t] > 0; ++i)
+            codes_of_x[t * k + i] = static_cast<int>(std::nearbyint(x[t * x_stride + i] / scales[t]));
+    }
+    double worst = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+        w.unpack(r, 0, codes);
+        for (std::size_t t = 0; t < m; ++t) {
+            double sum = 0, of_x = 0;
+            for (std::size_t i = 0; i < k; ++i) {
+                sum += (codes[i] - w.zero(r, 0)) * codes_of_x[t * k + i];
+                of_x += codes_of_x[t * k + i];
+            }
+            const auto scale = static_cast<double>(w.scale(r, 0)),
+                       offset = static_cast<double>(w.offset(r, 0)), of_row = static_cast<double>(scales[t]),
+                       b = static_cast<double>(bias[r]);
+            const double exact = of_row * (scale * sum + offset * of_x) + b;
+            const double size = of_row * (scale * std::fabs(sum) + std::fabs(offset * of_x)) + std::fabs(b);
+            worst = std::max(worst, std::fabs(static_cast<double>(y[t * y_stride + r]) - exact) /
+                                        (5 * 0x1p-24 * size + 1e-30));
+        }
+    }
+    expect(worst <= 1, text(what, ": ", worst, " times the error that is allowed"));
+    for (std::size_t t = 0; t < m; ++t)
+        for (std::size_t i = n; i < y_stride; ++i)
+            expect(y[t * y_stride + i] == poison, what + ": wrote behind a row of y");
+}
+
 void check_graph() {
     const Matrix values = testing::gaussian_matrix(256, 1024, 5),
                  drawn = testing::gaussian_matrix(4, 1024, 6);
@@ -202,6 +272,8 @@ void check_refusals() {
     expect(!product.run({at, Scalar::bf16, 1, 128, 128}, {at, Scalar::u8, 1, 32, 32}, nullptr, workspace,
                         nullptr),
            "y of integers");
+    expect(!cuda::Int8Product::create(weights), "W8A8 with codes of 4 bits");
+    expect(!cuda::Int8Rows::create(1, 100000), "W8A8 with rows whose sums leave int32");
     const auto empty = product.run({at, Scalar::bf16, 0, 128, 128}, {at, Scalar::f32, 0, 32, 32}, nullptr,
                                    workspace, nullptr);
     expect(empty.has_value(), "no rows are no work");
@@ -243,6 +315,14 @@ int main(int argc, char** argv) {
                       seed);
                 ++seed;
             }
+    const std::vector<Size> int8_sizes =
+        small ? std::vector<Size>{{1, 17, 100}, {70, 40, 96}}
+              : std::vector<Size>{{1, 1, 1},        {3, 17, 100},     {64, 256, 512},
+                                  {129, 300, 1000}, {300, 530, 4096}, {2, 16, 0}};
+    for (const char* format :
+         {"int8-channel", "int8-tensor", "int8-channel-asym", "int8-channel-fzero-sbf16"})
+        for (const Scalar x : {Scalar::f32, Scalar::f16, Scalar::bf16})
+            for (const auto& [m, n, k] : int8_sizes) check_int8(format, x, m, n, k, ++seed);
     if (!small) {
         check({"int4-g128", Scalar::f16, Scalar::f32, 1, 4096, 4096, 0, 0, 100}, ++seed);
         check({"int4-g32-asym", Scalar::bf16, Scalar::f32, 16, 4096, 2048, 8, 0, 100}, ++seed);

@@ -6,7 +6,7 @@
 // Names of formats: f32, f16, bf16 | int<b>-<row|g<n>>[-asym|-fzero][-narrow], b from 2 to 8, scales f16 | those blocks of
 // ggml's that head_dim is a multiple of (q8_0, q4_0, ...). A `row` is what one head has at one position, and groups
 // lie along it: a position is stored as it comes, and nothing that is stored changes with what comes after it.
-//   int4-g32-asym, head_dim 64:   [ 64 codes of 4 bits | 2 scales of f16 | 2 zero points of 4 bits ]
+//   int4-g32-asym, head_dim 64:   [ 64 codes of 4 bits | 2 scales of f16 | 2 zero points of 4 bits | a byte: could it be stored ]
 #pragma once
 
 #include <array>
@@ -16,8 +16,8 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "fewbit/core/buffer.hpp"
 #include "fewbit/core/config.hpp"
 #include "fewbit/core/executor.hpp"
 #include "fewbit/core/result.hpp"
@@ -41,7 +41,8 @@ struct KvCacheOptions {
 [[nodiscard]] FEWBIT_API Result<Format> parse_cache_format(std::string_view name);
 /// The name that parse_cache_format reads back.
 [[nodiscard]] FEWBIT_API std::string cache_format_name(const Format& format);
-/// Bits that one key or value takes, scales included, in heads of `head_dim`.
+/// Bits that one key or value takes, scales included, in heads of `head_dim`; without the padding of rows to whole bytes and the
+/// byte that tells whether a row could be stored.
 [[nodiscard]] inline double bits_per_element(const Format& format, std::size_t head_dim) noexcept {
     return bits_per_weight(format, 1, head_dim);
 }
@@ -72,11 +73,16 @@ public:
     FEWBIT_API void rotate(MatrixView<float> x, ExecutionContext context = {}) const;
 
     /// Writes one position of a layer: key and value rows of all heads, each (heads * head_dim). It counts
-    /// once advance() was called. A row that its format cannot hold (NaN, infinity, a scale that overflows) is read as
-    /// NaN. Precondition: layer < layers(), position < capacity(). Different positions may be written at the same
+    /// once advance() was called. A row that its format cannot hold (NaN, infinity, a number or scale that overflows) is read
+    /// as NaN. Precondition: layer < layers(), position < capacity(). Different positions may be written at the same
     /// time.
     FEWBIT_API void store(std::size_t layer, std::size_t position, std::span<const float> key,
                           std::span<const float> value) noexcept;
+
+    /// What store() of a position costs, in element operations, more or less.
+    [[nodiscard]] std::size_t store_cost() const noexcept {
+        return heads_ * head_dim_ * (scratch_elements(1) == 0 ? 2 : 32);
+    }
 
     /// Rows [first, first + count) of a head as f32 (count, head_dim). `scratch` holds at least
     /// scratch_elements(count) floats; the view points into it or into the cache.
@@ -101,9 +107,9 @@ public:
 private:
     /// All keys or all values; rows in the order of row().
     struct Store {
-        Tensor plain;                    ///< f32 (rows, head_dim) where is_plain, else
-        QuantizedMatrix codes;           ///< (rows, head_dim)
-        std::vector<std::uint8_t> lost;  ///< (rows) 1: the format could not hold the row
+        Tensor plain;               ///< f32 (rows, head_dim) where is_plain, else
+        QuantizedMatrix codes;      ///< (rows, head_dim)
+        Buffer<std::uint8_t> lost;  ///< (rows) 1: the format could not hold the row
 
         bool is_plain = false;
 

@@ -1,6 +1,4 @@
 // decode.hpp and batch.hpp on the device, and their launch.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
@@ -8,42 +6,10 @@
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/launch.hpp"
-#include "kernels/mma16/device_warp.cuh"
+#include "kernels/int_grouped/cuda/device_math.cuh"
 
 namespace fewbit::inline v0::kernels::int_grouped_cuda {
 namespace {
-
-struct DecodeMath : mma16::DeviceMath {
-    /// 2^(byte - 127); 255 is NaN.
-    __device__ static float power_of_two(std::uint32_t byte) {
-        return __uint_as_float(byte == 0 ? 0x00400000u : byte == 255 ? 0x7FC00000u : byte << 23);
-    }
-    /// Elements 2 * pair and 2 * pair + 1 as f32.
-    __device__ static void load_pair(const void* from, Number type, std::uint64_t pair, float (&out)[2]) {
-        if (type == Number::f32) {
-            const float2 v = __ldg(static_cast<const float2*>(from) + pair);
-            out[0] = v.x, out[1] = v.y;
-            return;
-        }
-        if (type == Number::e8m0) {
-            const std::uint32_t both = load_u16(from, pair);
-            out[0] = power_of_two(both & 0xFF), out[1] = power_of_two(both >> 8);
-            return;
-        }
-        const std::uint32_t both = __ldg(static_cast<const std::uint32_t*>(from) + pair);
-        if (type == Number::bf16) {
-            out[0] = __uint_as_float(both << 16), out[1] = __uint_as_float(both & 0xFFFF0000u);
-        } else {
-            out[0] = __half2float(__ushort_as_half(static_cast<unsigned short>(both & 0xFFFF)));
-            out[1] = __half2float(__ushort_as_half(static_cast<unsigned short>(both >> 16)));
-        }
-    }
-};
-
-struct DecodeWarp : mma16::DeviceWarp {
-    using Math = DecodeMath;
-    using DeviceWarp::DeviceWarp;
-};
 
 class DeviceBlock {
 public:
@@ -79,13 +45,7 @@ public:
     __device__ void store(const Call& call, unsigned token, unsigned channel, float sum) const {
         if (token >= call.m || channel >= call.n) return;
         if (call.bias != nullptr) sum += __ldg(call.bias + channel);
-        const std::uint64_t at = token * call.y_stride + channel;
-        if (call.y_type == Number::f32)
-            static_cast<float*>(call.y)[at] = sum;
-        else if (call.y_type == Number::f16)
-            static_cast<__half*>(call.y)[at] = __float2half_rn(sum);
-        else
-            static_cast<__nv_bfloat16*>(call.y)[at] = __float2bfloat16_rn(sum);
+        DecodeMath::store_number(call.y, call.y_type, token * call.y_stride + channel, sum);
     }
 
 private:
