@@ -83,12 +83,7 @@ public:
     }
     /// A chunk's codes, which other warps read too.
     __device__ Words load_shared_codes(const void* codes, std::uint64_t chunk) const {
-        const auto* from = static_cast<const std::byte*>(codes) + chunk * chunk_bytes + lane_ * sizeof(Words);
-        Words out;
-        asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(out.w[0]), "=r"(out.w[1]), "=r"(out.w[2]), "=r"(out.w[3])
-                     : "l"(from));
-        return out;
+        return Math::load_x(codes, (chunk * chunk_bytes + lane_ * sizeof(Words)) / sizeof(std::uint16_t));
     }
     /// sums.c[tile8] += A times the registers of B for 8 tokens, signed bytes, 32 inputs.
     template <class B, class Sums>
