@@ -30,6 +30,11 @@ if(FEWBIT_CUDA)
     message(STATUS "fewbit: CUDA kernels for ${CMAKE_CUDA_ARCHITECTURES}, by ${CMAKE_CUDA_COMPILER}")
 endif()
 
+# Builds that ask for CMAKE_UNITY_BUILD (the presets that only look for errors) compile this many files at once.
+if(NOT DEFINED CMAKE_UNITY_BUILD_BATCH_SIZE)
+    set(CMAKE_UNITY_BUILD_BATCH_SIZE 10)
+endif()
+
 # Options of C++ files alone: nvcc has others.
 function(fewbit_cxx_options target)
     foreach(option IN LISTS ARGN)
@@ -39,7 +44,10 @@ endfunction()
 
 # Warnings that g++ 12 and clang 14 both know.
 function(fewbit_warnings target)
-    fewbit_cxx_options(${target} -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+    fewbit_cxx_options(${target} -Wall -Wextra -Wpedantic -Wconversion -Wno-sign-conversion)
+    if(NOT CMAKE_UNITY_BUILD)  # else every name of a file hides its neighbour's
+        fewbit_cxx_options(${target} -Wshadow)
+    endif()
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
         # False alarms about std::string + (GCC bug 105651), about bytes inserted into a std::vector, and about the value
         # of a std::variant that holds its other alternative (GCC bug 80635); sanitizers and clang watch over these.

@@ -53,4 +53,11 @@ need_clang_runtime() {
     need "libclang-rt-$(clang++ -dumpversion | cut -d. -f1)-dev"
 }
 
+# use_ccache: where ccache is installed, what was compiled from the same text before is not compiled again, in whichever
+# folder the checkout lies. Builds of CMake find it by themselves (FEWBIT_CCACHE); others start compilers by $launcher.
+use_ccache() {
+    command -v ccache >/dev/null || return 0
+    export launcher=ccache CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
+}
+
 heading() { printf '\n== %s\n' "$*"; }

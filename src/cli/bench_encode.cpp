@@ -49,7 +49,7 @@ private:
     std::vector<float> importance_;
 };
 
-struct Subject {
+struct EncodeSubject {
     const ggml::Encoder* encoder;
     std::size_t rows = 0;  ///< of a turn
     std::size_t next_row = 0;
@@ -109,7 +109,7 @@ private:
     }
 
     /// Seconds for the subject's next rows, divided among the threads.
-    double turn(BlockType type, bool weighted, Subject& subject, ThreadPool& pool) {
+    double turn(BlockType type, bool weighted, EncodeSubject& subject, ThreadPool& pool) {
         const std::size_t size = ggml::row_bytes(type, columns), workers = pool.workers();
         out_.resize(std::max(out_.size(), size * subject.rows));
         const std::size_t first = subject.next_row;
@@ -128,9 +128,9 @@ private:
         const std::size_t repetitions = options_.quick ? 3 : 7;
         const double slice = options_.quick ? 0.01 : 0.03;
         ThreadPool& pool = *threads_[t].pool;
-        std::vector<Subject> subjects;
+        std::vector<EncodeSubject> subjects;
         for (const ggml::Encoder& encoder : ggml::encoders()) {
-            Subject subject{&encoder, pool.workers(), 0, {}};
+            EncodeSubject subject{&encoder, pool.workers(), 0, {}};
             static_cast<void>(turn(type, weighted, subject, pool));  // touches what it uses
             const double seconds = turn(type, weighted, subject, pool);
             const auto rows = static_cast<std::size_t>(slice / seconds * static_cast<double>(subject.rows));
@@ -140,17 +140,17 @@ private:
         }
         Samples bandwidth;
         for (std::size_t repetition = 0; repetition < repetitions; ++repetition) {
-            for (Subject& subject : subjects)
+            for (EncodeSubject& subject : subjects)
                 subject.samples.seconds.push_back(turn(type, weighted, subject, pool) /
                                                   static_cast<double>(subject.rows));
             bandwidth.seconds.push_back(threads_[t].meter->once("read"));
         }
-        for (const Subject& subject : subjects)
+        for (const EncodeSubject& subject : subjects)
             report(type, weighted, pool.workers(), subject, subjects.front().samples.median(),
                    bandwidth.median());
     }
 
-    void report(BlockType type, bool weighted, std::size_t threads, const Subject& subject,
+    void report(BlockType type, bool weighted, std::size_t threads, const EncodeSubject& subject,
                 double scalar_seconds, double read_per_second) {
         const double seconds = subject.samples.median();
         const double per_second = static_cast<double>(row_bytes_read) / seconds;

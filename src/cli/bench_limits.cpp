@@ -7,7 +7,7 @@
 namespace fewbit::cli {
 namespace {
 
-struct Options {
+struct LimitsOptions {
     bool quick = false;
 };
 
@@ -30,7 +30,7 @@ Json json_of(const Limit& limit, std::size_t threads, bool best) {
             {"best", best}};
 }
 
-Status run(const Options& options, Program& program) {
+Status run(const LimitsOptions& options, Program& program) {
     const CacheSize cache = last_level_cache();
     const std::size_t times = options.quick ? 2 : 8;
     const std::size_t buffer = times * cache.bytes;
@@ -82,7 +82,7 @@ Status run(const Options& options, Program& program) {
 }  // namespace
 
 void add_bench_limits(CLI::App& bench, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<LimitsOptions>();
     CLI::App* command = program.add(bench, "limits", "Measure how fast this machine reads and computes",
                                     [=, &program] { return run(*options, program); });
     command->add_flag("--quick", options->quick,

@@ -15,7 +15,7 @@ struct Shape {
     std::size_t n, k;
 };
 
-struct Options {
+struct MatmulOptions {
     bool quick = false;
     std::vector<Format> formats;
     std::vector<std::size_t> m;
@@ -35,9 +35,9 @@ struct Subject {
     Samples samples;
 };
 
-class Bench {
+class MatmulBench {
 public:
-    Bench(const Options& options, std::size_t most_threads)
+    MatmulBench(const MatmulOptions& options, std::size_t most_threads)
         : options_(options),
           cache_(last_level_cache()),
           rotated_bytes_((options.quick ? 2 : 8) * cache_.bytes),
@@ -198,7 +198,7 @@ private:
                             {"verified_against", subject.verified}});
     }
 
-    const Options& options_;
+    const MatmulOptions& options_;
     CacheSize cache_;
     std::size_t rotated_bytes_;
     std::vector<MeteredThreads> threads_;
@@ -228,7 +228,7 @@ Shape parse_shape(const std::string& text) {
         "--shapes", fmt::format("'{}' is not a shape; write output x input channels, as in 4096x4096", text));
 }
 
-Status run(Options options, Program& program) {
+Status run(MatmulOptions options, Program& program) {
     const auto or_default = [](auto& values, auto defaults) {
         if (values.empty()) values = std::move(defaults);
     };
@@ -243,7 +243,7 @@ Status run(Options options, Program& program) {
     or_default(options.shapes,
                options.quick ? std::vector<Shape>{{2048, 2048}} : std::vector<Shape>{{4096, 4096}});
 
-    Bench bench(options, program.executor().workers());
+    MatmulBench bench(options, program.executor().workers());
     for (const Shape& shape : options.shapes)
         for (const Format& format : options.formats) bench.run(shape, format);
     if (!bench.empty())
@@ -264,7 +264,7 @@ Status run(Options options, Program& program) {
 }  // namespace
 
 void add_bench_matmul(CLI::App& bench, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<MatmulOptions>();
     CLI::App* command = program.add(bench, "matmul", "Time the kernels, fast ones against fallbacks",
                                     [=, &program] { return run(*options, program); });
     command->add_flag("--quick", options->quick, "Smaller matrices and fewer repetitions: half a minute");

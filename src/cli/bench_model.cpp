@@ -13,7 +13,7 @@
 namespace fewbit::cli {
 namespace {
 
-struct Options {
+struct ModelBenchOptions {
     bool quick = false;
     std::vector<Format> formats;
     std::vector<ActivationFormat> activations;  // empty: what suits the weights
@@ -29,9 +29,9 @@ std::vector<int> some_tokens(std::size_t count, std::size_t vocabulary) {
     return tokens;
 }
 
-class Bench {
+class ModelBench {
 public:
-    Bench(const Options& options, std::size_t most_threads)
+    ModelBench(const ModelBenchOptions& options, std::size_t most_threads)
         : options_(options),
           elements_(linear_elements(options.shape)),
           threads_(metered_threads(most_threads, (options.quick ? 2 : 8) * last_level_cache().bytes)) {}
@@ -191,14 +191,14 @@ private:
         results_.push_back(std::move(row));
     }
 
-    const Options& options_;
+    const ModelBenchOptions& options_;
     LinearElements elements_;
     std::vector<MeteredThreads> threads_;
     std::vector<std::string> refused_;
     Json results_ = Json::array();
 };
 
-Status run(Options options, Program& program) {
+Status run(ModelBenchOptions options, Program& program) {
     if (options.formats.empty())
         for (const char* text : {"int4-g32", "int4-g128", "int8-channel"})
             options.formats.push_back(*parse_format(text));
@@ -213,7 +213,7 @@ Status run(Options options, Program& program) {
     s.head_dim = s.dim / s.heads;
     s.context = options.prompt + options.generate;
 
-    Bench bench(options, program.executor().workers());
+    ModelBench bench(options, program.executor().workers());
     for (const Format& format : options.formats)
         for (const ActivationFormat& activations : timed_activations(format, options.activations))
             bench.run(format, activations);
@@ -231,7 +231,7 @@ Status run(Options options, Program& program) {
 }  // namespace
 
 void add_bench_model(CLI::App& bench, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<ModelBenchOptions>();
     CLI::App* command = program.add(bench, "model", "Time a whole model of random weights: prompt and answer",
                                     [=, &program] { return run(*options, program); });
     command->add_flag("--quick", options->quick, "64 and 8 tokens instead of 512 and 128, fewer repetitions");

@@ -19,7 +19,7 @@ constexpr std::size_t synthetic_rows = 256, synthetic_cols = 4096;  // 2^20 weig
 constexpr std::uint64_t synthetic_seed = 20240229;
 constexpr int student_degrees = 5;
 
-struct Options {
+struct CurvesCommandOptions {
     ModelCurveOptions model;
     std::string out;
     bool no_model = false, no_pictures = false;
@@ -54,8 +54,8 @@ std::vector<MatrixCurves> measure_matrices(ExecutionContext context) {
     return all;
 }
 
-Status run(const Options& given, Program& program) {
-    Options options = given;
+Status run(const CurvesCommandOptions& given, Program& program) {
+    CurvesCommandOptions options = given;
     if (options.model.model.empty() && !options.no_model) {
         if (!embedded_model().empty())
             options.model.model = "embedded";
@@ -115,7 +115,7 @@ Status run(const Options& given, Program& program) {
 }  // namespace
 
 void add_curves(CLI::App& app, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<CurvesCommandOptions>();
     ModelCurveOptions& model = options->model;
     model.documents.context = 0;
     model.documents.max_predictions = 20000;

@@ -17,7 +17,7 @@
 namespace fewbit::cli {
 namespace {
 
-struct Options {
+struct EvaluateOptions {
     std::string model, tokenizer, text, reference;
     evaluate::DocumentOptions documents;
     std::size_t worst = 3, items = 1000;
@@ -29,8 +29,8 @@ struct Options {
     Fallback fallback = Fallback::allow;
 };
 
-Status run(const Options& given, Program& program) {
-    Options options = given;
+Status run(const EvaluateOptions& given, Program& program) {
+    EvaluateOptions options = given;
     if (options.documents.max_documents != evaluate::unlimited && !options.text.empty() &&
         options.documents.split.empty())
         throw Failure(
@@ -169,7 +169,7 @@ Status run(const Options& given, Program& program) {
 }  // namespace
 
 void add_evaluate(CLI::App& app, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<EvaluateOptions>();
     options->documents.context = 0;
     CLI::App* command = program.add(app, "evaluate", "Perplexity on a text, divergence from a reference",
                                     [=, &program] { return run(*options, program); });

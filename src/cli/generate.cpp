@@ -11,7 +11,7 @@
 namespace fewbit::cli {
 namespace {
 
-struct Options {
+struct GenerateOptions {
     std::string model, tokenizer, prompt;
     PlanOptions plan;
     CalibrationText calibration;
@@ -36,8 +36,8 @@ double rate(std::size_t tokens, double seconds) {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 
-Status run(const Options& given, Program& program) {
-    Options options = given;
+Status run(const GenerateOptions& given, Program& program) {
+    GenerateOptions options = given;
     options.generate.sampling.seed = options.seed;
     io::ModelFile file = load_model(options.model);
     check_cache(options.cache, file.shape);
@@ -109,7 +109,7 @@ Status run(const Options& given, Program& program) {
 }  // namespace
 
 void add_generate(CLI::App& app, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<GenerateOptions>();
     CLI::App* command =
         program.add(app, "generate", "Continue a prompt", [=, &program] { return run(*options, program); });
     add_model(*command, options->model);

@@ -15,7 +15,7 @@ namespace {
 using evaluate::LayerDamage;
 using evaluate::NoiseFamily;
 
-struct Options {
+struct PerturbOptions {
     std::string model, tokenizer, text;
     std::optional<std::string> layers;
     evaluate::DocumentOptions documents;
@@ -27,7 +27,7 @@ struct Options {
 
 std::string cell(double value) { return fmt::format("{:.3g}", value); }
 
-std::vector<std::string> layers_of(const io::ModelFile& file, const Options& options) {
+std::vector<std::string> layers_of(const io::ModelFile& file, const PerturbOptions& options) {
     const LayerPattern wanted("--layers", options.layers.value_or("")), keep("", default_keep);
     std::vector<std::string> layers;
     for (const auto& [layer, linear] : file.linears)
@@ -67,7 +67,7 @@ private:
     std::map<std::string, std::map<NoiseFamily, double>> by_layer_;
 };
 
-void print_families(const std::vector<LayerDamage>& damages, const Options& options) {
+void print_families(const std::vector<LayerDamage>& damages, const PerturbOptions& options) {
     std::vector<Table::Column> columns{{"errors"}};
     for (const double db : options.sqnr_db)
         columns.push_back({fmt::format("{:g} dB", db), Table::Align::right});
@@ -80,7 +80,7 @@ void print_families(const std::vector<LayerDamage>& damages, const Options& opti
     say("Mean KL divergence of one damaged layer, nats\n{}", table.text());
 }
 
-void print_layers(const std::vector<LayerDamage>& damages, const Options& options, double db) {
+void print_layers(const std::vector<LayerDamage>& damages, const PerturbOptions& options, double db) {
     constexpr std::size_t families_beside = 4;  // what fits beside a name in 80 columns
     const Square square(damages, db);
     const std::vector<std::string> layers = square.worst_first(options.families.front());
@@ -115,8 +115,8 @@ Json layers_json(const std::vector<LayerDamage>& damages) {
     return rows;
 }
 
-Status run(const Options& given, Program& program) {
-    Options options = given;
+Status run(const PerturbOptions& given, Program& program) {
+    PerturbOptions options = given;
     const io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     options.documents.context = window_context(options.documents.context, file.shape.context);
@@ -148,7 +148,7 @@ Status run(const Options& given, Program& program) {
 }  // namespace
 
 void add_perturb(CLI::App& app, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<PerturbOptions>();
     options->documents.context = 0;
     options->documents.max_predictions = 4096;
     CLI::App* command = program.add(app, "perturb", "Errors in one layer at a time: which layers matter",

@@ -16,7 +16,7 @@
 namespace fewbit::cli {
 namespace {
 
-struct Options {
+struct QatOptions {
     std::string model, tokenizer, text, out;
     PlanOptions plan;
     ActivationFormat activations;
@@ -45,7 +45,7 @@ private:
     std::size_t next_ = 0;
 };
 
-model::TrainingOptions training_options(const Options& options, const io::ModelShape& shape) {
+model::TrainingOptions training_options(const QatOptions& options, const io::ModelShape& shape) {
     model::TrainingOptions training;
     training.schedule = {options.rate, 0.02, options.warmup, options.steps};
     training.adamw.weight_decay = 0;
@@ -54,7 +54,7 @@ model::TrainingOptions training_options(const Options& options, const io::ModelS
     return training;
 }
 
-Status run(const Options& options, Program& program) {
+Status run(const QatOptions& options, Program& program) {
     expect(io::AtomicFile::create(path_of(options.out)));  // found out now, not after the training
     const io::ModelFile file = load_model(options.model);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
@@ -128,7 +128,7 @@ Status run(const Options& options, Program& program) {
 }  // namespace
 
 void add_qat(CLI::App& app, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<QatOptions>();
     CLI::App* command = program.add(app, "qat", "Quantization-aware training of a small float model",
                                     [=, &program] { return run(*options, program); });
     add_model(*command, options->model);

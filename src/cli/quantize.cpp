@@ -76,7 +76,8 @@ Json calibration_json(const QuantizeOptions& options) {
 }
 
 /// What the layers will be.
-std::vector<io::FolderLayer> layers_of(const io::ModelFile& model, const std::vector<PlannedLayer>& plan) {
+std::vector<io::FolderLayer> folder_layers_of(const io::ModelFile& model,
+                                              const std::vector<PlannedLayer>& plan) {
     std::vector<io::FolderLayer> layers;
     for (const PlannedLayer& planned : plan) {
         const Linear& linear = model.linears.at(planned.name);
@@ -108,7 +109,7 @@ Status into_safetensors(const QuantizeOptions& options, const std::filesystem::p
             fmt::format("--rotate down rotates inputs while the model runs, for which the layout {} has no "
                         "place; --rotate residual,heads does without",
                         options.layout));
-    if (layout) expect(io::check_layers(*layout, layers_of(model, plan)));
+    if (layout) expect(io::check_layers(*layout, folder_layers_of(model, plan)));
     std::vector<QuantizeRow> rows = rows_of(model, plan);
     double bits = totals_of(rows).bits;
     for (const auto& [name, values] : model.vectors) bits += 32.0 * static_cast<double>(values.size());

@@ -17,7 +17,7 @@
 namespace fewbit::cli {
 namespace {
 
-struct Options {
+struct TrainOptions {
     std::string out, checkpoint;
     std::size_t dim = 256, hidden = 256, layers = 4, heads = 8, kv_heads = 4, context = 512;
     std::size_t steps = 4500, warmup = 300, batch_tokens = 4096, seed = 1, corpus_seed = 1, minutes = 0;
@@ -26,7 +26,7 @@ struct Options {
     Fallback fallback = Fallback::refuse;
 };
 
-io::ModelShape shape_of(const Options& options) {
+io::ModelShape shape_of(const TrainOptions& options) {
     if (options.heads == 0 || options.dim % options.heads != 0)
         throw Failure(fmt::format("--dim {} is no multiple of --heads {}", options.dim, options.heads));
     if (options.kv_heads == 0 || options.heads % options.kv_heads != 0)
@@ -60,7 +60,7 @@ volatile std::sig_atomic_t asked_to_stop = 0;
 
 class Training {
 public:
-    Training(const Options& options, Program& program)
+    Training(const TrainOptions& options, Program& program)
         : options_(options),
           program_(program),
           tokenizer_(expect(model::Tokenizer::create(evaluate::embedded_vocabulary()))),
@@ -96,7 +96,7 @@ public:
     }
 
 private:
-    static model::TrainingOptions training_options(const Options& options) {
+    static model::TrainingOptions training_options(const TrainOptions& options) {
         model::TrainingOptions training;
         training.schedule = {options.rate, 0.05, options.warmup, options.steps};
         training.micro_batch = std::max<std::size_t>(2048, options.context);
@@ -150,7 +150,7 @@ private:
             transformer, tokenizer_, {.items = options_.items, .teacher_forced = true}, program_.context()));
     }
 
-    const Options& options_;
+    const TrainOptions& options_;
     Program& program_;
     model::Tokenizer tokenizer_;
     model::Trainer trainer_;
@@ -160,7 +160,7 @@ private:
 }  // namespace
 
 void add_train(CLI::App& app, Program& program) {
-    auto options = std::make_shared<Options>();
+    auto options = std::make_shared<TrainOptions>();
     CLI::App* command = program.add(app, "train", "Train a small model on the synthetic corpus",
                                     [=, &program] { return Training(*options, program).run(); });
     command->add_option("-o,--out", options->out, "The model, f16, as safetensors")

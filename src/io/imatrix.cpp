@@ -127,11 +127,11 @@ Result<void> check_shapes(const ImportanceMatrix& matrix, bool dat) {
     return {};
 }
 
-void append(std::string& out, std::uint64_t value) {
+void append_u32(std::string& out, std::uint64_t value) {
     for (std::size_t i = 0; i < 4; ++i) out += static_cast<char>(value >> (8 * i));
 }
-void append(std::string& out, std::string_view text) {
-    append(out, text.size());
+void append_text(std::string& out, std::string_view text) {
+    append_u32(out, text.size());
     out += text;
 }
 std::string bytes_of(std::span<const float> values) {
@@ -143,15 +143,15 @@ std::string bytes_of(std::span<const float> values) {
 
 Result<void> write_dat(const std::filesystem::path& path, const ImportanceMatrix& matrix) {
     std::string out;
-    append(out, matrix.entries.size());
+    append_u32(out, matrix.entries.size());
     for (const auto& [name, entry] : matrix.entries) {
-        append(out, name);
-        append(out, static_cast<std::uint64_t>(entry.counts[0]));
-        append(out, entry.sums.size());
+        append_text(out, name);
+        append_u32(out, static_cast<std::uint64_t>(entry.counts[0]));
+        append_u32(out, entry.sums.size());
         out += bytes_of(entry.sums);
     }
-    append(out, matrix.chunks);
-    append(out, matrix.datasets.empty() ? std::string_view() : matrix.datasets.front());
+    append_u32(out, matrix.chunks);
+    append_text(out, matrix.datasets.empty() ? std::string_view() : matrix.datasets.front());
     auto file = AtomicFile::create(path);
     if (!file) return Unexpected{std::move(file).error()};
     if (auto done = file->write(out); !done) return done;

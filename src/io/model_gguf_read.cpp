@@ -17,9 +17,9 @@ namespace {
 using detail::in_quotes;
 using detail::LlamaLayer;
 
-class ModelReader {
+class GgufModelReader {
 public:
-    explicit ModelReader(const GgufFile& file)
+    explicit GgufModelReader(const GgufFile& file)
         : file_(file), owner_(std::make_shared<const std::vector<std::shared_ptr<const void>>>(file.owners)) {
         for (const GgufTensor& tensor : file.tensors) left_.emplace(tensor.name, &tensor);
     }
@@ -162,7 +162,7 @@ private:
 
 Result<ModelFile> read_gguf_model(const GgufFile& file) {
     return detail::without_exceptions([&]() -> Result<ModelFile> {
-        auto model = ModelReader(file).read();
+        auto model = GgufModelReader(file).read();
         if (!model) return Unexpected{model.error().within(text("'", file.source, "'"))};
         return model;
     });

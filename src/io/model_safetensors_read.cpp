@@ -101,9 +101,9 @@ Result<QuantizedMatrix> read_quantized(Parts& parts, const std::string& name, co
                                      std::move(offsets), std::move(row_scales));
 }
 
-class ModelReader {
+class SafetensorsModelReader {
 public:
-    explicit ModelReader(const SafetensorsFile& file) : file_(file), parts_(file) {}
+    explicit SafetensorsModelReader(const SafetensorsFile& file) : file_(file), parts_(file) {}
 
     /// A file of ours: everything stands in its metadata.
     Result<ModelFile> read_own() {
@@ -269,10 +269,10 @@ Result<detail::ModelConfig> read_config(const SafetensorsFile& tensors,
 Result<ModelFile> read_model(const SafetensorsFile& file, const std::filesystem::path& directory) {
     const auto own = file.metadata().lower_bound(std::string(detail::own_prefix));
     if (own != file.metadata().end() && own->first.starts_with(detail::own_prefix))
-        return ModelReader(file).read_own();
+        return SafetensorsModelReader(file).read_own();
     auto config = read_config(file, directory);
     if (!config) return Unexpected{std::move(config).error()};
-    return ModelReader(file).read_foreign(*config);
+    return SafetensorsModelReader(file).read_foreign(*config);
 }
 
 }  // namespace

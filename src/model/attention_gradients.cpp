@@ -11,7 +11,7 @@
 namespace fewbit::inline v0::model {
 namespace {
 
-constexpr std::size_t block_rows = 64;
+constexpr std::size_t score_rows = 64;
 
 template <class T>
 void transpose(MatrixView<const T> in, MatrixView<T> out) noexcept {
@@ -61,7 +61,7 @@ std::size_t longest(std::span<const DocumentRows> documents) noexcept {
 std::size_t attention_gradient_scratch(const AttentionShape& shape, std::size_t length,
                                        std::size_t lanes) noexcept {
     const std::size_t d = shape.head_dim;
-    return lanes * round_up(2 * d * length + 3 * block_rows * length + 2 * d * block_rows, 16);
+    return lanes * round_up(2 * d * length + 3 * score_rows * length + 2 * d * score_rows, 16);
 }
 
 template <class T>
@@ -82,9 +82,9 @@ void attention_forward(const AttentionShape& shape, MatrixView<const T> qkv,
         const MatrixView<T> v_transposed = arena.matrix(d, document.length);
         transpose(v, v_transposed);
         const auto y = window(out, document, head * d, d);
-        T* const scores_memory = arena.matrix(block_rows, document.length).data;
-        for (std::size_t begin = 0; begin < document.length; begin += block_rows) {
-            const std::size_t rows = std::min(block_rows, document.length - begin), seen = begin + rows;
+        T* const scores_memory = arena.matrix(score_rows, document.length).data;
+        for (std::size_t begin = 0; begin < document.length; begin += score_rows) {
+            const std::size_t rows = std::min(score_rows, document.length - begin), seen = begin + rows;
             const MatrixView<T> scores(scores_memory, rows, seen);
             products.on_lane(lane, q.rows_from(begin, rows), k.rows_from(0, seen), scores);
             for (std::size_t r = 0; r < rows; ++r) {
@@ -133,11 +133,11 @@ void attention_backward(const AttentionShape& shape, MatrixView<const T> qkv,
         Arena<T> arena(scratch.data() + lane * lane_elements);
         const MatrixView<T> k_transposed = arena.matrix(d, n);
         const MatrixView<T> sum = arena.matrix(n, d);
-        const MatrixView<T> q_transposed = arena.matrix(d, block_rows);
-        const MatrixView<T> dy_transposed = arena.matrix(d, block_rows);
-        T* const scores_memory = arena.matrix(block_rows, n).data;
-        T* const slopes_memory = arena.matrix(block_rows, n).data;
-        T* const turned_memory = arena.matrix(n, block_rows).data;
+        const MatrixView<T> q_transposed = arena.matrix(d, score_rows);
+        const MatrixView<T> dy_transposed = arena.matrix(d, score_rows);
+        T* const scores_memory = arena.matrix(score_rows, n).data;
+        T* const slopes_memory = arena.matrix(score_rows, n).data;
+        T* const turned_memory = arena.matrix(n, score_rows).data;
         transpose(k, k_transposed);
         const auto first_columns = [](MatrixView<T> x, std::size_t count) {
             return MatrixView<T>(x.data, x.rows, count, x.stride_elements);
@@ -148,8 +148,8 @@ void attention_backward(const AttentionShape& shape, MatrixView<const T> qkv,
             const auto y = window(out, document, head * d, d);
             const auto dy = window(dout, document, head * d, d);
             const auto dq = window(dqkv, document, head * d, d);
-            for (std::size_t begin = 0; begin < n; begin += block_rows) {
-                const std::size_t rows = std::min(block_rows, n - begin), seen = begin + rows;
+            for (std::size_t begin = 0; begin < n; begin += score_rows) {
+                const std::size_t rows = std::min(score_rows, n - begin), seen = begin + rows;
                 const MatrixView<T> weights(scores_memory, rows, seen), slopes(slopes_memory, rows, seen);
                 products.on_lane(lane, q.rows_from(begin, rows), k.rows_from(0, seen), weights);
                 products.on_lane(lane, dy.rows_from(begin, rows), v.rows_from(0, seen), slopes);

@@ -11,11 +11,7 @@ using namespace fewbit::testing;
 
 namespace {
 
-Outcome in(const Folder& folder, const std::string& command) {
-    return run_shell("cd " + quoted(folder / ".") + " && \"$FEWBIT\" " + command);
-}
-
-const std::string text = " --tokenizer tok.bin --calibration text.txt";
+const std::string calibration_text = " --tokenizer tok.bin --calibration text.txt";
 
 void write_model(const Folder& folder) {
     write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
@@ -42,8 +38,8 @@ TEST_CASE("--target-bpw: the plan keeps the budget, and is what is written and w
               {"small.gguf", "--format int4-g32 --target-bpw 5.2"}}) {
             INFO(method << " into " << output);
             const std::string options = how + " --method " + method;
-            const Outcome outcome =
-                in(folder, "quantize toy.bin -o " + output + " " + options + text + " --json report.json");
+            const Outcome outcome = run_in(folder, "quantize toy.bin -o " + output + " " + options +
+                                                       calibration_text + " --json report.json");
             check_done(outcome);
             check_80_columns(outcome.out);
             const Json report = read_json(folder / "report.json"), plan = report["allocation"];
@@ -69,8 +65,8 @@ TEST_CASE("--target-bpw: the plan keeps the budget, and is what is written and w
             CHECK(bits / weights == Approx(plan["bits_per_weight"].get<double>()).epsilon(1e-12));
             CHECK(stored.size() > 1);
             const auto nll = [&](const std::string& what) {
-                check_done(
-                    in(folder, "evaluate " + what + " --tokenizer tok.bin --text text.txt --json out.json"));
+                check_done(run_in(
+                    folder, "evaluate " + what + " --tokenizer tok.bin --text text.txt --json out.json"));
                 return read_json(folder / "out.json")["nll"].get<double>();
             };
             // The kernels may differ with the container; the weights do not.
@@ -87,8 +83,9 @@ TEST_CASE(
     write_model(folder);
     double before = HUGE_VAL;
     for (const char* target : {"2.5", "3.5", "4.5"}) {
-        check_done(in(folder, std::string("quantize toy.bin -o x.safetensors --dry-run --format int4-g32") +
-                                  text + " --target-bpw " + target + " --json report.json"));
+        check_done(
+            run_in(folder, std::string("quantize toy.bin -o x.safetensors --dry-run --format int4-g32") +
+                               calibration_text + " --target-bpw " + target + " --json report.json"));
         const Json plan = read_json(folder / "report.json")["allocation"];
         CHECK(plan["predicted_kld"] < before);
         before = plan["predicted_kld"];
@@ -103,10 +100,11 @@ TEST_CASE(
 TEST_CASE("--target-bpw: layers that were decided otherwise count, and stay as they were decided") {
     const Folder folder;
     write_model(folder);
-    check_done(in(folder,
-                  "quantize toy.bin -o x.safetensors --dry-run --format int4-g32 --target-bpw 4 "
-                  "--candidates int2-g32,int4-g32 --tensor-format down_proj=int8-g32 --keep 'embed|k_proj'" +
-                      text + " --json report.json"));
+    check_done(
+        run_in(folder,
+               "quantize toy.bin -o x.safetensors --dry-run --format int4-g32 --target-bpw 4 "
+               "--candidates int2-g32,int4-g32 --tensor-format down_proj=int8-g32 --keep 'embed|k_proj'" +
+                   calibration_text + " --json report.json"));
     const Json report = read_json(folder / "report.json");
     for (const Json& layer : report["layers"]) {
         INFO(layer.dump());
@@ -126,7 +124,8 @@ TEST_CASE("--target-bpw: refusals") {
     const Folder folder;
     write_model(folder);
     const auto refused = [&](const std::string& options, const std::string& words) {
-        const Outcome outcome = in(folder, "quantize toy.bin -o x.safetensors " + options + text);
+        const Outcome outcome =
+            run_in(folder, "quantize toy.bin -o x.safetensors " + options + calibration_text);
         INFO(outcome.err);
         CHECK(outcome.status == 2);
         CHECK(outcome.err.find(words) != std::string::npos);
@@ -143,9 +142,10 @@ TEST_CASE("--target-bpw: refusals") {
 TEST_CASE("perturb: one row for each layer, the worst first, more error more damage") {
     const Folder folder;
     write_model(folder);
-    const Outcome outcome = in(folder,
-                               "perturb toy.bin --tokenizer tok.bin --text text.txt --sqnr 10,30 --family "
-                               "uniform,gaussian,outliers,clipping,large-weights --json out.json");
+    const Outcome outcome =
+        run_in(folder,
+               "perturb toy.bin --tokenizer tok.bin --text text.txt --sqnr 10,30 --family "
+               "uniform,gaussian,outliers,clipping,large-weights --json out.json");
     check_done(outcome);
     check_80_columns(outcome.out);
     const Json report = read_json(folder / "out.json");
@@ -160,11 +160,12 @@ TEST_CASE("perturb: one row for each layer, the worst first, more error more dam
     }
     const auto at = outcome.out.find("uniform errors damage most first");
     REQUIRE(at != std::string::npos);
-    const Outcome one = in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --layers 1.*down");
+    const Outcome one =
+        run_in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --layers 1.*down");
     check_done(one);
     CHECK(one.out.find("layers.1.mlp.down_proj") != std::string::npos);
     CHECK(one.out.find("layers.0") == std::string::npos);
-    CHECK(in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --layers nothing").status == 2);
-    CHECK(in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --family pink").status == 2);
-    CHECK(in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --sqnr loud").status == 2);
+    CHECK(run_in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --layers nothing").status == 2);
+    CHECK(run_in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --family pink").status == 2);
+    CHECK(run_in(folder, "perturb toy.bin --tokenizer tok.bin --text text.txt --sqnr loud").status == 2);
 }

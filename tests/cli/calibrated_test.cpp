@@ -9,13 +9,9 @@ namespace {
 
 constexpr const char* gptq = "--method gptq --calibration text.txt --calibration-windows 40";
 
-Outcome in(const Folder& folder, const std::string& command) {
-    return run_shell("cd " + quoted(folder / ".") + " && \"$FEWBIT\" " + command);
-}
-
 double nll_of(const Folder& folder, const std::string& model, const std::string& options = "") {
-    check_done(
-        in(folder, "evaluate " + model + " --tokenizer tok.bin --text text.txt --json out.json " + options));
+    check_done(run_in(
+        folder, "evaluate " + model + " --tokenizer tok.bin --text text.txt --json out.json " + options));
     return read_json(folder / "out.json")["nll"].get<double>();
 }
 
@@ -27,8 +23,8 @@ TEST_CASE("gptq: quantize writes what evaluate quantizes in memory, into either 
     const std::string how = std::string("--format int4-g32 ") + gptq;
     for (const char* output : {"small.safetensors", "small.gguf"}) {
         INFO(output);
-        const Outcome outcome = in(folder, std::string("quantize toy.bin --tokenizer tok.bin -o ") + output +
-                                               " " + how + " --json report.json");
+        const Outcome outcome = run_in(folder, std::string("quantize toy.bin --tokenizer tok.bin -o ") +
+                                                   output + " " + how + " --json report.json");
         check_done(outcome);
         CHECK(outcome.out.find("output err.") != std::string::npos);
         CHECK(outcome.out.find("Calibrated with 60 tokens in 2 windows") != std::string::npos);
@@ -67,8 +63,8 @@ TEST_CASE("awq and --smooth: scales that are folded away go into either containe
             std::string options = how;
             if (std::string(output) == "small.gguf")  // names of the tensors there
                 options.replace(options.find("layers.0.mlp.down_proj"), 22, "blk.0.ffn_down");
-            const Outcome said = in(folder, std::string("quantize toy.bin --tokenizer tok.bin -o ") + output +
-                                                " " + options + " --json report.json");
+            const Outcome said = run_in(folder, std::string("quantize toy.bin --tokenizer tok.bin -o ") +
+                                                    output + " " + options + " --json report.json");
             check_done(said);
             std::size_t scaled = 0;
             const Json report = read_json(folder / "report.json");
@@ -95,7 +91,7 @@ TEST_CASE("rotations and float columns: into fewbit's own files, and nowhere els
         const std::string how = given;
         INFO(how);
         const std::string options = how + (how.find("--method") == std::string::npos ? "" : calibration);
-        check_done(in(folder, from + "small.safetensors " + options + " --json report.json"));
+        check_done(run_in(folder, from + "small.safetensors " + options + " --json report.json"));
         CHECK(nll_of(folder, "small.safetensors") ==
               Approx(nll_of(folder, "toy.bin", options)).epsilon(1e-5));
         CHECK(std::abs(nll_of(folder, "small.safetensors") - nll_of(folder, "toy.bin")) < 0.15);
@@ -108,25 +104,26 @@ TEST_CASE("rotations and float columns: into fewbit's own files, and nowhere els
                 if (layer["quantized"].get<bool>())
                     CHECK(layer["bits_per_weight"].get<double>() > 4.5 + 0.45);
         }
-        check_failure(in(folder, from + "small.gguf " + options), {"GGUF", ".safetensors"});
+        check_failure(run_in(folder, from + "small.gguf " + options), {"GGUF", ".safetensors"});
         if (how.find("gptq") == std::string::npos && how.find("int8") == std::string::npos)
-            check_failure(in(folder, from + "folder --layout gptq " + options), {"layout gptq"});
+            check_failure(run_in(folder, from + "folder --layout gptq " + options), {"layout gptq"});
     }
     // Saved statistics are of one rotation.
     const std::string gptq_rotated = " --format int4-g32 --method gptq --rotate all";
-    check_done(
-        in(folder, from + "a.safetensors" + gptq_rotated + calibration + " --save-statistics s.safetensors"));
-    check_done(in(folder, from + "b.safetensors" + gptq_rotated + " --statistics s.safetensors"));
+    check_done(run_in(
+        folder, from + "a.safetensors" + gptq_rotated + calibration + " --save-statistics s.safetensors"));
+    check_done(run_in(folder, from + "b.safetensors" + gptq_rotated + " --statistics s.safetensors"));
     check_done(run_shell("cmp " + quoted(folder / "a.safetensors") + " " + quoted(folder / "b.safetensors")));
     check_failure(
-        in(folder, from + "c.safetensors --format int4-g32 --method gptq --statistics s.safetensors"),
+        run_in(folder, from + "c.safetensors --format int4-g32 --method gptq --statistics s.safetensors"),
         {"s.safetensors", "rotated (residual 64", "this one is not"});
     // Nothing is quantized: the same function.
     CHECK(nll_of(folder, "toy.bin", "--rotate all") == Approx(nll_of(folder, "toy.bin")).epsilon(1e-5));
-    check_failure(in(folder, "evaluate toy.bin --tokenizer tok.bin --text text.txt --rotate residual,knees"),
-                  {"'knees' is no place", "residual, heads and down"});
     check_failure(
-        in(folder, from + "small.gguf --format q4_0 --method gptq --column-order permuted" + calibration),
+        run_in(folder, "evaluate toy.bin --tokenizer tok.bin --text text.txt --rotate residual,knees"),
+        {"'knees' is no place", "residual, heads and down"});
+    check_failure(
+        run_in(folder, from + "small.gguf --format q4_0 --method gptq --column-order permuted" + calibration),
         {"permutes inputs", "GGUF"});
 }
 
@@ -135,10 +132,10 @@ TEST_CASE("gptq: options, dry runs and refusals") {
     write_toy(folder, toy_model(toy_shape(4, 2, 16, 64, 2, 30, 32, true), 7));
     const std::string quantize =
         "quantize toy.bin --tokenizer tok.bin -o small.safetensors --format int4-g32 ";
-    check_done(in(folder,
-                  quantize + gptq +
-                      " --column-order permuted --grid min-max --static-groups --damping 0.1 --asymmetry 0 " +
-                      "--calibration-split a --json report.json"));
+    check_done(run_in(
+        folder, quantize + gptq +
+                    " --column-order permuted --grid min-max --static-groups --damping 0.1 --asymmetry 0 " +
+                    "--calibration-split a --json report.json"));
     const Json report = read_json(folder / "report.json");
     CHECK(
         report["method_options"].dump() ==
@@ -147,21 +144,24 @@ TEST_CASE("gptq: options, dry runs and refusals") {
           R"({"text":"text.txt","split":"a","statistics":null,"saved_statistics":null})");
     nll_of(folder, "small.safetensors");
 
-    check_done(in(folder, "quantize toy.bin --tokenizer tok.bin -o dry.gguf --format q4_0 --dry-run " +
-                              std::string(gptq) + " --json report.json"));
+    check_done(run_in(folder, "quantize toy.bin --tokenizer tok.bin -o dry.gguf --format q4_0 --dry-run " +
+                                  std::string(gptq) + " --json report.json"));
     CHECK(read_json(folder / "report.json")["estimated_seconds"].is_null());
     CHECK_FALSE(std::filesystem::exists(folder / "dry.gguf"));
 
-    check_failure(in(folder, quantize + "--method gptq"), {"--method gptq calibrates", "--calibration FILE"});
-    check_failure(in(folder, quantize + gptq + " --column-order odd"), {"'odd' is not known", "group-aware"});
-    check_failure(in(folder, quantize + gptq + " --asymmetry 2"), {"--asymmetry"});
-    check_failure(in(folder, quantize + "--method gptq --calibration none.txt"), {"none.txt"});
-    check_failure(in(folder, "quantize toy.bin --tokenizer tok.bin -o small.gguf --format int4-g16 " +
-                                 std::string(gptq)),
+    check_failure(run_in(folder, quantize + "--method gptq"),
+                  {"--method gptq calibrates", "--calibration FILE"});
+    check_failure(run_in(folder, quantize + gptq + " --column-order odd"),
+                  {"'odd' is not known", "group-aware"});
+    check_failure(run_in(folder, quantize + gptq + " --asymmetry 2"), {"--asymmetry"});
+    check_failure(run_in(folder, quantize + "--method gptq --calibration none.txt"), {"none.txt"});
+    check_failure(run_in(folder, "quantize toy.bin --tokenizer tok.bin -o small.gguf --format int4-g16 " +
+                                     std::string(gptq)),
                   {"int4-g16", "q4_0"});
     folder.write("imatrix.dat", std::string(4, '\0'));
     check_failure(
-        in(folder, "quantize toy.bin --tokenizer tok.bin -o small.gguf --format q4_0 --imatrix imatrix.dat " +
-                       std::string(gptq)),
+        run_in(folder,
+               "quantize toy.bin --tokenizer tok.bin -o small.gguf --format q4_0 --imatrix imatrix.dat " +
+                   std::string(gptq)),
         {"imatrix"});
 }

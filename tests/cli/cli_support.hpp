@@ -87,6 +87,11 @@ struct Outcome {
     return run_shell(command);
 }
 
+/// The program with these words of the shell, in a folder.
+[[nodiscard]] inline Outcome run_in(const Folder& folder, const std::string& command) {
+    return run_shell("cd " + quoted(folder / ".") + " && \"$FEWBIT\" " + command);
+}
+
 /// Fails with what the program said.
 inline void check_done(const Outcome& outcome) {
     INFO("stdout: " << outcome.out << "\nstderr: " << outcome.err);
