@@ -102,7 +102,7 @@ TEST_CASE("hadamard: every base order below 200 that is claimed is one, and most
           "[formats][hadamard]") {
     std::size_t found = 0;
     for (std::size_t b = 4; b < 200; b += 4) {
-        const auto h = detail::base_matrix(b);
+        const auto h = fewbit::detail::base_matrix(b);
         if (!h) continue;
         ++found;
         for (std::size_t i = 0; i < b; ++i)

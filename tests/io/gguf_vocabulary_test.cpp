@@ -24,15 +24,15 @@ ToyGguf toy() {
     return out;
 }
 
-struct Wrong {
+struct WrongVocabulary {
     const char* what;
     std::function<void(ToyGguf&)> change;
     const char* sentence;
 };
-auto set(const char* key, GgufValue value) {
+auto set_key(const char* key, GgufValue value) {
     return [=](ToyGguf& out) { out.set(key, value); };
 }
-auto drop(const char* key) {
+auto drop_key(const char* key) {
     return [=](ToyGguf& out) { out.drop(key); };
 }
 GgufValue texts(std::vector<std::string> values) { return GgufValue::of_texts(values); }
@@ -89,39 +89,40 @@ TEST_CASE("a vocabulary in GGUF as it stands there", "[io]") {
 TEST_CASE("vocabularies in GGUF that cannot be right are refused", "[io]") {
     const char *ids = "tokenizer.ggml.bos_token_id", *types = "tokenizer.ggml.token_type",
                *scores = "tokenizer.ggml.scores", *words = "tokenizer.ggml.tokens";
-    const Wrong list[] = {
-        {"none", drop("tokenizer.ggml.model"), "it holds no tokenizer"},
-        {"no text", set("tokenizer.ggml.model", GgufValue::of_u32(1)), "it holds no tokenizer"},
-        {"gpt2", set("tokenizer.ggml.model", GgufValue::of_text("gpt2")),
+    const WrongVocabulary list[] = {
+        {"none", drop_key("tokenizer.ggml.model"), "it holds no tokenizer"},
+        {"no text", set_key("tokenizer.ggml.model", GgufValue::of_u32(1)), "it holds no tokenizer"},
+        {"gpt2", set_key("tokenizer.ggml.model", GgufValue::of_text("gpt2")),
          "of the kind 'gpt2'; fewbit reads those of the kind 'llama'"},
-        {"no tokens", drop(words), "it lacks 'tokenizer.ggml.tokens'"},
-        {"tokens of numbers", set(words, integers({1, 2})), "is an array of i32, not an array of text"},
-        {"one text", set(words, GgufValue::of_text("abc")), "is text, not an array of text"},
-        {"0 tokens", set(words, texts({})), "no id of 0 tokens"},
-        {"no scores", drop(scores), "it lacks 'tokenizer.ggml.scores'"},
-        {"scores of integers", set(scores, integers({1, 2, 3, 4, 5, 6, 7})), "not an array of f32"},
-        {"types of reals", set(types, floats({1, 1, 1, 1, 1, 1, 1})), "not an array of integers"},
-        {"a score too few", set(scores, floats({0, 0, 0, 0, 0, 0})), "7 tokens, 6 scores and 7 types"},
-        {"a type too many", set(types, integers({1, 1, 1, 6, 1, 1, 1, 1})), "7 tokens, 7 scores and 8"},
-        {"type 0", set(types, integers({0, 1, 1, 6, 1, 1, 1})), "'tokenizer.ggml.token_type'[0] is 0"},
-        {"type 7", set(types, integers({1, 1, 1, 6, 1, 1, 7})), "[6] is 7; types are 1 to 6"},
-        {"type -1", set(types, integers({-1, 1, 1, 6, 1, 1, 1})), "[0] is -1"},
-        {"a letter called byte", set(types, integers({1, 1, 1, 6, 1, 6, 1})),
+        {"no tokens", drop_key(words), "it lacks 'tokenizer.ggml.tokens'"},
+        {"tokens of numbers", set_key(words, integers({1, 2})), "is an array of i32, not an array of text"},
+        {"one text", set_key(words, GgufValue::of_text("abc")), "is text, not an array of text"},
+        {"0 tokens", set_key(words, texts({})), "no id of 0 tokens"},
+        {"no scores", drop_key(scores), "it lacks 'tokenizer.ggml.scores'"},
+        {"scores of integers", set_key(scores, integers({1, 2, 3, 4, 5, 6, 7})), "not an array of f32"},
+        {"types of reals", set_key(types, floats({1, 1, 1, 1, 1, 1, 1})), "not an array of integers"},
+        {"a score too few", set_key(scores, floats({0, 0, 0, 0, 0, 0})), "7 tokens, 6 scores and 7 types"},
+        {"a type too many", set_key(types, integers({1, 1, 1, 6, 1, 1, 1, 1})), "7 tokens, 7 scores and 8"},
+        {"type 0", set_key(types, integers({0, 1, 1, 6, 1, 1, 1})), "'tokenizer.ggml.token_type'[0] is 0"},
+        {"type 7", set_key(types, integers({1, 1, 1, 6, 1, 1, 7})), "[6] is 7; types are 1 to 6"},
+        {"type -1", set_key(types, integers({-1, 1, 1, 6, 1, 1, 1})), "[0] is -1"},
+        {"a letter called byte", set_key(types, integers({1, 1, 1, 6, 1, 6, 1})),
          "token 5 is a byte, but reads 'a'"},
-        {"byte -1", set(words, texts({"<unk>", "<s>", "</s>", "<0x-1>", "b", "a", ""})),
+        {"byte -1", set_key(words, texts({"<unk>", "<s>", "</s>", "<0x-1>", "b", "a", ""})),
          "token 3 is a byte, but reads '<0x-1>'"},
-        {"a token twice", set(words, texts({"a", "<s>", "</s>", "<0x0A>", "b", "a", ""})),
+        {"a token twice", set_key(words, texts({"a", "<s>", "</s>", "<0x0A>", "b", "a", ""})),
          "tokens 0 and 5 are both 'a'"},
-        {"BOS 7", set(ids, GgufValue::of_u32(7)), "'tokenizer.ggml.bos_token_id' is 7, no id of 7 tokens"},
-        {"BOS 2^32 - 1", set(ids, GgufValue::of_u32(0xFFFFFFFF)), "is 4294967295, no id"},
-        {"BOS -1", set(ids, GgufValue::of_i32(-1)), "no id of 7 tokens"},
-        {"BOS as a text", set(ids, GgufValue::of_text("1")), "is of kind text, no id"},
-        {"EOS 7", set("tokenizer.ggml.eos_token_id", GgufValue::of_u32(7)), "eos_token_id' is 7"},
-        {"unknown 9", set("tokenizer.ggml.unknown_token_id", GgufValue::of_u32(9)), "token_id' is 9"},
-        {"a flag as a number", set("tokenizer.ggml.add_bos_token", GgufValue::of_u32(1)),
+        {"BOS 7", set_key(ids, GgufValue::of_u32(7)),
+         "'tokenizer.ggml.bos_token_id' is 7, no id of 7 tokens"},
+        {"BOS 2^32 - 1", set_key(ids, GgufValue::of_u32(0xFFFFFFFF)), "is 4294967295, no id"},
+        {"BOS -1", set_key(ids, GgufValue::of_i32(-1)), "no id of 7 tokens"},
+        {"BOS as a text", set_key(ids, GgufValue::of_text("1")), "is of kind text, no id"},
+        {"EOS 7", set_key("tokenizer.ggml.eos_token_id", GgufValue::of_u32(7)), "eos_token_id' is 7"},
+        {"unknown 9", set_key("tokenizer.ggml.unknown_token_id", GgufValue::of_u32(9)), "token_id' is 9"},
+        {"a flag as a number", set_key("tokenizer.ggml.add_bos_token", GgufValue::of_u32(1)),
          "'tokenizer.ggml.add_bos_token' is u32, not boolean"},
     };
-    for (const Wrong& wrong : list) {
+    for (const WrongVocabulary& wrong : list) {
         INFO(wrong.what);
         ToyGguf file = toy();
         wrong.change(file);

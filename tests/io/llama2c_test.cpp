@@ -19,14 +19,14 @@ namespace {
 using namespace fewbit;
 using Bytes = std::vector<std::byte>;
 
-Result<io::ModelFile> parse(const Bytes& bytes) {
+Result<io::ModelFile> parse_llama2c(const Bytes& bytes) {
     const auto owner = std::make_shared<const Bytes>(bytes);
     return io::parse_llama2c(*owner, owner, "toy.bin");
 }
 
 /// Refused with a sentence that names the file and holds `part`.
 void check_refused(const Bytes& bytes, const std::string& part) {
-    const auto file = parse(bytes);
+    const auto file = parse_llama2c(bytes);
     INFO("expected: " << part);
     REQUIRE(!file);
     INFO(file.error().message);
@@ -56,7 +56,7 @@ TEST_CASE("v0 and v1 files give back every weight") {
     for (const io::ModelShape& shape : {untied, tied}) {
         const io::ModelFile original = testing::toy_model(shape, 1);
         for (const int version : {0, 1}) {
-            const auto file = parse(testing::llama2c_bytes(original, version));
+            const auto file = parse_llama2c(testing::llama2c_bytes(original, version));
             INFO((file ? "" : file.error().message));
             REQUIRE(file);
             CHECK(file->shape == shape);
@@ -92,7 +92,7 @@ TEST_CASE("f32 matrices lie in the file's own memory and keep it alive") {
 TEST_CASE("v2 files become int8 groups: within half a step of the weights") {
     for (const io::ModelShape& shape : {untied, tied}) {
         const io::ModelFile original = testing::toy_model(shape, 2);
-        const auto file = parse(testing::llama2c_bytes(original, 2, 8));
+        const auto file = parse_llama2c(testing::llama2c_bytes(original, 2, 8));
         INFO((file ? "" : file.error().message));
         REQUIRE(file);
         CHECK(file->shape == shape);
@@ -113,7 +113,7 @@ TEST_CASE("v2 groups that cross the ends of rows are cut to fit") {
     // dim = 32, hidden = 24: groups of 16 cross the rows of down_proj (K = 24), gcd 8.
     const io::ModelShape shape = testing::toy_shape(4, 2, 8, 24, 2, 8, 5, true);
     const io::ModelFile original = testing::toy_model(shape, 3);
-    const auto file = parse(testing::llama2c_bytes(original, 2, 16));
+    const auto file = parse_llama2c(testing::llama2c_bytes(original, 2, 16));
     INFO((file ? "" : file.error().message));
     REQUIRE(file);
     const QuantizedMatrix& down = file->linears.at("model.layers.0.mlp.down_proj").weights;
@@ -138,7 +138,7 @@ TEST_CASE("v2 groups whose pieces are too short to be groups become f32, the sam
     for (const auto& [hidden, group] : {Case{20, 32}, Case{24, 4}}) {  // gcd(20, 32) = 4
         const io::ModelFile original =
             testing::toy_model(testing::toy_shape(4, 2, 8, hidden, 2, 8, 5, true), 3);
-        const auto file = parse(testing::llama2c_bytes(original, 2, group));
+        const auto file = parse_llama2c(testing::llama2c_bytes(original, 2, group));
         INFO((file ? "" : file.error().message));
         REQUIRE(file);
         const std::string down = "model.layers.0.mlp.down_proj";
@@ -193,7 +193,7 @@ TEST_CASE("header fields that cannot be right are refused by name") {
     const io::ModelFile model = testing::toy_model(untied, 1);
     for (const int version : {0, 1, 2}) {
         const Bytes good = testing::llama2c_bytes(model, version);
-        REQUIRE(parse(good));
+        REQUIRE(parse_llama2c(good));
         const std::size_t at = version == 0 ? 0 : 8;
         for (const Case& c : cases) {
             INFO("version " << version << ", field " << c.field << " = " << c.value);
@@ -213,7 +213,7 @@ TEST_CASE("header fields that cannot be right are refused by name") {
     // A table of 2^31 positions in v0 is a truncated file; in v1 it is only a promise, and nothing is sized
     // by it.
     check_refused(with(testing::llama2c_bytes(model, 0), 24, highest), "freq_cos");
-    const auto long_context = parse(with(testing::llama2c_bytes(model, 1), 32, highest));
+    const auto long_context = parse_llama2c(with(testing::llama2c_bytes(model, 1), 32, highest));
     REQUIRE(long_context);
     CHECK(long_context->shape.context == 2147483647u);
 }
@@ -242,9 +242,10 @@ TEST_CASE("files cut or extended anywhere are refused") {
     const io::ModelFile model = testing::toy_model(testing::toy_shape(2, 1, 4, 8, 1, 3, 2, false), 1);
     for (const int version : {0, 1, 2}) {
         const Bytes good = testing::llama2c_bytes(model, version);
-        REQUIRE(parse(good));
+        REQUIRE(parse_llama2c(good));
         for (std::size_t size = 0; size < good.size(); ++size) {
-            const auto file = parse(Bytes(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size)));
+            const auto file =
+                parse_llama2c(Bytes(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size)));
             if (file)
                 FAIL("version " << version << " cut to " << size << " of " << good.size()
                                 << " bytes was read");
@@ -266,7 +267,7 @@ TEST_CASE("random damage to headers never gives more than the file holds") {
                 bytes[random.below(version == 0 ? 28 : 44)] =
                     static_cast<std::byte>(random.below(2) != 0 ? random.bits() : random.below(8));
             if (random.below(4) == 0) bytes.resize(random.below(bytes.size()));
-            const auto file = parse(bytes);
+            const auto file = parse_llama2c(bytes);
             if (!file) continue;
             std::size_t weights = 0;
             for (const auto& [name, linear] : file->linears) weights += linear.n() * linear.k();

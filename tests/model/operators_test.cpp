@@ -20,7 +20,7 @@ namespace {
 using namespace fewbit;
 
 constexpr double epsilon = 0x1p-24;
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN(),
+constexpr float quiet_nan = std::numeric_limits<float>::quiet_NaN(),
                 infinity = std::numeric_limits<float>::infinity();
 
 /// FEWBIT_FORCE_ISA while it lives.
@@ -80,8 +80,8 @@ struct Cached {
     [[nodiscard]] Matrix attend(const Matrix& q, std::size_t heads, std::size_t first,
                                 ExecutionContext context = {}) const {
         Matrix out(q.rows(), q.cols());
-        std::fill(out.values().begin(), out.values().end(), not_a_number);
-        std::vector<float> scratch(model::attention_scratch_elements(cache, context.workers()), not_a_number);
+        std::fill(out.values().begin(), out.values().end(), quiet_nan);
+        std::vector<float> scratch(model::attention_scratch_elements(cache, context.workers()), quiet_nan);
         model::attention(q.view(), heads, cache, 0, first, out, scratch, context);
         return out;
     }
@@ -258,7 +258,7 @@ TEST_CASE("operators: attention does not look at later positions, whatever stand
             Cached c(s.kv_heads, s.head_dim, s.first + s.rows, s.head_dim);
             const Matrix q = testing::gaussian_matrix(s.rows, s.heads * s.head_dim, 5);
             const Matrix before = c.attend(q, s.heads, s.first);
-            const std::vector<float> bad_key(s.kv_heads * s.head_dim, not_a_number),
+            const std::vector<float> bad_key(s.kv_heads * s.head_dim, quiet_nan),
                 bad_value(bad_key.size(), infinity);
             for (std::size_t m = s.rows; m-- > s.rows / 2 + 1;)
                 c.cache.store(0, s.first + m, bad_key, bad_value);
@@ -277,7 +277,7 @@ TEST_CASE("operators: NaN comes out where it went in") {
         for (const std::size_t at : {0, 4, 17, 20}) {
             Matrix gate = testing::gaussian_matrix(1, 21, 1), x = gate;
             const Matrix ones = gate;
-            gate(0, at) = x(0, at) = not_a_number;
+            gate(0, at) = x(0, at) = quiet_nan;
             model::silu_multiply(gate, ones.view());
             Matrix y(1, 21);
             model::rms_norm(std::as_const(x).view(), ones.row(0), 1e-5f, y);
