@@ -72,6 +72,8 @@ public:
     __device__ void update(F&& f, Values&... values) const {
         f(lane_, values...);
     }
+    /// What a lane has written to shared memory is there for the others afterwards.
+    __device__ void sync() const { __syncwarp(); }
     /// A chunk's codes, which nobody reads twice.
     __device__ Words load_codes(const void* codes, std::uint64_t chunk) const {
         const auto* from = static_cast<const std::byte*>(codes) + chunk * chunk_bytes + lane_ * sizeof(Words);

@@ -46,6 +46,18 @@ struct Partition {
             rest < units_per_tile - first ? first + static_cast<std::uint32_t>(rest) : units_per_tile;
         return {tile, first, last, first == 0 && last == units_per_tile};
     }
+    /// The first tile that a block has units of; it goes on with the next until has_more says no.
+    FEWBIT_HOST_DEVICE constexpr std::uint32_t first_tile(std::uint32_t block) const {
+        return static_cast<std::uint32_t>(first_unit(block) / units_per_tile);
+    }
+    /// A block's units of one of its tiles.
+    FEWBIT_HOST_DEVICE constexpr Run run_of(std::uint32_t block, std::uint32_t tile) const {
+        const std::uint64_t begin = std::uint64_t{tile} * units_per_tile, first = first_unit(block);
+        return run_at(first < begin ? begin : first, first_unit(block + 1));
+    }
+    FEWBIT_HOST_DEVICE constexpr bool has_more(std::uint32_t block, std::uint32_t tile) const {
+        return first_unit(block + 1) > (std::uint64_t{tile} + 1) * units_per_tile;
+    }
     /// The block that has a unit.
     FEWBIT_HOST_DEVICE constexpr std::uint32_t block_of(std::uint64_t unit) const {
         return static_cast<std::uint32_t>(((unit + 1) * blocks - 1) / units());

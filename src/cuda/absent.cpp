@@ -21,9 +21,9 @@ Result<Tensor> allocate(Scalar, Tensor::Shape) { return absent(); }
 Result<Tensor> to_device(const Tensor&) { return absent(); }
 Result<Tensor> to_host(const Tensor&) { return absent(); }
 Result<Mma16Matrix> to_device(const Mma16Matrix&) { return absent(); }
-Result<Product> Product::create(const Mma16Matrix&, Scalar, std::size_t, Fallback) { return absent(); }
+Result<Product> Product::create(const Mma16Matrix&, Scalar, std::size_t) { return absent(); }
+std::string_view Product::kernel(std::size_t) const noexcept { return {}; }
 std::size_t Product::workspace_bytes() const noexcept { return 0; }
-std::size_t Product::resident(std::size_t) const noexcept { return 0; }
 Result<RunReport> Product::run(const View&, const View&, const float*, Workspace&, Stream) const {
     return absent();
 }

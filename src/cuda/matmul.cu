@@ -7,57 +7,22 @@
 #include <span>
 #include <utility>
 
-#include "kernels/int_grouped/cuda/batch.hpp"
-#include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/launch.hpp"
 #include "src/cuda/number.hpp"
+#include "src/cuda/plan.hpp"
 #include "src/cuda/status.hpp"
 
 namespace fewbit::inline v0::cuda {
 namespace {
 
-namespace decoding = kernels::int_grouped_cuda;
-
-constexpr std::size_t part_alignment = 256;
-
-/// Rows of one pass, and which kernel takes them.
-std::size_t token_tiles(std::size_t rows) { return rows <= 8 ? 1 : rows <= 16 ? 2 : 8; }
-bool is_batch(std::size_t rows) { return rows > 16; }
-
-decoding::KernelKind kind_of(const Mma16Matrix& w, Scalar x, std::size_t rows) {
+decoding::KernelKind kind_of(const Mma16Matrix& w, Scalar x, Way way) {
     return {w.kind(), x == Scalar::f16 ? mma16::Half::f16 : mma16::Half::bf16, zero_of(w.format),
-            static_cast<unsigned>(token_tiles(rows))};
-}
-
-/// The work of a pass, in as many blocks as are resident.
-mma16::Partition partition_of(const Mma16Matrix& w, std::size_t rows, std::size_t resident) {
-    const std::size_t tiles = is_batch(rows) ? ceil_div(w.tiles, std::size_t{decoding::tiles_per_block}) : w.tiles;
-    const std::size_t chunks = is_batch(rows) ? decoding::chunks_per_unit : decoding::warps_per_block;
-    const std::size_t units = std::max<std::size_t>(1, ceil_div(w.chunks, chunks));
-    return {static_cast<std::uint32_t>(tiles), static_cast<std::uint32_t>(units),
-            static_cast<std::uint32_t>(std::max<std::size_t>(1, std::min(resident, tiles * units)))};
-}
-
-std::size_t part_bytes(std::size_t rows) {
-    return sizeof(float) * (is_batch(rows)             ? decoding::batch_part_floats<8>
-                            : token_tiles(rows) == 1 ? decoding::part_floats<1>
-                                                     : decoding::part_floats<2>);
-}
-
-struct Room {
-    std::size_t parts = 0, x = 0;  ///< where they start, behind the counters
-    std::size_t end = 0;
-};
-Room room_for(const Mma16Matrix& w, std::size_t rows, std::size_t resident) {
-    Room room;
-    room.parts = round_up(w.tiles * sizeof(std::uint32_t), part_alignment);
-    room.x = round_up(room.parts + 2 * partition_of(w, rows, resident).blocks * part_bytes(rows), part_alignment);
-    room.end = room.x + rows * w.padded_k() * sizeof(std::uint16_t);
-    return room;
+            way == Way::prompt ? decoding::any_rows : static_cast<unsigned>(most_rows(way, 0) / 8)};
 }
 
 constexpr std::size_t largest_k = std::size_t{mma16::half_inputs} << 16;  // mma16::Divisor
 constexpr std::size_t largest_n = std::numeric_limits<std::uint32_t>::max() / 2;
+constexpr std::size_t most_tiles = std::size_t{1} << 31;  // mma16::Partition
 
 }  // namespace
 
@@ -71,7 +36,7 @@ Result<Mma16Matrix> to_device(const Mma16Matrix& packed) {
     return out;
 }
 
-Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_t max_rows, Fallback fallback) {
+Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_t max_rows) {
     auto device = current_device();
     if (!device) return Unexpected{std::move(device).error()};
     if (x != Scalar::f16 && x != Scalar::bf16)
@@ -83,21 +48,18 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     if (device->major < 8)
         return fail(ErrorKind::no_kernel, "the device '", device->name, "' is sm_", device->major, device->minor,
                     "; the CUDA kernels need sm_80");
-    if (weights.n > largest_n || weights.padded_k() > largest_k)
-        return fail(ErrorKind::unsupported, "a matrix of ", weights.n, " x ", weights.k, " is too large for the CUDA kernels");
+    if (weights.n > largest_n || weights.padded_k() > largest_k || max_rows > largest_n ||
+        ceil_div(weights.tiles, std::size_t{decoding::prompt_block_tiles}) *
+                ceil_div(max_rows, std::size_t{decoding::prompt_block_rows}) >= most_tiles)
+        return fail(ErrorKind::unsupported, max_rows, " rows times a matrix of ", weights.n, " x ", weights.k,
+                    " are too large for the CUDA kernels");
     Product product;
-    if (max_rows > rows_per_pass) {
-        product.fallback_reason_ = text(max_rows, " rows of x take ", ceil_div(max_rows, rows_per_pass),
-                                        " passes over the weights; no CUDA kernel takes more than ", rows_per_pass, " at once yet");
-        if (fallback == Fallback::refuse)
-            return fail(ErrorKind::no_kernel, product.fallback_reason_, " (Fallback::allow lets it)");
-    }
     product.weights_ = weights;
     product.x_ = x;
     product.max_rows_ = max_rows;
-    for (std::size_t i = 0; i < 3; ++i) {
+    for (std::size_t i = 0; i < ways; ++i) {
         int resident = 0;
-        if (auto done = checked(decoding::resident_blocks(kind_of(weights, x, i == 0 ? 8 : i == 1 ? 16 : rows_per_pass), resident),
+        if (auto done = checked(decoding::resident_blocks(kind_of(weights, x, static_cast<Way>(i)), resident),
                                 "asking how many blocks a multiprocessor holds");
             !done)
             return Unexpected{std::move(done).error()};
@@ -106,16 +68,27 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     return product;
 }
 
-std::size_t Product::resident(std::size_t rows) const noexcept {
-    return resident_blocks_[rows <= 8 ? 0 : rows <= 16 ? 1 : 2];
+std::string_view Product::kernel(std::size_t rows) const noexcept {
+    static constexpr std::string_view names[2][2][3] = {
+        {{"int_grouped/cuda/decode-f16", "int_grouped/cuda/batch-f16", "int_grouped/cuda/prompt-f16"},
+         {"int_grouped/cuda/decode-bf16", "int_grouped/cuda/batch-bf16", "int_grouped/cuda/prompt-bf16"}},
+        {{"codebook/cuda/decode-f16", "codebook/cuda/batch-f16", "codebook/cuda/prompt-f16"},
+         {"codebook/cuda/decode-bf16", "codebook/cuda/batch-bf16", "codebook/cuda/prompt-bf16"}}};
+    const Way way = way_of(rows);
+    return names[weights_.format.is_codebook() ? 1 : 0][x_ == Scalar::f16 ? 0 : 1]
+                [way == Way::batch ? 1 : way == Way::prompt ? 2 : 0];
+}
+
+Product::Needs Product::needs() const noexcept {
+    const Memory memory =
+        memory_of(weights_.tiles, weights_.chunks, weights_.padded_k(), std::max<std::size_t>(1, max_rows_), resident_blocks_);
+    // x is read in pieces of 16 bytes: its copy comes first.
+    return {std::max<std::size_t>(1, memory.counters), round_up(memory.x_elements * sizeof(std::uint16_t), 256), memory.part_floats * sizeof(float)};
 }
 
 std::size_t Product::workspace_bytes() const noexcept {
-    std::size_t most = 0;  // fewer rows may run in more blocks
-    for (const std::size_t rows : {std::size_t{8}, std::size_t{16}, rows_per_pass})
-        if (rows == 8 || max_rows_ > (rows == 16 ? 8u : 16u))
-            most = std::max(most, room_for(weights_, rows, resident(rows)).end);
-    return most;
+    const Needs n = needs();
+    return n.counters * sizeof(std::uint32_t) + n.x_bytes + n.part_bytes;
 }
 
 Result<RunReport> Product::run(const View& x, const View& y, const float* bias, Workspace& workspace, Stream stream) const {
@@ -125,12 +98,13 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     if (y.rows != x.rows || y.cols != weights_.n || y.stride < y.cols || !is_number(y.type))
         return fail(ErrorKind::bad_input, "y is (", y.rows, ", ", y.cols, ") of ", name(y.type), " with a stride of ", y.stride,
                     "; this product gives (", x.rows, ", ", weights_.n, ") in f32, f16 or bf16");
-    if (workspace.size_bytes() < workspace_bytes())
-        return fail(ErrorKind::bad_input, "the workspace has ", workspace.size_bytes(), " bytes; this product needs ",
-                    workspace_bytes());
+    const Needs need = needs();
+    if (workspace.counters_.elements() < need.counters || workspace.memory_.size_bytes() < need.x_bytes + need.part_bytes)
+        return fail(ErrorKind::bad_input, "the workspace has ", workspace.memory_.size_bytes(), " bytes and ",
+                    workspace.counters_.elements(), " counters; this product needs ", need.x_bytes + need.part_bytes, " and ",
+                    need.counters);
     RunReport report;
-    report.kernel = kernel();
-    report.passes = ceil_div(x.rows, rows_per_pass);
+    report.kernel = kernel(x.rows);
     report.weight_bytes = weights_.size_bytes();
     if (x.rows == 0 || weights_.n == 0) return report;
 
@@ -139,55 +113,57 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     const bool as_it_is = weights_.k == weights_.padded_k() && x.stride % 8 == 0 &&
                           reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
     report.copied_x = !as_it_is && weights_.k != 0;
-    for (std::size_t first = 0; first < x.rows; first += rows_per_pass) {
-        const std::size_t rows = std::min(rows_per_pass, x.rows - first);
-        const Room room = room_for(weights_, rows, resident(rows));
-        const auto* from = static_cast<const std::uint16_t*>(x.data) + first * x.stride;
-        std::size_t stride = x.stride;
-        if (report.copied_x) {
-            auto* const copy = reinterpret_cast<std::uint16_t*>(memory + room.x);
-            stride = weights_.padded_k();
-            if (auto done = checked(cudaMemsetAsync(copy, 0, rows * stride * sizeof *copy, cuda_stream), "clearing a copy of x"); !done)
-                return Unexpected{std::move(done).error()};
-            if (auto done = checked(cudaMemcpy2DAsync(copy, stride * sizeof *copy, from, x.stride * sizeof *from,
-                                                      x.cols * sizeof *from, rows, cudaMemcpyDeviceToDevice, cuda_stream),
-                                    "copying x");
-                !done)
-                return Unexpected{std::move(done).error()};
-            from = copy;
-        }
-        decoding::Call call{};
-        call.codes = weights_.codes.bytes().data();
-        call.scales = weights_.scales.bytes().data();
-        call.offsets = weights_.offsets.bytes().data();
-        call.x = from;
-        call.bias = bias;
-        call.y = static_cast<std::byte*>(y.data) + first * y.stride * size_bytes(y.type);
-        call.parts = reinterpret_cast<float*>(memory + room.parts);
-        call.counters = reinterpret_cast<std::uint32_t*>(memory);
-        call.x_stride = stride;
-        call.y_stride = y.stride;
-        call.m = static_cast<std::uint32_t>(rows);
-        call.n = static_cast<std::uint32_t>(weights_.n);
-        call.chunks = static_cast<std::uint32_t>(weights_.chunks);
-        call.groups = static_cast<std::uint32_t>(weights_.groups);
-        call.halves_per_group = mma16::Divisor::of(static_cast<std::uint32_t>(weights_.halves_per_group));
-        call.partition = partition_of(weights_, rows, resident(rows));
-        call.scale_type = number_of(weights_.scales.type());
-        call.y_type = number_of(y.type);
-        const std::span<const float> table = weights_.format.codebook();
-        for (std::size_t i = 0; i < table.size(); ++i)
-            call.table[i] = x_ == Scalar::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
-        if (auto done = checked(decoding::launch(kind_of(weights_, x_, rows), call, cuda_stream), "starting the kernel"); !done)
+    const auto* from = static_cast<const std::uint16_t*>(x.data);
+    std::size_t stride = x.stride;
+    if (report.copied_x) {
+        auto* const copy = reinterpret_cast<std::uint16_t*>(memory);
+        stride = weights_.padded_k();
+        if (auto done = checked(cudaMemsetAsync(copy, 0, x.rows * stride * sizeof *copy, cuda_stream), "clearing a copy of x"); !done)
             return Unexpected{std::move(done).error()};
+        if (auto done = checked(cudaMemcpy2DAsync(copy, stride * sizeof *copy, from, x.stride * sizeof *from, x.cols * sizeof *from,
+                                                  x.rows, cudaMemcpyDeviceToDevice, cuda_stream),
+                                "copying x");
+            !done)
+            return Unexpected{std::move(done).error()};
+        from = copy;
     }
+    const Way way = way_of(x.rows);
+    const Plan plan = plan_of(weights_.tiles, weights_.chunks, x.rows, resident_blocks_[static_cast<std::size_t>(way)]);
+    decoding::Call call{};
+    call.codes = weights_.codes.bytes().data();
+    call.scales = weights_.scales.bytes().data();
+    call.offsets = weights_.offsets.bytes().data();
+    call.x = from;
+    call.bias = bias;
+    call.y = y.data;
+    call.parts = reinterpret_cast<float*>(memory + need.x_bytes);
+    call.counters = reinterpret_cast<std::uint32_t*>(workspace.counters_.mutable_bytes().data());
+    call.x_stride = stride;
+    call.y_stride = y.stride;
+    call.m = static_cast<std::uint32_t>(x.rows);
+    call.n = static_cast<std::uint32_t>(weights_.n);
+    call.chunks = static_cast<std::uint32_t>(weights_.chunks);
+    call.groups = static_cast<std::uint32_t>(weights_.groups);
+    call.halves_per_group = mma16::Divisor::of(static_cast<std::uint32_t>(weights_.halves_per_group));
+    call.partition = plan.partition;
+    call.scale_type = number_of(weights_.scales.type());
+    call.y_type = number_of(y.type);
+    const std::span<const float> table = weights_.format.codebook();
+    for (std::size_t i = 0; i < table.size(); ++i)
+        call.table[i] = x_ == Scalar::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
+    if (auto done = checked(decoding::launch(kind_of(weights_, x_, way), call, cuda_stream), "starting the kernel"); !done)
+        return Unexpected{std::move(done).error()};
     return report;
 }
 
 Result<Workspace> Workspace::create(const Product& product) {
-    auto memory = allocate(Scalar::u8, {product.workspace_bytes()});
+    const Product::Needs need = product.needs();
+    auto counters = allocate(Scalar::i32, {need.counters});
+    if (!counters) return Unexpected{std::move(counters).error()};
+    auto memory = allocate(Scalar::u8, {need.x_bytes + need.part_bytes});
     if (!memory) return Unexpected{std::move(memory).error()};
     Workspace workspace;
+    workspace.counters_ = *std::move(counters);
     workspace.memory_ = *std::move(memory);
     return workspace;
 }

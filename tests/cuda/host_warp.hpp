@@ -15,6 +15,7 @@
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/int8_product.hpp"
+#include "kernels/int_grouped/cuda/prompt.hpp"
 #include "kernels/mma16/fragments.hpp"
 
 namespace fewbit::testing {
@@ -94,6 +95,17 @@ struct HostMath {
             out[i] =
                 load_float(scalar, static_cast<const std::byte*>(from) + (2 * pair + i) * size_bytes(scalar));
     }
+    template <std::size_t Count>
+    static void load_pairs(const void* from, decoding::Number type, const std::uint64_t (&pair)[Count],
+                           float (&out)[Count][2]) {
+        for (std::size_t i = 0; i < Count; ++i) load_pair(from, type, pair[i], out[i]);
+    }
+    static void load_staged(const std::uint32_t* from, std::uint32_t (&out)[4]) {
+        std::memcpy(out, from, sizeof out);
+    }
+    static void load_staged_half(const std::uint32_t* from, std::uint32_t (&out)[4]) {
+        std::memcpy(out, from, 8);
+    }
     static float load_number(const void* from, decoding::Number type, std::uint64_t index) {
         const Scalar scalar = scalar_of(type);
         return load_float(scalar, static_cast<const std::byte*>(from) + index * size_bytes(scalar));
@@ -129,6 +141,7 @@ public:
     void update(F&& f, Values&... values) const {
         for (unsigned lane = 0; lane < mma16::lanes; ++lane) f(lane, values.v[lane]...);
     }
+    void sync() const {}
     Lanes<mma16::Words> load_codes(const void* codes, std::uint64_t chunk) const {
         Lanes<mma16::Words> out;
         std::memcpy(&out, static_cast<const std::byte*>(codes) + chunk * mma16::chunk_bytes,
@@ -203,9 +216,16 @@ public:
 };
 
 /// A block of threads on the host: its warps and threads take turns between barriers. Shared memory and parts start as NaN, so that
-/// what is read before it is written shows.
+/// what is read before it is written shows. Copies arrive when they are waited for, no earlier, and leave NaN until then; hazards()
+/// counts what only a barrier would have made safe.
 class HostBlock {
 public:
+    using Warp = HostWarp;
+    template <class T>
+    struct PerWarp {
+        T v[decoding::warps_per_block]{};
+    };
+
     HostBlock(unsigned index, std::size_t shared_words)
         : index_(index),
           shared_(shared_words, std::numeric_limits<float>::quiet_NaN()),
@@ -222,7 +242,32 @@ public:
     void each_thread(F&& f) const {
         for (unsigned t = 0; t < decoding::threads_per_block; ++t) f(t);
     }
-    void barrier() const {}
+    template <class T, class F>
+    void each_warp(PerWarp<T>& kept, F&& f) {
+        hazards_ += arrived_;  // copies of other threads have been waited for by those alone
+        reading_ = true;
+        for (unsigned w = 0; w < decoding::warps_per_block; ++w) f(HostWarp(), w, kept.v[w]);
+    }
+    void copy16(unsigned word, const void* from, bool there) {
+        hazards_ += reading_;  // a warp may still be reading there
+        Copy copy{committed_, word, {}};
+        if (there) std::memcpy(copy.bytes.w, from, sizeof copy.bytes);
+        std::fill_n(words_.begin() + word, 4, 0xFFFFFFFFu);
+        copies_.push_back(copy);
+    }
+    void commit() { ++committed_; }
+    template <unsigned Pending>
+    void wait() {
+        std::erase_if(copies_, [&](const Copy& copy) {
+            if (copy.group + Pending >= committed_) return false;
+            std::copy_n(copy.bytes.w, 4, words_.begin() + copy.word);
+            return true;
+        });
+        arrived_ = true;
+    }
+    void barrier() { arrived_ = reading_ = false; }
+    [[nodiscard]] unsigned hazards() const { return hazards_; }
+    static std::uint32_t hidden(std::uint32_t number) { return number; }
     bool comes_last(std::uint32_t* counter, std::uint32_t others) const {
         if ((*counter)++ != others) return false;
         *counter = 0;
@@ -236,7 +281,15 @@ public:
     }
 
 private:
+    struct Copy {
+        unsigned group, word;
+        mma16::Words bytes;
+    };
+
     unsigned index_;
+    unsigned committed_ = 0, hazards_ = 0;
+    bool arrived_ = false, reading_ = false;
+    std::vector<Copy> copies_;
     std::vector<float> shared_;
     std::vector<std::uint32_t> words_;
 };

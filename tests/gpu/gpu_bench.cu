@@ -128,8 +128,9 @@ std::vector<Tensor> copies_of(const Tensor& tensor) {
 
 struct Row {
     std::string format, activations;
+    std::string_view kernel;
     std::size_t m = 0, n = 0, k = 0;
-    std::size_t passes = 0, weight_bytes = 0;
+    std::size_t weight_bytes = 0;
     Timing ours, cublas;
     double share = 0;  ///< of the read bandwidth, weights alone
 };
@@ -186,7 +187,7 @@ public:
     void weights_alone(const Layer& layer, std::size_t m) {
         std::vector<cuda::Product> products;
         for (const Mma16Matrix& one : layer.weights)
-            products.push_back(must(cuda::Product::create(one, Scalar::f16, m, Fallback::allow)));
+            products.push_back(must(cuda::Product::create(one, Scalar::f16, m)));
         auto workspace = must(cuda::Workspace::create(products[0]));
         compare(layer, "f16", m, 1e-5, [&](const cuda::View& x, const cuda::View& y, int i) {
             return products[static_cast<std::size_t>(i) % products.size()].run(x, y, nullptr, workspace, stream_);
@@ -213,17 +214,17 @@ private:
     template <class Ours>
     void compare(const Layer& layer, const char* activations, std::size_t m, double allowed, Ours&& ours) {
         const std::size_t n = layer.n, k = layer.k;
-        Row row{layer.format, activations, m, n, k, 0, layer.weight_bytes, {}, {}, 0};
-        const Matrix drawn = testing::gaussian_matrix(m, k, 7);
+        Row row{layer.format, activations, {}, m, n, k, layer.weight_bytes, {}, {}, 0};
+        const Matrix drawn = testing::gaussian_matrix(std::min<std::size_t>(m, 256), k, 7);
         Tensor x_host = must(Tensor::allocate(Scalar::f16, {m, k}));
         for (std::size_t i = 0; i < m * k; ++i)
-            x_host.as_mutable<std::uint16_t>()[i] = f16_from_float(drawn.values()[i]);
+            x_host.as_mutable<std::uint16_t>()[i] = f16_from_float(drawn.values()[i % drawn.values().size()]);
         Tensor x = must(cuda::to_device(x_host)), y = must(cuda::allocate(Scalar::f16, {m, n})),
                z = must(cuda::allocate(Scalar::f16, {m, n}));
         const auto run_ours = [&](int i) {
-            row.passes = must(ours(cuda::View{x.mutable_bytes().data(), Scalar::f16, m, k, k},
+            row.kernel = must(ours(cuda::View{x.mutable_bytes().data(), Scalar::f16, m, k, k},
                                    cuda::View{y.mutable_bytes().data(), Scalar::f16, m, n, n}, i))
-                             .passes;
+                             .kernel;
         };
         const float one = 1, none = 0;
         const auto run_cublas = [&](int i) {  // column-major: y^T (n, m) = W x^T
@@ -253,9 +254,9 @@ private:
         row.cublas = time_of(stream_, products, run_cublas);
         row.ours = time_of(stream_, products, run_ours);
         row.share = static_cast<double>(row.weight_bytes) / row.ours.median / bandwidth_;
-        std::printf("%-12s %-8s %5zu %6zu %6zu %10.2f %7.0f %6.2f %10.2f %6.2f%s\n", layer.format.c_str(), activations, m, n, k,
+        std::printf("%-12s %-8s %5zu %6zu %6zu %10.2f %7.0f %6.2f %10.2f %6.2f  %.*s\n", layer.format.c_str(), activations, m, n, k,
                     row.ours.median * 1e6, static_cast<double>(row.weight_bytes) / row.ours.median * 1e-9, row.share,
-                    row.cublas.median * 1e6, row.cublas.median / row.ours.median, row.passes > 1 ? "  fallback" : "");
+                    row.cublas.median * 1e6, row.cublas.median / row.ours.median, static_cast<int>(row.kernel.size()), row.kernel.data());
         std::fflush(stdout);
         rows_.push_back(row);
     }
@@ -281,7 +282,8 @@ int main(int argc, char** argv) {
         for (const auto& [n, k] :
              {std::pair<std::size_t, std::size_t>{4096, 4096}, {14336, 4096}, {4096, 14336}, {8192, 28672}}) {
             const Layer layer(format, n, k);
-            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128}) bench.weights_alone(layer, m);
+            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024}) bench.weights_alone(layer, m);
+            if (layer.format == "int4-g128") bench.weights_alone(layer, 4096);
             if (layer.format == "int8-channel")
                 for (const std::size_t m : {64, 128, 256, 1024, 4096}) bench.int8_rows(layer, m);
         }
@@ -292,17 +294,18 @@ int main(int argc, char** argv) {
         need(file != nullptr, "writing the JSON");
         std::fprintf(file,
                      "{\"schema\":\"fewbit.gpu-bench/"
-                     "1\",\"device\":\"%s\",\"compute_capability\":\"%d.%d\",\"read_bytes_per_second\":%.6g,"
+                     "2\",\"device\":\"%s\",\"compute_capability\":\"%d.%d\",\"read_bytes_per_second\":%.6g,"
                      "\"rows\":[",
                      device->name.c_str(), device->major, device->minor, bandwidth);
         for (std::size_t i = 0; i < rows.size(); ++i) {
             const Row& r = rows[i];
             std::fprintf(file,
-                         "%s\n{\"format\":\"%s\",\"activations\":\"%s\",\"m\":%zu,\"n\":%zu,\"k\":%zu,\"passes\":%zu,\"weight_"
+                         "%s\n{\"format\":\"%s\",\"activations\":\"%s\",\"kernel\":\"%.*s\",\"m\":%zu,\"n\":%zu,\"k\":%zu,\"weight_"
                          "bytes\":%zu,\"median_seconds\":%.6g,"
                          "\"spread\":%.3g,\"share_of_read_bandwidth\":%.4f,\"cublas_median_seconds\":%.6g,"
                          "\"cublas_spread\":%.3g,\"ratio_to_cublas\":%.4f}",
-                         i == 0 ? "" : ",", r.format.c_str(), r.activations.c_str(), r.m, r.n, r.k, r.passes, r.weight_bytes,
+                         i == 0 ? "" : ",", r.format.c_str(), r.activations.c_str(), static_cast<int>(r.kernel.size()), r.kernel.data(), r.m, r.n, r.k,
+                         r.weight_bytes,
                          r.ours.median, r.ours.spread, r.share, r.cublas.median, r.cublas.spread,
                          r.cublas.median / r.ours.median);
         }

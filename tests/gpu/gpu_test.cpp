@@ -57,6 +57,10 @@ Tensor tensor_of(const std::vector<float>& values, Scalar type, Tensor::Shape sh
     return out;
 }
 
+struct Size {
+    std::size_t m, n, k;
+};
+
 struct Case {
     const char* format;
     Scalar x = Scalar::f16, y = Scalar::f32;
@@ -74,7 +78,7 @@ void check(const Case& c, std::uint64_t seed) {
     const auto quantized = must(quantize_rtn(values.view(), *parse_format(c.format)), what);
     const QuantizedMatrix& w = quantized.linear.weights;
     const auto weights = must(cuda::to_device(must(pack_mma16(w), what)), what);
-    const auto product = must(cuda::Product::create(weights, c.x, c.m, Fallback::allow), what);
+    const auto product = must(cuda::Product::create(weights, c.x, c.m), what);
     auto workspace = must(cuda::Workspace::create(product), what);
 
     const Matrix drawn = testing::gaussian_matrix(c.m, c.k, seed + 1);
@@ -246,13 +250,54 @@ void check_graph() {
     cudaGraphExecDestroy(ready), cudaGraphDestroy(graph), cudaStreamDestroy(stream);
 }
 
+/// Products of other shapes and numbers of rows take turns with one workspace, made for the largest: each gives the bits that it
+/// gives with a workspace of its own.
+void check_shared_workspace() {
+    struct One {
+        std::size_t m, n, k;
+        cuda::Product product;
+        Tensor x, y;
+    };
+    std::vector<One> all;
+    for (const auto& [m, n, k] :
+         {Size{200, 8192, 1024}, Size{1, 48, 4096}, Size{33, 1024, 2048}, Size{12, 4096, 512}}) {
+        const Matrix values = testing::gaussian_matrix(n, k, n), drawn = testing::gaussian_matrix(m, k, m);
+        const auto weights =
+            must(cuda::to_device(
+                     must(pack_mma16(quantize_rtn(values.view(), *parse_format("int4-g64"))->linear.weights),
+                          "shared")),
+                 "shared");
+        const std::vector<float> x(drawn.values().begin(), drawn.values().end());
+        all.push_back({m, n, k, must(cuda::Product::create(weights, Scalar::f16, m), "shared"),
+                       must(cuda::to_device(tensor_of(x, Scalar::f16, {m, k})), "shared"),
+                       must(cuda::allocate(Scalar::f32, {m, n}), "shared")});
+    }
+    const auto run = [](One& one, cuda::Workspace& workspace) {
+        const auto report = one.product.run({one.x.mutable_bytes().data(), Scalar::f16, one.m, one.k, one.k},
+                                            {one.y.mutable_bytes().data(), Scalar::f32, one.m, one.n, one.n},
+                                            nullptr, workspace, nullptr);
+        expect(report.has_value(), "shared workspace: " + (report ? std::string() : report.error().message));
+        return must(cuda::to_host(one.y), "shared");
+    };
+    std::vector<Tensor> alone;
+    for (One& one : all) {
+        auto own = must(cuda::Workspace::create(one.product), "shared");
+        alone.push_back(run(one, own));
+    }
+    auto shared = must(cuda::Workspace::create(all[0].product), "shared");
+    for (int round = 0; round < 3; ++round)
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            const Tensor y = run(all[i], shared);
+            expect(std::memcmp(y.bytes().data(), alone[i].bytes().data(), y.size_bytes()) == 0,
+                   text("shared workspace: product ", i, " gave other bits in round ", round));
+        }
+}
+
 void check_refusals() {
     const auto weights =
         must(cuda::to_device(must(pack_mma16(*QuantizedMatrix::allocate(*parse_format("int4-g128"), 32, 128)),
                                   "refusals")),
              "refusals");
-    const auto many = cuda::Product::create(weights, Scalar::f16, 65);
-    expect(!many && many.error().kind == ErrorKind::no_kernel, "65 rows are a fallback, and refused");
     const auto other = cuda::Product::create(weights, Scalar::f32, 1);
     expect(!other && other.error().message.find("f32") != std::string::npos,
            "x of f32 is refused, not rounded");
@@ -291,14 +336,12 @@ int main(int argc, char** argv) {
     std::printf("%s, sm_%d%d, %d multiprocessors\n", device->name.c_str(), device->major, device->minor,
                 device->multiprocessors);
     std::uint64_t seed = 1;
-    struct Size {
-        std::size_t m, n, k;
-    };
     const std::vector<Size> sizes =
-        small ? std::vector<Size>{{1, 17, 100}, {9, 40, 700}}
-              : std::vector<Size>{{1, 1, 1},       {1, 16, 64},     {3, 17, 100},    {8, 130, 1000},
-                                  {2, 33, 0},      {9, 40, 4097},   {16, 257, 4096}, {5, 2048, 512},
-                                  {17, 300, 1000}, {64, 513, 4096}, {40, 100, 200}};
+        small ? std::vector<Size>{{1, 17, 100}, {9, 40, 700}, {70, 40, 320}}
+              : std::vector<Size>{{1, 1, 1},        {1, 16, 64},     {3, 17, 100},    {8, 130, 1000},
+                                  {2, 33, 0},       {9, 40, 4097},   {16, 257, 4096}, {5, 2048, 512},
+                                  {17, 300, 1000},  {64, 513, 4096}, {40, 100, 200},  {65, 270, 1000},
+                                  {300, 513, 4096}, {129, 40, 97},   {70, 33, 0}};
     for (const char* format :
          {"int4-g128", "int4-g32", "int4-g96-sbf16", "int4-g64-asym", "int4-g128-fzero", "int4-channel",
           "int8-g128", "int8-channel", "int8-g32-asym", "int8-tensor", "int8-g64-fzero-sbf16", "nf4-g64",
@@ -327,7 +370,9 @@ int main(int argc, char** argv) {
         check({"int4-g128", Scalar::f16, Scalar::f32, 1, 4096, 4096, 0, 0, 100}, ++seed);
         check({"int4-g32-asym", Scalar::bf16, Scalar::f32, 16, 4096, 2048, 8, 0, 100}, ++seed);
         check({"int8-channel", Scalar::f16, Scalar::f32, 7, 1024, 14336, 0, 0, 100}, ++seed);
+        check({"int4-g128", Scalar::f16, Scalar::f32, 512, 1024, 4096, 0, 0, 100}, ++seed);
         check_graph();
+        check_shared_workspace();
     }
     check_refusals();
     std::printf("%d checks, %d failed; largest NMSE with y of f32 %.2e\n", checks, failures, worst_nmse);

@@ -1,7 +1,7 @@
 // Products with quantized weights on a CUDA device:  y (M, N) = x (M, K) W^T + bias,  x of f16 or bf16 as it is, sums in f32.
 //
 //   auto w = cuda::to_device(*pack_mma16(quantized));             // once
-//   auto product = cuda::Product::create(*w, Scalar::f16, 8);     // which kernel, for up to 8 rows of x
+//   auto product = cuda::Product::create(*w, Scalar::f16, 8);     // for up to 8 rows of x
 //   auto workspace = cuda::Workspace::create(*product);           // for one stream at a time
 //   product->run({x, Scalar::f16, rows, K, K}, {y, Scalar::f32, rows, N, N}, nullptr, *workspace, stream);
 //
@@ -13,7 +13,6 @@
 #include <string_view>
 
 #include "fewbit/cuda/device.hpp"
-#include "fewbit/matmul/kernel.hpp"  // Fallback
 #include "fewbit/pack/mma16.hpp"
 
 namespace fewbit::inline v0::cuda {
@@ -30,34 +29,23 @@ struct View {
 
 /// What ran.
 struct RunReport {
-    std::string_view kernel;       ///< "int_grouped/cuda/f16"
-    std::size_t passes = 1;        ///< times that the weights were read
-    std::size_t weight_bytes = 0;  ///< of one pass
+    std::string_view kernel;  ///< "int_grouped/cuda/decode-f16"
+    std::size_t weight_bytes = 0;
     bool copied_x = false;  ///< rows that are not whole chunks, or not 16-byte aligned, are copied first
 };
-
-/// Rows of x that one pass over the weights serves.
-inline constexpr std::size_t rows_per_pass = 64;
 
 class Workspace;
 
 /// A chosen kernel with everything that does not change from call to call. Copies share the weights.
 class Product {
 public:
-    /// For x of type f16 or bf16 (nf4: f16) with up to `max_rows` rows. Errors: those of current_device(); another type of x; weights that
-    /// are not on the device; no_kernel: a device below sm_80, or more than rows_per_pass rows, for which there is only the
-    /// fallback of several passes, unless that is allowed.
+    /// For x of type f16 or bf16 (nf4: f16) with up to `max_rows` rows. Errors: those of current_device(); another type of x;
+    /// weights that are not on the device; no_kernel: a device below sm_80; matrices of more than 2^31 rows.
     [[nodiscard]] FEWBIT_API static Result<Product> create(const Mma16Matrix& weights, Scalar x,
-                                                           std::size_t max_rows,
-                                                           Fallback fallback = Fallback::refuse);
+                                                           std::size_t max_rows);
 
-    [[nodiscard]] std::string_view kernel() const noexcept {
-        if (weights_.format.is_codebook())
-            return x_ == Scalar::f16 ? "codebook/cuda/f16" : "codebook/cuda/bf16";
-        return x_ == Scalar::f16 ? "int_grouped/cuda/f16" : "int_grouped/cuda/bf16";
-    }
-    /// Why a faster kernel does not run; empty: this is no fallback.
-    [[nodiscard]] const std::string& fallback_reason() const noexcept { return fallback_reason_; }
+    /// What runs for so many rows: "int_grouped/cuda/decode-f16" to 16, "batch" to 64, then "prompt".
+    [[nodiscard]] FEWBIT_API std::string_view kernel(std::size_t rows) const noexcept;
     [[nodiscard]] const Mma16Matrix& weights() const noexcept { return weights_; }
     [[nodiscard]] std::size_t max_rows() const noexcept { return max_rows_; }
     [[nodiscard]] FEWBIT_API std::size_t workspace_bytes() const noexcept;
@@ -68,15 +56,18 @@ public:
                                                    Workspace& workspace, Stream stream) const;
 
 private:
+    friend class Workspace;
+    struct Needs {
+        std::size_t counters = 0, x_bytes = 0, part_bytes = 0;
+    };
     Product() = default;
-    [[nodiscard]] std::size_t resident(std::size_t rows) const noexcept;
+    [[nodiscard]] Needs needs() const noexcept;
 
     Mma16Matrix weights_;
     Scalar x_ = Scalar::f16;
     std::size_t max_rows_ = 0;
-    /// Of the whole device, for up to 8, 16 and 64 rows.
-    [[maybe_unused]] std::size_t resident_blocks_[3] = {1, 1, 1};
-    std::string fallback_reason_;
+    /// Of the whole device, for up to 8, 16, 64 and more rows.
+    [[maybe_unused]] std::size_t resident_blocks_[4] = {1, 1, 1, 1};
 };
 
 /// Memory for the sums that blocks of threads share, and for copies of x. One product at a time may use it.
@@ -84,11 +75,14 @@ class Workspace {
 public:
     /// Large enough for `product`, and for every other one that needs no more.
     [[nodiscard]] FEWBIT_API static Result<Workspace> create(const Product& product);
-    [[nodiscard]] std::size_t size_bytes() const noexcept { return memory_.size_bytes(); }
+    [[nodiscard]] std::size_t size_bytes() const noexcept {
+        return counters_.size_bytes() + memory_.size_bytes();
+    }
 
 private:
     friend class Product;
-    Tensor memory_;  // counters, which are 0 between products; parts; copies of x
+    Tensor counters_;  // 0 between products, so nothing else may ever stand there
+    Tensor memory_;    // a copy of x, parts
 };
 
 }  // namespace fewbit::inline v0::cuda

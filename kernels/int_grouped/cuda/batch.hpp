@@ -12,15 +12,15 @@ namespace fewbit::inline v0::kernels::int_grouped_cuda {
 
 inline constexpr unsigned tiles_per_warp = 2;
 inline constexpr unsigned tiles_per_block = tiles_per_warp * warps_per_block;
-/// Chunks that a unit of the partition is long.
-inline constexpr unsigned chunks_per_unit = 4;
 
-/// What blocks that share their channels leave for each other.
+/// What blocks that share their channels leave for each other: (tile, row of x, channel).
 template <unsigned TokenTiles>
-inline constexpr unsigned batch_part_floats = tiles_per_block* TokenTiles * 4 * mma16::lanes;
+inline constexpr unsigned batch_part_floats = tiles_per_block* TokenTiles * 8 * mma16::tile_channels;
 
+/// 4-byte words of shared memory: sums on their way out, then the table.
 template <Codes Kind>
-inline constexpr unsigned batch_shared_words = Kind == Codes::table4 ? mma16::table_words : 1;
+inline constexpr unsigned batch_shared_words = warps_per_block* staged_words +
+                                               (Kind == Codes::table4 ? mma16::table_words : 0);
 
 /// The sums of a warp over chunks [first, last).
 template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles>
@@ -153,7 +153,7 @@ struct BatchAccumulator : Weights<Kind, Type, Offset> {
 template <Codes Kind, Half Type, Zero Offset, unsigned TokenTiles, class Block>
 FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
     const mma16::Partition& work = call.partition;
-    std::uint32_t* const pairs = block.words();
+    std::uint32_t* const pairs = block.words() + warps_per_block * staged_words;
     if constexpr (Kind == Codes::table4) {
         fill_table(call, block, pairs);
         block.barrier();
@@ -167,17 +167,6 @@ FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
         const auto part_of = [&](std::uint32_t b) {
             return call.parts + std::uint64_t{work.slot(b, tile)} * batch_part_floats<TokenTiles>;
         };
-        // Calls f(lane, its sum, where that is kept, row of x, channel) for all sums of a warp's tile i.
-        const auto each_sum = [&](unsigned lane, unsigned warp_index, unsigned i, auto&& f) {
-            FEWBIT_UNROLL
-            for (unsigned tile8 = 0; tile8 < TokenTiles; ++tile8) FEWBIT_UNROLL
-            for (unsigned c = 0; c < 4; ++c)
-                f(tile8, c,
-                  (((warp_index * tiles_per_warp + i) * TokenTiles + tile8) * 4 + c) * mma16::lanes + lane,
-                  8 * tile8 + lane % 4 * 2 + (c & 1),
-                  ((tile * warps_per_block + warp_index) * tiles_per_warp + i) * mma16::tile_channels +
-                      lane / 4 + 8 * (c >> 1));
-        };
         block.each_warp([&]<class Warp>(const Warp& warp, unsigned warp_index) {
             typename Warp::template Value<Sums<TokenTiles>> sums[tiles_per_warp]{};
             const std::uint32_t own = (tile * warps_per_block + warp_index) * tiles_per_warp;
@@ -185,34 +174,34 @@ FEWBIT_HOST_DEVICE void batch(const Call& call, Block& block) {
                 warp, own, run.first * chunks_per_unit, last_chunk, sums);
             FEWBIT_UNROLL
             for (unsigned i = 0; i < tiles_per_warp; ++i)
-                warp.update(
-                    [&](unsigned lane, const Sums<TokenTiles>& sum) {
-                        each_sum(
-                            lane, warp_index, i,
-                            [&](unsigned tile8, unsigned c, unsigned at, unsigned token, unsigned channel) {
-                                if (run.whole)
-                                    block.store(call, token, channel, sum.c[tile8][c]);
-                                else
-                                    part_of(block.index())[at] = sum.c[tile8][c];
-                            });
-                    },
-                    sums[i]);
+                each_staged<TokenTiles>(
+                    warp, sums[i], block.shared() + warp_index * staged_words,
+                    [&](unsigned token, unsigned channel, float sum) {
+                        const unsigned within = warp_index * tiles_per_warp + i;
+                        if (run.whole)
+                            block.store(call, token,
+                                        (tile * tiles_per_block + within) * mma16::tile_channels + channel,
+                                        sum);
+                        else
+                            part_of(block.index())[(within * 8 * TokenTiles + token) * mma16::tile_channels +
+                                                   channel] = sum;
+                    });
         });
         if (!run.whole &&
             block.comes_last(call.counters + tile, work.last_block(tile) - work.first_block(tile)))
-            block.each_warp([&]<class Warp>(const Warp& warp, unsigned warp_index) {
-                warp.update([&](unsigned lane) {
-                    FEWBIT_UNROLL
-                    for (unsigned i = 0; i < tiles_per_warp; ++i)
-                        each_sum(lane, warp_index, i,
-                                 [&](unsigned, unsigned, unsigned at, unsigned token, unsigned channel) {
-                                     float sum = 0;
-                                     for (std::uint32_t b = work.first_block(tile);
-                                          b <= work.last_block(tile); ++b)
-                                         sum += block.read_part(part_of(b) + at);
-                                     block.store(call, token, channel, sum);
-                                 });
-                });
+            block.each_thread([&](unsigned thread) {
+                FEWBIT_ROLL
+                for (unsigned at = thread; at < batch_part_floats<TokenTiles>; at += threads_per_block) {
+                    float sum = 0;
+                    FEWBIT_ROLL
+                    for (std::uint32_t b = work.first_block(tile); b <= work.last_block(tile); ++b)
+                        sum += block.read_part(part_of(b) + at);
+                    const unsigned within = at / (8 * TokenTiles * mma16::tile_channels);
+                    block.store(
+                        call, at / mma16::tile_channels % (8 * TokenTiles),
+                        (tile * tiles_per_block + within) * mma16::tile_channels + at % mma16::tile_channels,
+                        sum);
+                }
             });
         unit += run.last - run.first;
     }

@@ -14,25 +14,44 @@ struct DecodeMath : mma16::DeviceMath {
     __device__ static float power_of_two(std::uint32_t byte) {
         return __uint_as_float(byte == 0 ? 0x00400000u : byte == 255 ? 0x7FC00000u : byte << 23);
     }
-    /// Elements 2 * pair and 2 * pair + 1 as f32.
-    __device__ static void load_pair(const void* from, Number type, std::uint64_t pair, float (&out)[2]) {
+    /// Elements 2 * pair[i] and 2 * pair[i] + 1 as f32: all loads, then what they bring.
+    template <unsigned Count>
+    __device__ static void load_pairs(const void* from, Number type, const std::uint64_t (&pair)[Count],
+                                      float (&out)[Count][2]) {
         if (type == Number::f32) {
-            const float2 v = __ldg(static_cast<const float2*>(from) + pair);
-            out[0] = v.x, out[1] = v.y;
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < Count; ++i) {
+                const float2 v = __ldg(static_cast<const float2*>(from) + pair[i]);
+                out[i][0] = v.x, out[i][1] = v.y;
+            }
             return;
         }
+        std::uint32_t both[Count];
         if (type == Number::e8m0) {
-            const std::uint32_t both = load_u16(from, pair);
-            out[0] = power_of_two(both & 0xFF), out[1] = power_of_two(both >> 8);
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < Count; ++i) both[i] = load_u16(from, pair[i]);
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < Count; ++i)
+                out[i][0] = power_of_two(both[i] & 0xFF), out[i][1] = power_of_two(both[i] >> 8);
             return;
         }
-        const std::uint32_t both = __ldg(static_cast<const std::uint32_t*>(from) + pair);
-        if (type == Number::bf16) {
-            out[0] = __uint_as_float(both << 16), out[1] = __uint_as_float(both & 0xFFFF0000u);
-        } else {
-            out[0] = __half2float(__ushort_as_half(static_cast<unsigned short>(both & 0xFFFF)));
-            out[1] = __half2float(__ushort_as_half(static_cast<unsigned short>(both >> 16)));
+        FEWBIT_UNROLL
+        for (unsigned i = 0; i < Count; ++i) both[i] = __ldg(static_cast<const std::uint32_t*>(from) + pair[i]);
+        FEWBIT_UNROLL
+        for (unsigned i = 0; i < Count; ++i) {
+            if (type == Number::bf16) {
+                out[i][0] = __uint_as_float(both[i] << 16), out[i][1] = __uint_as_float(both[i] & 0xFFFF0000u);
+            } else {
+                out[i][0] = __half2float(__ushort_as_half(static_cast<unsigned short>(both[i] & 0xFFFF)));
+                out[i][1] = __half2float(__ushort_as_half(static_cast<unsigned short>(both[i] >> 16)));
+            }
         }
+    }
+    __device__ static void load_pair(const void* from, Number type, std::uint64_t pair, float (&out)[2]) {
+        const std::uint64_t at[1] = {pair};
+        float pairs[1][2];
+        load_pairs(from, type, at, pairs);
+        out[0] = pairs[0][0], out[1] = pairs[0][1];
     }
     __device__ static float load_number(const void* from, Number type, std::uint64_t index) {
         if (type == Number::f32) return __ldg(static_cast<const float*>(from) + index);
@@ -47,6 +66,16 @@ struct DecodeMath : mma16::DeviceMath {
             static_cast<__half*>(to)[index] = __float2half_rn(value);
         else
             static_cast<__nv_bfloat16*>(to)[index] = __float2bfloat16_rn(value);
+    }
+    /// 16 bytes of shared memory.
+    __device__ static void load_staged(const std::uint32_t* from, std::uint32_t (&out)[4]) {
+        const uint4 v = *reinterpret_cast<const uint4*>(from);
+        out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
+    }
+    /// 8 bytes, to the first two.
+    __device__ static void load_staged_half(const std::uint32_t* from, std::uint32_t (&out)[4]) {
+        const uint2 v = *reinterpret_cast<const uint2*>(from);
+        out[0] = v.x, out[1] = v.y;
     }
     __device__ static void load_int8(const std::int8_t* from, std::uint32_t (&out)[2]) {
         const uint2 both = __ldg(reinterpret_cast<const uint2*>(from));

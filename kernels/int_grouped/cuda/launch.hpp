@@ -1,7 +1,9 @@
-// How the host starts decode.hpp, batch.hpp and int8_product.hpp.
+// How the host starts decode.hpp, batch.hpp, prompt.hpp and int8_product.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
+
+#include <cstddef>
 
 #include "kernels/int_grouped/cuda/int8_product.hpp"
 #include "kernels/int_grouped/cuda/weights.hpp"
@@ -13,12 +15,22 @@ struct KernelKind {
     Codes codes;
     Half type;  ///< of x
     Zero offset;
-    unsigned token_tiles;  ///< of 8 rows of x: 1, 2 (decode.hpp) or 8 (batch.hpp)
+    /// Most rows of x, in tiles of 8: 1, 2 (decode.hpp), 8 (batch.hpp); any_rows (prompt.hpp).
+    unsigned token_tiles;
 };
+inline constexpr unsigned any_rows = 0xFFFFFFFFu;
 
-/// Blocks of threads that a multiprocessor holds at once.
+using Kernel = void (*)(Call);
+struct Launchable {
+    Kernel kernel;
+    std::size_t shared_bytes;  ///< dynamic
+};
+Launchable prompt_kernel(const KernelKind& kind);
+
+/// Blocks of threads that a multiprocessor holds at once. To be asked on a device before the first launch there.
 cudaError_t resident_blocks(const KernelKind& kind, int& per_multiprocessor);
-/// Starts the kernel. Precondition: call.m <= 8 * kind.token_tiles, and what Call says of its members.
+/// Starts the kernel. Precondition: no more rows than kind.token_tiles says, and what Call says of its
+/// members.
 cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream);
 /// Preconditions: at least one row; what the calls say of their members; for Int8Call at least one channel.
 cudaError_t launch(const QuantizeCall& call, cudaStream_t stream);

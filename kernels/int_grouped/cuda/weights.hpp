@@ -14,6 +14,8 @@ enum class Number : std::uint8_t { f32, f16, bf16, e8m0 };
 
 inline constexpr unsigned warps_per_block = 8;
 inline constexpr unsigned threads_per_block = warps_per_block * mma16::lanes;
+/// Chunks that a unit of the partition is long, in batch.hpp and prompt.hpp.
+inline constexpr unsigned chunks_per_unit = 4;
 
 /// One product. Pointers are of the device; everything that a kernel reads or writes is here.
 struct Call {
@@ -51,6 +53,27 @@ struct FragmentsB {
 /// Where the parameters of a group of a tile of 16 channels start, in pairs.
 FEWBIT_HOST_DEVICE inline std::uint64_t pair_of(const Call& call, std::uint32_t tile, std::uint32_t group) {
     return (std::uint64_t{tile} * call.groups + group) * 8;
+}
+
+/// f<codes, type, offset>(), whichever they are. Precondition: tables have no offsets.
+template <class F>
+decltype(auto) with_kind(Codes codes, Half type, Zero offset, F&& f) {
+    const auto with_type = [&]<Codes Kind, Zero Offset>() -> decltype(auto) {
+        return type == Half::f16 ? f.template operator()<Kind, Half::f16, Offset>()
+                                 : f.template operator()<Kind, Half::bf16, Offset>();
+    };
+    const auto with_offset = [&]<Codes Kind>() -> decltype(auto) {
+        switch (offset) {
+            case Zero::integer: return with_type.template operator()<Kind, Zero::integer>();
+            case Zero::real: return with_type.template operator()<Kind, Zero::real>();
+            default: return with_type.template operator()<Kind, Zero::middle>();
+        }
+    };
+    switch (codes) {
+        case Codes::int4: return with_offset.template operator()<Codes::int4>();
+        case Codes::int8: return with_offset.template operator()<Codes::int8>();
+        default: return with_type.template operator()<Codes::table4, Zero::middle>();
+    }
 }
 
 /// What a lane needs of weights.
@@ -97,6 +120,40 @@ FEWBIT_HOST_DEVICE void fill_table(const Call& call, Block& block, std::uint32_t
         for (unsigned i = thread; i < mma16::table_words; i += threads_per_block)
             pairs[i] = mma16::table_pair(call.table, i / mma16::lanes);
     });
+}
+
+/// Sums of a warp on their way out, 16 channels x 16 rows. A stride of 20 keeps the lanes of a store in different banks.
+inline constexpr unsigned staged_stride = 20;
+inline constexpr unsigned staged_words = 16 * staged_stride;
+
+/// Hands 16 channels x 8 TokenTiles rows to f(row, channel, sum), a row's channels by neighbouring lanes: through `staged`,
+/// staged_words of shared memory of the warp's own.
+template <unsigned TokenTiles, class Warp, class F>
+FEWBIT_HOST_DEVICE void each_staged(const Warp& warp,
+                                    const typename Warp::template Value<Sums<TokenTiles>>& sums,
+                                    float* staged, F&& f) {
+    static_assert(TokenTiles % 2 == 0);
+    FEWBIT_UNROLL
+    for (unsigned first = 0; first < TokenTiles; first += 2) {
+        warp.update(
+            [&](unsigned lane, const Sums<TokenTiles>& sum) {
+                FEWBIT_UNROLL
+                for (unsigned t = 0; t < 2; ++t) FEWBIT_UNROLL
+                for (unsigned c = 0; c < 4; ++c)
+                    staged[(8 * t + lane % 4 * 2 + (c & 1)) * staged_stride + lane / 4 + 8 * (c >> 1)] =
+                        sum.c[first + t][c];
+            },
+            sums);
+        warp.sync();
+        warp.update([&](unsigned lane) {
+            FEWBIT_ROLL
+            for (unsigned at = lane; at < 16 * mma16::tile_channels; at += mma16::lanes) {
+                const unsigned row = at / mma16::tile_channels, channel = at % mma16::tile_channels;
+                f(8 * first + row, channel, staged[row * staged_stride + channel]);
+            }
+        });
+        warp.sync();
+    }
 }
 
 }  // namespace fewbit::inline v0::kernels::int_grouped_cuda
