@@ -36,6 +36,28 @@ else()
     set(FEWBIT_ARCHITECTURE other)
 endif()
 
+# Instrumented kernels take minutes to compile, and only a CPU that has their instructions could find anything in them.
+option(FEWBIT_ONLY_THIS_CPU "Build the kernels that this machine's CPU can run, and no others (Linux)" OFF)
+mark_as_advanced(FEWBIT_ONLY_THIS_CPU)
+
+# Whether the CPU of this machine has every instruction of `flags`: "-mavx512vnni" is avx512_vnni in /proc/cpuinfo. What cannot
+# be told counts as there.
+function(fewbit_this_cpu_has result flags)
+    set(${result} TRUE PARENT_SCOPE)
+    if(CMAKE_CROSSCOMPILING OR NOT FEWBIT_ARCHITECTURE STREQUAL "x86_64" OR NOT EXISTS /proc/cpuinfo)
+        return()
+    endif()
+    file(STRINGS /proc/cpuinfo line REGEX "^flags" LIMIT_COUNT 1)
+    string(REPLACE "_" "" line "${line} ")
+    string(REGEX MATCHALL "-m(avx|fma|f16c)[a-z0-9]*" wanted "${flags}")
+    foreach(flag IN LISTS wanted)
+        string(SUBSTRING "${flag}" 2 -1 flag)
+        if(line AND NOT line MATCHES " ${flag} ")
+            set(${result} FALSE PARENT_SCOPE)
+        endif()
+    endforeach()
+endfunction()
+
 # Adds kernel sources to the library and tells it which instruction sets it was built with: FEWBIT_BUILT_<NAME>=1, which
 # selection reads to say "not built" instead of "unknown".
 function(fewbit_add_kernels target)
@@ -47,7 +69,11 @@ function(fewbit_add_kernels target)
         list(GET cells 1 architecture)
         list(GET cells 2 flags)
         list(APPEND known ${name})
-        if(architecture STREQUAL "any" OR architecture STREQUAL FEWBIT_ARCHITECTURE)
+        set(runs TRUE)
+        if(FEWBIT_ONLY_THIS_CPU)
+            fewbit_this_cpu_has(runs "${flags}")
+        endif()
+        if(runs AND (architecture STREQUAL "any" OR architecture STREQUAL FEWBIT_ARCHITECTURE))
             list(APPEND built ${name})
             separate_arguments(flags_${name} UNIX_COMMAND "${flags}")
             string(TOUPPER "${name}" upper)

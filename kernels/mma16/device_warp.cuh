@@ -39,6 +39,12 @@ struct DeviceMath {
         asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
         return out;
     }
+    /// The same number, of which the compiler knows nothing: what follows from it is computed where it is needed, and takes no register
+    /// from there to here.
+    __device__ static std::uint32_t hidden(std::uint32_t number) {
+        asm volatile("" : "+r"(number));
+        return number;
+    }
     __device__ static float fma_f32(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
     /// 16 bytes of x from element `from`: read by all blocks, so they may stay in L1.

@@ -76,6 +76,7 @@ struct HostMath {
     static std::uint32_t bf16_pair(float low, float high) {
         return bf16_from_float(low) | std::uint32_t{bf16_from_float(high)} << 16;
     }
+    static std::uint32_t hidden(std::uint32_t number) { return number; }
     static float fma_f32(float a, float b, float c) {
         return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) + static_cast<double>(c));
     }
@@ -96,9 +97,15 @@ struct HostMath {
                 load_float(scalar, static_cast<const std::byte*>(from) + (2 * pair + i) * size_bytes(scalar));
     }
     template <std::size_t Count>
-    static void load_pairs(const void* from, decoding::Number type, const std::uint64_t (&pair)[Count],
-                           float (&out)[Count][2]) {
-        for (std::size_t i = 0; i < Count; ++i) load_pair(from, type, pair[i], out[i]);
+    static void load_raw(const void* from, decoding::Number type, const std::uint64_t (&pair)[Count],
+                         std::uint32_t (&out)[Count][2]) {
+        const std::size_t bytes = 2 * size_bytes(scalar_of(type));
+        for (std::size_t i = 0; i < Count; ++i)
+            std::memcpy(out[i], static_cast<const std::byte*>(from) + pair[i] * bytes, bytes);
+    }
+    template <std::size_t Count>
+    static void numbers(decoding::Number type, const std::uint32_t (&raw)[Count][2], float (&out)[Count][2]) {
+        for (std::size_t i = 0; i < Count; ++i) load_pair(raw[i], type, 0, out[i]);
     }
     static void load_staged(const std::uint32_t* from, std::uint32_t (&out)[4]) {
         std::memcpy(out, from, sizeof out);
@@ -248,10 +255,10 @@ public:
         reading_ = true;
         for (unsigned w = 0; w < decoding::warps_per_block; ++w) f(HostWarp(), w, kept.v[w]);
     }
-    void copy16(unsigned word, const void* from, bool there) {
+    void copy16(unsigned word, const void* base, std::uint64_t offset, bool there) {
         hazards_ += reading_;  // a warp may still be reading there
         Copy copy{committed_, word, {}};
-        if (there) std::memcpy(copy.bytes.w, from, sizeof copy.bytes);
+        if (there) std::memcpy(copy.bytes.w, static_cast<const std::byte*>(base) + offset, sizeof copy.bytes);
         std::fill_n(words_.begin() + word, 4, 0xFFFFFFFFu);
         copies_.push_back(copy);
     }
@@ -267,7 +274,6 @@ public:
     }
     void barrier() { arrived_ = reading_ = false; }
     [[nodiscard]] unsigned hazards() const { return hazards_; }
-    static std::uint32_t hidden(std::uint32_t number) { return number; }
     bool comes_last(std::uint32_t* counter, std::uint32_t others) const {
         if ((*counter)++ != others) return false;
         *counter = 0;

@@ -22,11 +22,6 @@ public:
         asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(out));
         return out;
     }
-    /// The same number, of which the compiler knows nothing.
-    __device__ std::uint32_t hidden(std::uint32_t number) const {
-        asm volatile("" : "+r"(number));
-        return number;
-    }
     __device__ std::uint32_t* words() const { return words_; }
     __device__ float* shared() const { return reinterpret_cast<float*>(words_); }
     template <class F>
@@ -44,10 +39,11 @@ public:
     __device__ void each_thread(F&& f) const {
         f(thread());
     }
-    /// Starts a copy of 16 bytes to shared memory at `word`, of zeros where they are not `there`.
-    __device__ void copy16(unsigned word, const void* from, bool there) const {
+    /// Starts a copy of 16 bytes to shared memory at `word`, of zeros where `there` is false; then `base + offset` is not read.
+    __device__ void copy16(unsigned word, const void* base, std::uint64_t offset, bool there) const {
         const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(words_ + word));
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
+                     "l"(static_cast<const unsigned char*>(base) + offset), "r"(there ? 16 : 0)
                      : "memory");
     }
     /// The copies that the thread has started since the last call form a group.

@@ -14,43 +14,53 @@ struct DecodeMath : mma16::DeviceMath {
     __device__ static float power_of_two(std::uint32_t byte) {
         return __uint_as_float(byte == 0 ? 0x00400000u : byte == 255 ? 0x7FC00000u : byte << 23);
     }
-    /// Elements 2 * pair[i] and 2 * pair[i] + 1 as f32: all loads, then what they bring.
+    /// Elements 2 * pair[i] and 2 * pair[i] + 1 as they are stored: what numbers() makes of them may wait.
     template <unsigned Count>
-    __device__ static void load_pairs(const void* from, Number type, const std::uint64_t (&pair)[Count],
-                                      float (&out)[Count][2]) {
+    __device__ static void load_raw(const void* from, Number type, const std::uint64_t (&pair)[Count],
+                                    std::uint32_t (&out)[Count][2]) {
         if (type == Number::f32) {
             FEWBIT_UNROLL
             for (unsigned i = 0; i < Count; ++i) {
-                const float2 v = __ldg(static_cast<const float2*>(from) + pair[i]);
+                const uint2 v = __ldg(static_cast<const uint2*>(from) + pair[i]);
                 out[i][0] = v.x, out[i][1] = v.y;
             }
-            return;
-        }
-        std::uint32_t both[Count];
-        if (type == Number::e8m0) {
+        } else if (type == Number::e8m0) {
             FEWBIT_UNROLL
-            for (unsigned i = 0; i < Count; ++i) both[i] = load_u16(from, pair[i]);
+            for (unsigned i = 0; i < Count; ++i) out[i][0] = load_u16(from, pair[i]);
+        } else {
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < Count; ++i) out[i][0] = __ldg(static_cast<const std::uint32_t*>(from) + pair[i]);
+        }
+    }
+    template <unsigned Count>
+    __device__ static void numbers(Number type, const std::uint32_t (&raw)[Count][2], float (&out)[Count][2]) {
+        if (type == Number::f32) {
             FEWBIT_UNROLL
             for (unsigned i = 0; i < Count; ++i)
-                out[i][0] = power_of_two(both[i] & 0xFF), out[i][1] = power_of_two(both[i] >> 8);
-            return;
-        }
-        FEWBIT_UNROLL
-        for (unsigned i = 0; i < Count; ++i) both[i] = __ldg(static_cast<const std::uint32_t*>(from) + pair[i]);
-        FEWBIT_UNROLL
-        for (unsigned i = 0; i < Count; ++i) {
-            if (type == Number::bf16) {
-                out[i][0] = __uint_as_float(both[i] << 16), out[i][1] = __uint_as_float(both[i] & 0xFFFF0000u);
-            } else {
-                out[i][0] = __half2float(__ushort_as_half(static_cast<unsigned short>(both[i] & 0xFFFF)));
-                out[i][1] = __half2float(__ushort_as_half(static_cast<unsigned short>(both[i] >> 16)));
+                out[i][0] = __uint_as_float(raw[i][0]), out[i][1] = __uint_as_float(raw[i][1]);
+        } else if (type == Number::e8m0) {
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < Count; ++i)
+                out[i][0] = power_of_two(raw[i][0] & 0xFF), out[i][1] = power_of_two(raw[i][0] >> 8);
+        } else {
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < Count; ++i) {
+                const std::uint32_t both = raw[i][0];
+                if (type == Number::bf16) {
+                    out[i][0] = __uint_as_float(both << 16), out[i][1] = __uint_as_float(both & 0xFFFF0000u);
+                } else {
+                    out[i][0] = __half2float(__ushort_as_half(static_cast<unsigned short>(both & 0xFFFF)));
+                    out[i][1] = __half2float(__ushort_as_half(static_cast<unsigned short>(both >> 16)));
+                }
             }
         }
     }
     __device__ static void load_pair(const void* from, Number type, std::uint64_t pair, float (&out)[2]) {
         const std::uint64_t at[1] = {pair};
+        std::uint32_t raw[1][2];
         float pairs[1][2];
-        load_pairs(from, type, at, pairs);
+        load_raw(from, type, at, raw);
+        numbers(type, raw, pairs);
         out[0] = pairs[0][0], out[1] = pairs[0][1];
     }
     __device__ static float load_number(const void* from, Number type, std::uint64_t index) {

@@ -71,6 +71,14 @@ struct PromptWarp : Weights<Kind, Type, Offset> {
     template <class T>
     using Value = typename Warp::template Value<T>;
 
+    /// Scales or offsets of the channels of a lane, g and g + 8 of each tile: as they are stored, and what they say.
+    struct Raw {
+        std::uint32_t v[prompt_warp_tiles][2];
+    };
+    struct Parameters {
+        float v[prompt_warp_tiles][2];
+    };
+
     const Warp& warp;
     unsigned first_tile, first_row;  ///< within the block's
     PromptTile of;
@@ -94,14 +102,27 @@ struct PromptWarp : Weights<Kind, Type, Offset> {
     }
     FEWBIT_HOST_DEVICE void multiply(const std::uint32_t* stage, std::uint32_t chunk,
                                      PromptSums<Warp>& sums) const {
+        const auto group_of = [&](unsigned half) {
+            return call.halves_per_group.quotient(chunk * Memory::halves + half);
+        };
         FEWBIT_ROLL
         for (unsigned half = 0; half < Memory::halves; ++half)
-            multiply_half(stage, half, call.halves_per_group.quotient(chunk * Memory::halves + half), sums);
+            multiply_half(stage, half, group_of(half), sums);
+        if constexpr (Offset ==
+                      Zero::real) {  // apart, because their registers do not fit beside those of products
+            FEWBIT_ROLL
+            for (unsigned half = 0; half < Memory::halves; ++half)
+                add_offsets(stage, half, group_of(half), sums);
+        }
     }
 
     /// Adds 32 inputs, all of one group.
     FEWBIT_HOST_DEVICE void multiply_half(const std::uint32_t* stage, unsigned half, std::uint32_t group,
                                           PromptSums<Warp>& sums) const {
+        // On their way while codes are unpacked, unless the words of 8-bit codes need the registers.
+        constexpr bool early = Memory::halves == 2;
+        Value<Raw> raw_scales{};
+        if constexpr (early) raw_scales = load(call.scales, group);
         Value<mma16::FragmentA> a[prompt_warp_tiles][2];
         FEWBIT_UNROLL
         for (unsigned i = 0; i < prompt_warp_tiles; ++i) {
@@ -116,59 +137,76 @@ struct PromptWarp : Weights<Kind, Type, Offset> {
                     },
                     codes);
         }
-        const auto scales = parameters(call.scales, group);
-        Value<Parameters> offsets{};
-        if constexpr (Offset == Zero::real) offsets = parameters(call.offsets, group);
+        if constexpr (!early) raw_scales = load(call.scales, group);
+        const Value<Parameters> scales = numbers(raw_scales);
         FEWBIT_UNROLL
         for (unsigned t = 0; t < prompt_warp_tokens; ++t) {
-            const auto b = warp.template map<FragmentsB<1>>([&](unsigned lane) {
-                FragmentsB<1> out;
-                Math::load_staged(stage + Memory::x_word(first_row + 8 * t + lane / 4, 4 * half + lane % 4),
-                                  out.r[0]);
-                return out;
-            });
-            Value<Sums<1>> part[prompt_warp_tiles]{}, of_x{};
+            const auto b = operands(stage, half, t);
+            Value<Sums<1>> part[prompt_warp_tiles]{};
             FEWBIT_UNROLL
-            for (unsigned step = 0; step < 2; ++step) {
-                FEWBIT_UNROLL
-                for (unsigned i = 0; i < prompt_warp_tiles; ++i)
-                    warp.template multiply<Type>(a[i][step], b, 0, step, part[i]);
-                if constexpr (Offset == Zero::real) {
-                    const auto one =
-                        warp.template map<mma16::FragmentA>([](unsigned) { return ones<Type>(); });
-                    warp.template multiply<Type>(one, b, 0, step, of_x);
-                }
-            }
-            FEWBIT_UNROLL
+            for (unsigned step = 0; step < 2; ++step) FEWBIT_UNROLL
             for (unsigned i = 0; i < prompt_warp_tiles; ++i)
-                warp.update(
-                    [&](unsigned, Sums<prompt_warp_tokens>& sum, const Sums<1>& products,
-                        const Parameters& scale, const Sums<1>& x_sums, const Parameters& offset) {
-                        FEWBIT_UNROLL
-                        for (unsigned c = 0; c < 4; ++c) {
-                            float& to = sum.c[t][c];
-                            to = Math::fma_f32(scale.v[i][c >> 1], products.c[0][c], to);
-                            if constexpr (Offset == Zero::real)
-                                to = Math::fma_f32(offset.v[i][c >> 1], x_sums.c[0][c], to);
-                        }
-                    },
-                    sums.tile[i], part[i], scales, of_x, offsets);
+                warp.template multiply<Type>(a[i][step], b, 0, step, part[i]);
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < prompt_warp_tiles; ++i) add(t, i, scales, part[i], sums);
         }
     }
-    /// Scales or offsets of the channels of a lane: g and g + 8 of each tile.
-    struct Parameters {
-        float v[prompt_warp_tiles][2];
-    };
-    [[nodiscard]] FEWBIT_HOST_DEVICE Value<Parameters> parameters(const void* from,
-                                                                  std::uint32_t group) const {
-        return warp.template map<Parameters>([&](unsigned lane) {
+    /// Adds the offsets of 32 inputs: sums of x, the same for all channels.
+    FEWBIT_HOST_DEVICE void add_offsets(const std::uint32_t* stage, unsigned half, std::uint32_t group,
+                                        PromptSums<Warp>& sums) const {
+        PromptWarp here = *this;  // so that no place is found before it is needed
+        here.of.tile = Math::hidden(of.tile);
+        const Value<Parameters> offsets = here.numbers(here.load(call.offsets, group));
+        const auto one = warp.template map<mma16::FragmentA>([](unsigned) { return ones<Type>(); });
+        FEWBIT_UNROLL
+        for (unsigned t = 0; t < prompt_warp_tokens; ++t) {
+            const auto b = operands(stage, half, t);
+            Value<Sums<1>> of_x{};
+            FEWBIT_UNROLL
+            for (unsigned step = 0; step < 2; ++step) warp.template multiply<Type>(one, b, 0, step, of_x);
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < prompt_warp_tiles; ++i) add(t, i, offsets, of_x, sums);
+        }
+    }
+    /// 8 rows of x, 32 inputs.
+    [[nodiscard]] FEWBIT_HOST_DEVICE Value<FragmentsB<1>> operands(const std::uint32_t* stage, unsigned half,
+                                                                   unsigned t) const {
+        return warp.template map<FragmentsB<1>>([&](unsigned lane) {
+            FragmentsB<1> out;
+            Math::load_staged(stage + Memory::x_word(first_row + 8 * t + lane / 4, 4 * half + lane % 4),
+                              out.r[0]);
+            return out;
+        });
+    }
+    /// The sums of tile i and rows t += parameters x products.
+    FEWBIT_HOST_DEVICE void add(unsigned t, unsigned i, const Value<Parameters>& parameters,
+                                const Value<Sums<1>>& products, PromptSums<Warp>& sums) const {
+        warp.update(
+            [&](unsigned, Sums<prompt_warp_tokens>& sum, const Sums<1>& product, const Parameters& factor) {
+                FEWBIT_UNROLL
+                for (unsigned c = 0; c < 4; ++c)
+                    sum.c[t][c] = Math::fma_f32(factor.v[i][c >> 1], product.c[0][c], sum.c[t][c]);
+            },
+            sums.tile[i], products, parameters);
+    }
+    [[nodiscard]] FEWBIT_HOST_DEVICE Value<Raw> load(const void* from, std::uint32_t group) const {
+        return warp.template map<Raw>([&](unsigned lane) {
             std::uint64_t at[prompt_warp_tiles];
             FEWBIT_UNROLL
             for (unsigned i = 0; i < prompt_warp_tiles; ++i) at[i] = pair(i, group) + lane / 4;
-            Parameters out{};
-            Math::load_pairs(from, call.scale_type, at, out.v);
+            Raw out{};
+            Math::load_raw(from, call.scale_type, at, out.v);
             return out;
         });
+    }
+    [[nodiscard]] FEWBIT_HOST_DEVICE Value<Parameters> numbers(const Value<Raw>& raw) const {
+        return warp.template map<Parameters>(
+            [&](unsigned, const Raw& bits) {
+                Parameters out{};
+                Math::numbers(call.scale_type, bits.v, out.v);
+                return out;
+            },
+            raw);
     }
     /// The lane's codes of one half, as words of half 0.
     [[nodiscard]] FEWBIT_HOST_DEVICE static mma16::Words load_codes(const std::uint32_t* lane,
@@ -187,31 +225,37 @@ template <Codes Kind, class Block>
 FEWBIT_HOST_DEVICE void fill_stage(const Call& call, Block& block, PromptTile of, std::uint32_t chunk,
                                    unsigned stage) {
     using Memory = PromptMemory<Kind>;
+    using Math = typename Block::Warp::Math;
     constexpr unsigned code_units = Memory::code_words / 4;
     constexpr unsigned x_units = prompt_block_rows * Memory::units_per_row;
-    const unsigned at = stage * Memory::stage_words;
-    const auto* const codes = static_cast<const unsigned char*>(call.codes);
-    const auto* const x = static_cast<const unsigned char*>(call.x);
     block.each_thread([&](unsigned thread) {
-        FEWBIT_ROLL
-        for (unsigned i = 0; i < code_units / threads_per_block; ++i) {
-            const unsigned unit = i * threads_per_block + thread;
-            const std::uint32_t tile = of.tile + unit / mma16::lanes;
-            const bool there = std::uint64_t{tile} * mma16::tile_channels < call.n;
-            const std::uint64_t from =
-                (std::uint64_t{there ? tile : 0} * call.chunks + chunk) * mma16::chunk_bytes +
-                unit % mma16::lanes * 16;
-            block.copy16(at + unit * 4, codes + from, there);
+        // A thread's copies are equally far from each other, here and there. How far is hidden: found each time, it takes no
+        // register from the sums.
+        const unsigned at = stage * Memory::stage_words;
+        {
+            constexpr unsigned tiles_apart = threads_per_block / mma16::lanes;
+            const std::uint32_t tile = of.tile + thread / mma16::lanes;
+            const std::uint64_t first =
+                (std::uint64_t{tile} * call.chunks + chunk) * mma16::chunk_bytes + thread % mma16::lanes * 16;
+            const std::uint64_t apart =
+                std::uint64_t{call.chunks} * Math::hidden(tiles_apart * mma16::chunk_bytes);
+            const std::uint32_t last = (call.n - 1) / mma16::tile_channels;
+            FEWBIT_UNROLL
+            for (unsigned i = 0; i < code_units / threads_per_block; ++i)
+                block.copy16(at + (i * threads_per_block + thread) * 4, call.codes, first + i * apart,
+                             tile + i * tiles_apart <= last);
         }
-        FEWBIT_ROLL
-        for (unsigned i = 0; i < x_units / threads_per_block; ++i) {
-            const unsigned unit = i * threads_per_block + thread;
-            const unsigned row = unit / Memory::units_per_row, within = unit % Memory::units_per_row;
-            const bool there = of.row + row < call.m;
-            const std::uint64_t from = std::uint64_t{there ? of.row + row : 0} * call.x_stride * 2 +
-                                       (std::uint64_t{chunk} * Memory::units_per_row + within) * 16;
-            block.copy16(at + Memory::x_word(row, within), x + from, there);
-        }
+        constexpr unsigned rows_apart = threads_per_block / Memory::units_per_row;
+        static_assert(rows_apart % 2 == 0, "rows of equal parity, which x_word asks for");
+        const unsigned row = thread / Memory::units_per_row, within = thread % Memory::units_per_row;
+        const std::uint64_t first =
+            (std::uint64_t{of.row} + row) * call.x_stride * 2 + (chunk * Memory::units_per_row + within) * 16;
+        const std::uint64_t apart = call.x_stride * Math::hidden(2 * rows_apart);
+        const unsigned word = at + Memory::x_word(row, within);
+        FEWBIT_UNROLL
+        for (unsigned i = 0; i < x_units / threads_per_block; ++i)
+            block.copy16(word + i * rows_apart * Memory::units_per_row * 4, call.x, first + i * apart,
+                         of.row + row + i * rows_apart < call.m);
     });
 }
 
@@ -220,6 +264,7 @@ template <Codes Kind, Half Type, Zero Offset, class Block>
 FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
     using Memory = PromptMemory<Kind>;
     using Warp = typename Block::Warp;
+    using Math = typename Warp::Math;
     using Worker = PromptWarp<Kind, Type, Offset, Warp>;
     const mma16::Partition& work = call.partition;
     std::uint32_t* const memory = block.words();
@@ -231,8 +276,8 @@ FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
     for (;;) {
         PromptTile of = PromptTile::at(next, call.m);
         // Hidden, so that what they came from need not wait in registers for index().
-        of.tile = block.hidden(of.tile);
-        of.row = block.hidden(of.row);
+        of.tile = Math::hidden(of.tile);
+        of.row = Math::hidden(of.row);
         std::uint32_t chunk, last;
         {
             const mma16::Run run = work.run_of(block.index(), next);
