@@ -3,6 +3,7 @@
 
 #include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
+#include "fewbit/cuda/operators.hpp"
 
 namespace fewbit::inline v0::cuda {
 namespace {
@@ -32,6 +33,20 @@ Result<Int8Rows> Int8Rows::create(std::size_t, std::size_t) { return absent(); }
 Result<void> Int8Rows::quantize(const View&, Stream) { return absent(); }
 Result<Int8Product> Int8Product::create(const Mma16Matrix&) { return absent(); }
 Result<RunReport> Int8Product::run(const Int8Rows&, const View&, const float*, Stream) const {
+    return absent();
+}
+Result<void> rms_norm(const View&, const View*, const float*, float, const View&, Stream) { return absent(); }
+Result<void> silu_multiply(const View&, const View&, const View&, Stream) { return absent(); }
+Result<Tensor> rope_turns(std::size_t, std::size_t, float) { return absent(); }
+Result<KvCache> KvCache::create(const CacheShape&, Scalar) { return absent(); }
+Result<void> KvCache::advance(std::size_t, Stream) { return absent(); }
+Result<void> KvCache::rewind(std::size_t, Stream) { return absent(); }
+Result<void> rotate_and_store(const View&, const View&, const View&, const Tensor&, const View&, KvCache&,
+                              std::size_t, Stream) {
+    return absent();
+}
+Result<Attention> Attention::create(const KvCache&, std::size_t, std::size_t) { return absent(); }
+Result<void> Attention::run(const View&, const KvCache&, std::size_t, std::size_t, const View&, Stream) {
     return absent();
 }
 

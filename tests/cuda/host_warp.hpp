@@ -17,6 +17,7 @@
 #include "kernels/int_grouped/cuda/int8_product.hpp"
 #include "kernels/int_grouped/cuda/prompt.hpp"
 #include "kernels/mma16/fragments.hpp"
+#include "kernels/operators/cuda/attention.hpp"
 
 namespace fewbit::testing {
 
@@ -124,6 +125,24 @@ struct HostMath {
     static float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
     static float divide(float a, float b) { return a / b; }
     static std::int32_t nearest(float value) { return static_cast<std::int32_t>(std::nearbyint(value)); }
+    static float infinity() { return std::numeric_limits<float>::infinity(); }
+    static float exponential(float value) { return std::exp(value); }
+    static float square_root(float value) { return std::sqrt(value); }
+    static void store_number(void* to, decoding::Number type, std::uint64_t index, float value) {
+        const Scalar scalar = scalar_of(type);
+        store_float(scalar, value, static_cast<std::byte*>(to) + index * size_bytes(scalar));
+    }
+    template <kernels::operators_cuda::CacheType Cache>
+    static float load_one(const void* from, std::uint64_t index) {
+        using kernels::operators_cuda::CacheType;
+        if constexpr (Cache == CacheType::int8) return static_cast<const std::int8_t*>(from)[index];
+        return load_number(from, Cache == CacheType::f16 ? decoding::Number::f16 : decoding::Number::bf16,
+                           index);
+    }
+    template <kernels::operators_cuda::CacheType Cache>
+    static void load_eight(const void* from, std::uint64_t index, float (&out)[8]) {
+        for (std::uint64_t i = 0; i < 8; ++i) out[i] = load_one<Cache>(from, index + i);
+    }
 };
 
 /// The T of each lane.
@@ -188,6 +207,22 @@ public:
         std::int32_t total = 0;
         for (const std::int32_t value : values.v) total += value;
         return total;
+    }
+    /// As butterflies of shuffles add and compare.
+    template <class F>
+    static float butterfly(Lanes<float> values, F&& f) {
+        for (unsigned apart = mma16::lanes / 2; apart > 0; apart /= 2) {
+            const Lanes<float> before = values;
+            for (unsigned lane = 0; lane < mma16::lanes; ++lane)
+                values.v[lane] = f(before.v[lane], before.v[lane ^ apart]);
+        }
+        return values.v[0];
+    }
+    float total(const Lanes<float>& values) const {
+        return butterfly(values, [](float a, float b) { return a + b; });
+    }
+    float largest_number(const Lanes<float>& values) const {
+        return butterfly(values, [](float a, float b) { return std::fmax(a, b); });
     }
     template <class F>
     void once(F&& f) const {

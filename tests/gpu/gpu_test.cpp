@@ -16,46 +16,15 @@
 #include "fewbit/cuda/matmul.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "fewbit/quantize/rtn.hpp"
+#include "gpu/gpu_support.hpp"
 #include "support/random.hpp"
 
 using namespace fewbit;
+using namespace fewbit::testing;
 
 namespace {
 
-int checks = 0, failures = 0;
 double worst_nmse = 0;
-
-void expect(bool fine, const std::string& what) {
-    ++checks;
-    if (fine) return;
-    ++failures;
-    if (failures <= 30) std::printf("FAILED: %s\n", what.c_str());
-}
-
-template <class T>
-T must(Result<T> result, const std::string& what) {
-    if (!result) {
-        std::printf("FAILED: %s: %s\n", what.c_str(), result.error().message.c_str());
-        std::exit(1);
-    }
-    return *std::move(result);
-}
-
-std::vector<float> floats_of(const Tensor& tensor) {
-    std::vector<float> out(tensor.elements());
-    const std::size_t element = size_bytes(tensor.type());
-    for (std::size_t i = 0; i < out.size(); ++i)
-        out[i] = load_float(tensor.type(), tensor.bytes().data() + i * element);
-    return out;
-}
-
-Tensor tensor_of(const std::vector<float>& values, Scalar type, Tensor::Shape shape) {
-    Tensor out = must(Tensor::allocate(type, std::move(shape)), "memory");
-    const std::size_t element = size_bytes(type);
-    for (std::size_t i = 0; i < values.size(); ++i)
-        store_float(type, values[i], out.mutable_bytes().data() + i * element);
-    return out;
-}
 
 struct Size {
     std::size_t m, n, k;
@@ -375,6 +344,7 @@ int main(int argc, char** argv) {
         check_shared_workspace();
     }
     check_refusals();
+    check_operators(small);
     std::printf("%d checks, %d failed; largest NMSE with y of f32 %.2e\n", checks, failures, worst_nmse);
     return failures == 0 ? 0 : 1;
 }

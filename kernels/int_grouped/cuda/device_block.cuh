@@ -5,16 +5,17 @@
 
 namespace fewbit::inline v0::kernels::int_grouped_cuda {
 
-class DeviceBlock {
+template <class WarpOfBlock>
+class BasicDeviceBlock {
 public:
-    using Warp = DecodeWarp;
+    using Warp = WarpOfBlock;
     /// What a warp keeps between barriers.
     template <class T>
     struct PerWarp {
         T value;
     };
 
-    __device__ DeviceBlock(std::uint32_t* words, unsigned* last) : words_(words), last_(last) {}
+    __device__ BasicDeviceBlock(std::uint32_t* words, unsigned* last) : words_(words), last_(last) {}
 
     /// Read anew each time: what follows from it need not wait in registers.
     __device__ unsigned index() const {
@@ -27,13 +28,13 @@ public:
     template <class F>
     __device__ void each_warp(F&& f) const {
         const unsigned t = thread();
-        f(DecodeWarp(t % mma16::lanes), t / mma16::lanes);
+        f(Warp(t % mma16::lanes), t / mma16::lanes);
     }
     /// f(warp, its number, what the warp keeps), once for each.
     template <class T, class F>
     __device__ void each_warp(PerWarp<T>& kept, F&& f) const {
         const unsigned t = thread();
-        f(DecodeWarp(t % mma16::lanes), t / mma16::lanes, kept.value);
+        f(Warp(t % mma16::lanes), t / mma16::lanes, kept.value);
     }
     template <class F>
     __device__ void each_thread(F&& f) const {
@@ -85,5 +86,7 @@ private:
     std::uint32_t* words_;
     unsigned* last_;
 };
+
+using DeviceBlock = BasicDeviceBlock<DecodeWarp>;
 
 }  // namespace fewbit::inline v0::kernels::int_grouped_cuda
