@@ -87,9 +87,13 @@ struct Outcome {
     return run_shell(command);
 }
 
+/// A shell command, in a folder.
+[[nodiscard]] inline Outcome shell_in(const Folder& folder, const std::string& command) {
+    return run_shell("cd " + quoted(folder / ".") + " && " + command);
+}
 /// The program with these words of the shell, in a folder.
-[[nodiscard]] inline Outcome run_in(const Folder& folder, const std::string& command) {
-    return run_shell("cd " + quoted(folder / ".") + " && \"$FEWBIT\" " + command);
+[[nodiscard]] inline Outcome run_in(const Folder& folder, const std::string& words) {
+    return shell_in(folder, "\"$FEWBIT\" " + words);
 }
 
 /// Fails with what the program said.

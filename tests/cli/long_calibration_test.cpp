@@ -34,14 +34,14 @@ TEST_CASE("statistics: what one run saves, another takes instead of the text") {
     for (const auto& [method, threads] : runs) {
         for (const std::string end : {".safetensors", ".gguf"}) {
             INFO(method << " " << end);
-            const Outcome saved = run_in(
+            const Outcome saved = shell_in(
                 folder,
                 quantize("a" + end, method + from_text + " --save-statistics s.safetensors --json a.json"));
             check_done(saved);
             CHECK(saved.out.find("The statistics are in 's.safetensors'") != std::string::npos);
             const Outcome taken =
-                run_in(folder, quantize("b" + end, method + " --statistics s.safetensors --threads " +
-                                                       threads + " --json b.json"));
+                shell_in(folder, quantize("b" + end, method + " --statistics s.safetensors --threads " +
+                                                         threads + " --json b.json"));
             check_done(taken);
             CHECK(taken.out.find("Quantized with the statistics in 's.safetensors'") != std::string::npos);
             CHECK(read_text(folder / ("b" + end)) == read_text(folder / ("a" + end)));
@@ -60,7 +60,7 @@ TEST_CASE("statistics: what one run saves, another takes instead of the text") {
 TEST_CASE("statistics: the report tells tokens where layers differ") {
     const Folder folder;
     write_tall_toy(folder);
-    const Outcome equal = run_in(
+    const Outcome equal = shell_in(
         folder, quantize("a.safetensors", std::string("--method gptq") + from_text + " --save-statistics s"));
     check_done(equal);
     CHECK(equal.out.find("output err.\n") != std::string::npos);
@@ -71,7 +71,7 @@ TEST_CASE("statistics: the report tells tokens where layers differ") {
     fewer->as_mutable<std::int64_t>()[0] = 17;
     loaded->tensors["model.layers.3.mlp.down_proj/tokens"] = *fewer;
     REQUIRE(io::save_tensors(folder / "t", loaded->tensors));
-    const Outcome other = run_in(folder, quantize("b.safetensors", "--method gptq --statistics t"));
+    const Outcome other = shell_in(folder, quantize("b.safetensors", "--method gptq --statistics t"));
     check_done(other);
     CHECK(other.out.find("output err.  tokens\n") != std::string::npos);
     const std::size_t row = other.out.find("layers.3.mlp.down_proj");
@@ -84,24 +84,24 @@ TEST_CASE("resume: a run that was interrupted goes on where it was, and only whe
     write_tall_toy(folder);
     for (const std::string end : {".safetensors", ".gguf"}) {
         const std::string options = std::string("--method gptq") + from_text, out = "b" + end;
-        check_done(run_in(folder, quantize("a" + end, options)));
+        check_done(shell_in(folder, quantize("a" + end, options)));
         // A disk that fills up when the model is written, played by a limit on the size of files: 60 blocks
         // of 512 or of 1024 bytes hold a checkpoint of one block, and not the model.
-        const auto interrupted = run_in(folder, "ulimit -f 60; " + quantize(out, options));
+        const auto interrupted = shell_in(folder, "ulimit -f 60; " + quantize(out, options));
         check_failure(interrupted, {"b"});
         REQUIRE(std::filesystem::exists(folder / (out + ".partial/block-5.safetensors")));
         CHECK_FALSE(std::filesystem::exists(folder / out));
-        check_failure(run_in(folder, quantize(out, options)), {out + ".partial", "--resume", "delete"});
+        check_failure(shell_in(folder, quantize(out, options)), {out + ".partial", "--resume", "delete"});
         check_failure(
-            run_in(folder, quantize(out, "--resume --method gptq --damping 0.02" + std::string(from_text))),
+            shell_in(folder, quantize(out, "--resume --method gptq --damping 0.02" + std::string(from_text))),
             {"block-0", "the plan"});
         std::filesystem::remove(folder / (out + ".partial/block-4.safetensors"));
-        const Outcome resumed = run_in(folder, quantize(out, options + " --resume --threads 2"));
+        const Outcome resumed = shell_in(folder, quantize(out, options + " --resume --threads 2"));
         check_done(resumed);
         CHECK(resumed.err.find("28 of 42 layers were finished by an earlier run.") != std::string::npos);
         CHECK(read_text(folder / out) == read_text(folder / ("a" + end)));
         CHECK_FALSE(std::filesystem::exists(folder / (out + ".partial")));
-        check_done(run_in(folder, quantize(out, options + " --resume")));  // nothing to go on with
+        check_done(shell_in(folder, quantize(out, options + " --resume")));  // nothing to go on with
         CHECK(read_text(folder / out) == read_text(folder / ("a" + end)));
         folder.write("b", std::string("x"));
     }
@@ -111,30 +111,30 @@ TEST_CASE("calibration on disk: budgets change nothing, options that make no sen
     const Folder folder;
     write_tall_toy(folder);
     const std::string gptq = std::string("--method gptq") + from_text;
-    check_done(run_in(folder, quantize("a.safetensors", gptq)));
+    check_done(shell_in(folder, quantize("a.safetensors", gptq)));
     const std::size_t before = folder.names().size();
     for (const char* memory : {"0", "5000", "1KiB", "2GB"}) {
-        check_done(run_in(folder, quantize("b.safetensors", gptq + " --calibration-memory " + memory)));
+        check_done(shell_in(folder, quantize("b.safetensors", gptq + " --calibration-memory " + memory)));
         CHECK(read_text(folder / "b.safetensors") == read_text(folder / "a.safetensors"));
         CHECK(folder.names().size() == before + 1);
     }
-    check_failure(run_in(folder, quantize("c.safetensors", gptq + " --calibration-memory much")),
+    check_failure(shell_in(folder, quantize("c.safetensors", gptq + " --calibration-memory much")),
                   {"--calibration-memory"});
-    check_failure(run_in(folder, quantize("c.safetensors", gptq + " --statistics s")), {"--statistics"});
+    check_failure(shell_in(folder, quantize("c.safetensors", gptq + " --statistics s")), {"--statistics"});
     check_failure(
-        run_in(folder, quantize("c.safetensors", "--method gptq --statistics s --save-statistics t")),
+        shell_in(folder, quantize("c.safetensors", "--method gptq --statistics s --save-statistics t")),
         {"--statistics"});
-    check_failure(run_in(folder, quantize("c.safetensors", "--method gptq --statistics none")), {"none"});
-    check_failure(run_in(folder, quantize("c.safetensors", "--method gptq --statistics a.safetensors")),
+    check_failure(shell_in(folder, quantize("c.safetensors", "--method gptq --statistics none")), {"none"});
+    check_failure(shell_in(folder, quantize("c.safetensors", "--method gptq --statistics a.safetensors")),
                   {"a.safetensors", "statistics"});
     for (const std::string option : {"--statistics s", "--save-statistics s", "--resume"})
-        check_failure(run_in(folder, quantize("c.safetensors", "--method rtn " + option)),
+        check_failure(shell_in(folder, quantize("c.safetensors", "--method rtn " + option)),
                       {option.substr(0, option.find(' ')), "--method rtn does not calibrate"});
-    check_failure(run_in(folder, quantize("c.safetensors", gptq + " --save-statistics no/s")),
+    check_failure(shell_in(folder, quantize("c.safetensors", gptq + " --save-statistics no/s")),
                   {"no folder 'no'"});
-    check_failure(run_in(folder, quantize("c.safetensors", gptq + " --save-statistics toy.bin")),
+    check_failure(shell_in(folder, quantize("c.safetensors", gptq + " --save-statistics toy.bin")),
                   {"toy.bin"});
-    check_failure(run_in(folder, quantize("c.safetensors", gptq + " --save-statistics c.safetensors")),
+    check_failure(shell_in(folder, quantize("c.safetensors", gptq + " --save-statistics c.safetensors")),
                   {"c.safetensors"});
     CHECK_FALSE(std::filesystem::exists(folder / "c.safetensors.partial"));
     CHECK_FALSE(std::filesystem::exists(folder / "c.safetensors"));

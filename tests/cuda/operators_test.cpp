@@ -20,25 +20,25 @@ using operators::CacheType;
 
 namespace {
 
-constexpr float untouched = -12345.0f;
+constexpr float left_alone = -12345.0f;
 
 /// Numbers of a type in rows with something behind them.
-struct Rows {
+struct NumberRows {
     Number type;
     std::size_t rows, cols, stride;
     std::vector<std::byte> bytes;
 
-    Rows(Number a_type, std::size_t a_rows, std::size_t a_cols, std::size_t padding = 0)
+    NumberRows(Number a_type, std::size_t a_rows, std::size_t a_cols, std::size_t padding = 0)
         : type(a_type),
           rows(a_rows),
           cols(a_cols),
           stride(a_cols + padding),
           bytes(a_rows * (a_cols + padding) * size_bytes(scalar_of(a_type))) {
-        for (std::size_t i = 0; i < rows * stride; ++i) HostMath::store_number(data(), type, i, untouched);
+        for (std::size_t i = 0; i < rows * stride; ++i) HostMath::store_number(data(), type, i, left_alone);
     }
-    static Rows gaussian(Number type, std::size_t rows, std::size_t cols, std::size_t padding,
-                         std::uint64_t seed, float scale = 1) {
-        Rows out(type, rows, cols, padding);
+    static NumberRows gaussian(Number type, std::size_t rows, std::size_t cols, std::size_t padding,
+                               std::uint64_t seed, float scale = 1) {
+        NumberRows out(type, rows, cols, padding);
         const Matrix drawn = gaussian_matrix(rows, cols, seed);
         for (std::size_t r = 0; r < rows; ++r)
             for (std::size_t c = 0; c < cols; ++c)
@@ -51,7 +51,7 @@ struct Rows {
     }
     /// What stands behind the rows is as it was.
     [[nodiscard]] bool kept_padding() const {
-        Rows fresh(type, 1, 1);
+        NumberRows fresh(type, 1, 1);
         for (std::size_t r = 0; r < rows; ++r)
             for (std::size_t c = cols; c < stride; ++c)
                 if (at(r, c) != fresh.at(0, 0)) return false;
@@ -73,9 +73,9 @@ TEST_CASE("cuda norm: the residual is summed, its rows are scaled", "[cuda][oper
             for (const bool adds : {false, true}) {
                 const std::size_t m = 3;
                 INFO(dim << " columns, seed " << seed);
-                Rows residual = Rows::gaussian(Number::f32, m, dim, 5, ++seed, 3),
-                     delta = Rows::gaussian(type, m, dim, 2, ++seed), y(type, m, dim, 1);
-                const Rows before = residual;
+                NumberRows residual = NumberRows::gaussian(Number::f32, m, dim, 5, ++seed, 3),
+                           delta = NumberRows::gaussian(type, m, dim, 2, ++seed), y(type, m, dim, 1);
+                const NumberRows before = residual;
                 const Matrix gain = gaussian_matrix(1, dim, ++seed);
                 const operators::NormCall call{reinterpret_cast<float*>(residual.data()),
                                                adds ? delta.data() : nullptr,
@@ -119,8 +119,8 @@ TEST_CASE("cuda norm: the residual is summed, its rows are scaled", "[cuda][oper
 TEST_CASE("cuda gate: silu(gate) up, whatever the size of gate", "[cuda][operators]") {
     for (const std::size_t n : {1, 1024, 1025, 2500}) {
         const std::size_t m = 2;
-        Rows gate = Rows::gaussian(Number::f32, m, n, 3, n, 4),
-             up = Rows::gaussian(Number::f32, m, n, 0, n + 1), y(Number::f16, m, n, 4);
+        NumberRows gate = NumberRows::gaussian(Number::f32, m, n, 3, n, 4),
+                   up = NumberRows::gaussian(Number::f32, m, n, 0, n + 1), y(Number::f16, m, n, 4);
         for (const auto& [at, value] : {std::pair{0, -200.0f}, {1, 200.0f}})
             if (n > 1)
                 HostMath::store_number(gate.data(), Number::f32, static_cast<std::uint64_t>(at), value);
@@ -151,13 +151,13 @@ TEST_CASE("cuda gate: silu(gate) up, whatever the size of gate", "[cuda][operato
 namespace {
 
 /// A cache of one layer and what a reader finds in it.
-struct Cache {
+struct ToyCache {
     CacheType type;
     std::size_t heads, capacity, head_dim;
     std::vector<std::byte> keys, values;
     std::vector<float> key_scales, value_scales;
 
-    Cache(CacheType a_type, std::size_t a_heads, std::size_t a_capacity, std::size_t a_head_dim)
+    ToyCache(CacheType a_type, std::size_t a_heads, std::size_t a_capacity, std::size_t a_head_dim)
         : type(a_type), heads(a_heads), capacity(a_capacity), head_dim(a_head_dim) {
         const std::size_t bytes = heads * capacity * head_dim * (type == CacheType::int8 ? 1 : 2);
         keys.assign(bytes, std::byte{0x7F}), values.assign(bytes, std::byte{0x7F});  // NaN in f16 and bf16
@@ -212,12 +212,12 @@ TEST_CASE("cuda rope: queries and keys turn, keys and values are stored at their
             const std::size_t capacity = 9;
             INFO(static_cast<int>(type)
                  << ", " << m << " rows, " << heads << " of " << d << " from " << first);
-            Rows q = Rows::gaussian(Number::f32, m, heads * d, 1, ++seed),
-                 k = Rows::gaussian(Number::f32, m, kv_heads * d, 2, ++seed),
-                 v = Rows::gaussian(Number::f32, m, kv_heads * d, 3, ++seed),
-                 rotated(Number::f16, m, heads * d, 5);
-            Cache cache(type, kv_heads, capacity, d);
-            const Cache empty = cache;
+            NumberRows q = NumberRows::gaussian(Number::f32, m, heads * d, 1, ++seed),
+                       k = NumberRows::gaussian(Number::f32, m, kv_heads * d, 2, ++seed),
+                       v = NumberRows::gaussian(Number::f32, m, kv_heads * d, 3, ++seed),
+                       rotated(Number::f16, m, heads * d, 5);
+            ToyCache cache(type, kv_heads, capacity, d);
+            const ToyCache empty = cache;
             const std::vector<float> turns = turns_of(capacity, d);
             const operators::StoreCall call{q.data(),
                                             k.data(),
@@ -241,7 +241,7 @@ TEST_CASE("cuda rope: queries and keys turn, keys and values are stored at their
                                             type};
             for (unsigned b = 0; b < ceil_div(call.warps(), std::uint64_t{decoding::warps_per_block}); ++b)
                 operators::rotate_and_store(call, HostBlock(b, 1));
-            const auto turned = [&](const Rows& x, std::size_t r, std::size_t head, std::size_t i) {
+            const auto turned = [&](const NumberRows& x, std::size_t r, std::size_t head, std::size_t i) {
                 const std::size_t p = static_cast<std::size_t>(first) + r,
                                   even = head * d + (i & ~std::size_t{1});
                 const auto c = static_cast<double>(turns[p * d + (i & ~std::size_t{1})]),
@@ -294,9 +294,10 @@ TEST_CASE("cuda rope: queries and keys turn, keys and values are stored at their
 TEST_CASE("cuda rope: a head that holds NaN or infinity becomes NaN in int8", "[cuda][operators]") {
     for (const float bad :
          {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-        Rows q = Rows::gaussian(Number::f32, 1, 16, 0, 1), k = q, v = q, rotated(Number::f32, 1, 16);
+        NumberRows q = NumberRows::gaussian(Number::f32, 1, 16, 0, 1), k = q, v = q,
+                   rotated(Number::f32, 1, 16);
         HostMath::store_number(v.data(), Number::f32, 9, bad);
-        Cache cache(CacheType::int8, 2, 1, 8);
+        ToyCache cache(CacheType::int8, 2, 1, 8);
         const std::vector<float> turns = turns_of(1, 8);
         const std::int32_t first = 0;
         const operators::StoreCall call{q.data(),
@@ -359,9 +360,9 @@ void check_attention(const AttentionCase& c, std::uint64_t seed) {
     const std::size_t seen = static_cast<std::size_t>(c.first) + c.m, capacity = seen + 3;
     INFO(static_cast<int>(c.type) << ", " << c.m << " rows, " << c.heads << " over " << c.kv_heads
                                   << " heads of " << c.d << ", from " << c.first);
-    Rows q = Rows::gaussian(Number::f32, c.m, c.heads * c.d, 1, seed, 2),
-         out(Number::f32, c.m, c.heads * c.d, 3);
-    Cache cache(c.type, c.kv_heads, capacity, c.d);
+    NumberRows q = NumberRows::gaussian(Number::f32, c.m, c.heads * c.d, 1, seed, 2),
+               out(Number::f32, c.m, c.heads * c.d, 3);
+    ToyCache cache(c.type, c.kv_heads, capacity, c.d);
     const Matrix drawn = gaussian_matrix(2 * c.kv_heads * capacity, c.d, seed + 1);
     for (std::size_t row = 0; row < c.kv_heads * capacity; ++row) {
         if (row % capacity >= seen) continue;  // what nobody may read stays NaN
