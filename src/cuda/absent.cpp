@@ -35,6 +35,7 @@ Result<Int8Product> Int8Product::create(const Mma16Matrix&) { return absent(); }
 Result<RunReport> Int8Product::run(const Int8Rows&, const View&, const float*, Stream) const {
     return absent();
 }
+Result<void> embed(const Mma16Matrix&, const std::int32_t*, const View&, Stream) { return absent(); }
 Result<void> rms_norm(const View&, const View*, const float*, float, const View&, Stream) { return absent(); }
 Result<void> silu_multiply(const View&, const View&, const View&, Stream) { return absent(); }
 Result<Tensor> rope_turns(std::size_t, std::size_t, float) { return absent(); }

@@ -5,9 +5,12 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "kernels/int_grouped/cuda/launch.hpp"
 #include "kernels/operators/cuda/launch.hpp"
 #include "src/cuda/number.hpp"
 #include "src/cuda/status.hpp"
@@ -50,6 +53,30 @@ operators::CacheType cache_type_of(Scalar type) {
 }
 
 }  // namespace
+
+Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const View& y, Stream stream) {
+    if (auto ok = fits("y", y, y.rows, weights.k); !ok) return ok;
+    if (weights.codes.space() != MemorySpace::cuda)
+        return fail(ErrorKind::bad_input, "the weights are not on the device; cuda::to_device copies them");
+    if (weights.n > most_positions) return fail(ErrorKind::unsupported, weights.n, " rows are more than ", most_positions);
+    if (y.rows == 0 || y.cols == 0) return {};
+    kernels::int_grouped_cuda::GatherCall call{};
+    call.codes = weights.codes.bytes().data();
+    call.scales = weights.scales.bytes().data();
+    call.offsets = weights.offsets.bytes().data();
+    call.rows = tokens;
+    call.y = y.data;
+    call.y_stride = y.stride;
+    call.n = static_cast<std::uint32_t>(weights.n), call.k = static_cast<std::uint32_t>(weights.k);
+    call.chunks = static_cast<std::uint32_t>(weights.chunks), call.groups = static_cast<std::uint32_t>(weights.groups);
+    call.halves_per_group = mma16::Divisor::of(static_cast<std::uint32_t>(weights.halves_per_group));
+    call.kind = weights.kind(), call.zero = zero_of(weights.format);
+    call.scale_type = number_of(weights.scales.type()), call.y_type = number_of(y.type);
+    const std::span<const float> table = weights.format.codebook();
+    std::copy(table.begin(), table.end(), call.table);
+    return checked(kernels::int_grouped_cuda::launch(call, static_cast<std::uint32_t>(y.rows), static_cast<cudaStream_t>(stream)),
+                   "starting an embedding");
+}
 
 Result<void> rms_norm(const View& residual, const View* delta, const float* gain, float epsilon, const View& y, Stream stream) {
     if (auto ok = first_error(fits("the residual", residual, residual.rows, residual.cols), fits("y", y, residual.rows, residual.cols),

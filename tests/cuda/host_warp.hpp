@@ -14,6 +14,7 @@
 #include "fewbit/core/scalar.hpp"
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
+#include "kernels/int_grouped/cuda/gather.hpp"
 #include "kernels/int_grouped/cuda/int8_product.hpp"
 #include "kernels/int_grouped/cuda/prompt.hpp"
 #include "kernels/mma16/fragments.hpp"

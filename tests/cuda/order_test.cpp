@@ -22,6 +22,7 @@ TEST_CASE("mma16: every place of a chunk has one run of bits, and every run one 
                     places.emplace(place.channel, place.input);
                     const unsigned bit = mma16::bit_of(kind, lane, half, step, r, e);
                     CHECK(bit % bits == 0);
+                    CHECK(mma16::bit_at(kind, place.channel, place.input) == bit);
                     CHECK(bit / 128 == lane);  // the lane loads it itself
                     runs.insert(bit);
                 }

@@ -10,6 +10,8 @@
 
 #include "fewbit/core/text.hpp"
 #include "fewbit/cuda/operators.hpp"
+#include "fewbit/formats/format_name.hpp"
+#include "fewbit/quantize/rtn.hpp"
 #include "gpu/gpu_support.hpp"
 #include "support/random.hpp"
 
@@ -199,6 +201,32 @@ void check_attention(Scalar type, std::size_t heads, std::size_t kv_heads, std::
     cudaStreamDestroy(stream);
 }
 
+void check_embedding(const char* format) {
+    const std::size_t n = 300, k = 640;
+    const Matrix drawn = gaussian_matrix(n, k, 21);
+    const auto quantized = must(quantize_rtn(drawn.view(), *parse_format(format)), format);
+    const auto weights = must(cuda::to_device(must(pack_mma16(quantized.linear.weights), format)), format);
+    const std::vector<std::int32_t> tokens{299, 0, 17, 17, -1, 300};
+    Tensor host = must(Tensor::allocate(Scalar::i32, {tokens.size()}), format);
+    std::copy(tokens.begin(), tokens.end(), host.as_mutable<std::int32_t>().begin());
+    const Tensor device = must(cuda::to_device(host), format);
+    Rows y(Scalar::f32, tokens.size(), k, 3);
+    expect_done(cuda::embed(weights, device.as<std::int32_t>().data(), y.view(), nullptr), format);
+    const std::vector<float> got = y.floats();
+    std::vector<float> row(k);
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+        const bool there = tokens[t] >= 0 && tokens[t] < static_cast<std::int32_t>(n);
+        if (there) quantized.linear.weights.dequantize(static_cast<std::size_t>(tokens[t]), 0, row);
+        bool fine = true;
+        for (std::size_t i = 0; i < k; ++i) {
+            const float value = got[t * y.stride + i];
+            fine = fine &&
+                   (there ? std::fabs(value - row[i]) <= 1e-6f * (1 + std::fabs(row[i])) : std::isnan(value));
+        }
+        expect(fine, text("embedding of ", format, ", token ", tokens[t]));
+    }
+}
+
 void check_refusals() {
     expect(!cuda::KvCache::create({1, 1, 12, 8}, Scalar::f16), "heads of 12");
     expect(!cuda::KvCache::create({1, 1, 8, 8}, Scalar::f32), "a cache of f32");
@@ -225,6 +253,8 @@ void check_operators(bool small) {
         check_attention(Scalar::i8, 2, 2, 8, 2, 1);
         return;
     }
+    for (const char* format : {"int4-g128", "int4-g32-asym", "int8-channel", "nf4-g64"})
+        check_embedding(format);
     for (const std::size_t n : {std::size_t{1}, std::size_t{1000}, std::size_t{5632}})
         check_norm_and_gate(3, n);
     for (const Scalar type : {Scalar::f16, Scalar::bf16, Scalar::i8}) {

@@ -13,10 +13,16 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "fewbit/cuda/matmul.hpp"
 
 namespace fewbit::inline v0::cuda {
+
+/// y (M, K) of f32, f16 or bf16: rows `tokens` (M), i32 on the device, of a matrix on the device, dequantized. A token that is no row
+/// becomes NaN. Errors: shapes, types or places that do not fit; what the launch said.
+[[nodiscard]] FEWBIT_API Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens,
+                                            const View& y, Stream stream);
 
 /// residual (M, D) of f32 += delta (M, D) of f32, f16 or bf16, unless that is null;
 /// y (M, D) of f32, f16 or bf16 = residual / sqrt(mean(residual^2) + epsilon) * gain, row by row; gain (D) of f32 on the device.

@@ -75,4 +75,12 @@ FEWBIT_HOST_DEVICE constexpr unsigned bit_of(Codes codes, unsigned lane, unsigne
     return (lane * 4 + word) * 32 + within;
 }
 
+/// Where the code of `channel` (of 16) and `input` (of a chunk) starts: bit_of() of the element that place_of() says is there.
+FEWBIT_HOST_DEVICE constexpr unsigned bit_at(Codes codes, unsigned channel, unsigned input) {
+    const unsigned half = input / half_inputs, within = input % half_inputs;
+    const unsigned lane = channel % 8 * 4 + within / 8;
+    const unsigned step = within / 4 % 2, r = channel / 8 + within / 2 % 2 * 2, e = within % 2;
+    return bit_of(codes, lane, half, step, r, e);
+}
+
 }  // namespace fewbit::inline v0::mma16

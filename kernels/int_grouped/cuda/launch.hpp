@@ -1,10 +1,11 @@
-// How the host starts decode.hpp, batch.hpp, prompt.hpp and int8_product.hpp.
+// How the host starts decode.hpp, batch.hpp, prompt.hpp, int8_product.hpp and gather.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 
+#include "kernels/int_grouped/cuda/gather.hpp"
 #include "kernels/int_grouped/cuda/int8_product.hpp"
 #include "kernels/int_grouped/cuda/weights.hpp"
 
@@ -35,5 +36,6 @@ cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream
 /// Preconditions: at least one row; what the calls say of their members; for Int8Call at least one channel.
 cudaError_t launch(const QuantizeCall& call, cudaStream_t stream);
 cudaError_t launch(const Int8Call& call, cudaStream_t stream);
+cudaError_t launch(const GatherCall& call, std::uint32_t rows, cudaStream_t stream);
 
 }  // namespace fewbit::inline v0::kernels::int_grouped_cuda
