@@ -10,11 +10,10 @@
 #include <random>
 #include <vector>
 
-#include "cuda/host_warp.hpp"
+#include "cuda/host_launch.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "fewbit/pack/mma16.hpp"
 #include "fewbit/quantize/rtn.hpp"
-#include "src/cuda/plan.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -88,31 +87,10 @@ struct Launch {
                                                              : decoding::Zero::middle;
         unsigned hazards = 0;
         decoding::with_kind(w.kind(), type, zero, [&]<mma16::Codes Kind, Half Type, decoding::Zero Offset>() {
-            for (const unsigned b : order) hazards += run_block<Kind, Type, Offset>(b);
+            for (const unsigned b : order)
+                hazards += run_block<Kind, Type, Offset>(call, cuda::way_of(call.m), b);
         });
         return hazards;
-    }
-    template <mma16::Codes Kind, Half Type, decoding::Zero Offset>
-    unsigned run_block(unsigned index) {
-        const auto run = [&](std::size_t words, auto&& kernel) {
-            HostBlock block(index, words);
-            kernel(block);
-            return block.hazards();
-        };
-        switch (cuda::way_of(call.m)) {
-            case cuda::Way::decode8:
-                return run(decoding::shared_words<Kind, 1>,
-                           [&](HostBlock& b) { decoding::decode<Kind, Type, Offset, 1>(call, b); });
-            case cuda::Way::decode16:
-                return run(decoding::shared_words<Kind, 2>,
-                           [&](HostBlock& b) { decoding::decode<Kind, Type, Offset, 2>(call, b); });
-            case cuda::Way::batch:
-                return run(decoding::batch_shared_words<Kind>,
-                           [&](HostBlock& b) { decoding::batch<Kind, Type, Offset, 8>(call, b); });
-            default:
-                return run(decoding::PromptMemory<Kind>::words,
-                           [&](HostBlock& b) { decoding::prompt<Kind, Type, Offset>(call, b); });
-        }
     }
 };
 

@@ -319,7 +319,10 @@ public:
     void store(const decoding::Call& call, unsigned token, unsigned channel, float sum) const {
         if (token >= call.m || channel >= call.n) return;
         if (call.bias != nullptr) sum += call.bias[channel];
-        static_cast<float*>(call.y)[token * call.y_stride + channel] = sum;
+        store(call.y, call.y_type, token * call.y_stride + channel, sum);
+    }
+    void store(void* to, decoding::Number type, std::uint64_t index, float value) const {
+        HostMath::store_number(to, type, index, value);
     }
 
 private:

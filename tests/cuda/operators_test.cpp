@@ -8,7 +8,7 @@
 #include <tuple>
 #include <vector>
 
-#include "cuda/host_warp.hpp"
+#include "cuda/host_launch.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -334,28 +334,6 @@ struct AttentionCase {
     std::int32_t first;
 };
 
-template <CacheType Type, unsigned Columns>
-void run_attention(const operators::AttentionCall& call, const std::vector<unsigned>& order) {
-    for (const unsigned b : order) {
-        HostBlock block(b, operators::attention_floats(call.head_dim));
-        operators::attend<Type, Columns>(call, block);
-    }
-}
-template <CacheType Type>
-void run_attention(const operators::AttentionCall& call, const std::vector<unsigned>& order) {
-    if (call.head_dim <= 32) return run_attention<Type, 1>(call, order);
-    if (call.head_dim <= 64) return run_attention<Type, 2>(call, order);
-    if (call.head_dim <= 128) return run_attention<Type, 4>(call, order);
-    run_attention<Type, 8>(call, order);
-}
-void run_attention(const operators::AttentionCall& call, const std::vector<unsigned>& order) {
-    switch (call.cache) {
-        case CacheType::f16: return run_attention<CacheType::f16>(call, order);
-        case CacheType::bf16: return run_attention<CacheType::bf16>(call, order);
-        default: return run_attention<CacheType::int8>(call, order);
-    }
-}
-
 void check_attention(const AttentionCase& c, std::uint64_t seed) {
     const std::size_t seen = static_cast<std::size_t>(c.first) + c.m, capacity = seen + 3;
     INFO(static_cast<int>(c.type) << ", " << c.m << " rows, " << c.heads << " over " << c.kv_heads
@@ -405,7 +383,7 @@ void check_attention(const AttentionCase& c, std::uint64_t seed) {
             std::vector<unsigned> order(std::min(slice, c.m - begin) * call.units() * call.runs);
             std::iota(order.begin(), order.end(), 0u);
             if (!first.empty()) std::shuffle(order.begin(), order.end(), shuffled);
-            run_attention(call, order);
+            for (const unsigned b : order) run_attention_block(call, b);
             CHECK(std::ranges::all_of(counters, [](std::uint32_t count) { return count == 0; }));
         }
         if (!first.empty()) CHECK(first == out.bytes);

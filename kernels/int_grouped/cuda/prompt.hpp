@@ -308,8 +308,7 @@ FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
         block.barrier();  // nobody reads stages any more: sums take their place
         // Found again, rather than kept where every register is a sum.
         const mma16::Run run = work.run_of(block.index(), of.index(call.m));
-        float* const mine =
-            call.parts + std::uint64_t{work.slot(block.index(), run.tile)} * prompt_part_floats;
+        const std::uint64_t mine = std::uint64_t{work.slot(block.index(), run.tile)} * prompt_part_floats;
         block.each_warp(sums, [&](const Warp& warp, unsigned index, PromptSums<Warp>& own) {
             const Worker worker(call, table, warp, index, of);
             if (!worker.has_work()) return;
@@ -323,7 +322,8 @@ FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
                             block.store(call, of.row + row, (of.tile + tile) * mma16::tile_channels + channel,
                                         sum);
                         else
-                            mine[(tile * prompt_block_rows + row) * mma16::tile_channels + channel] = sum;
+                            call.parts[mine + (tile * prompt_block_rows + row) * mma16::tile_channels +
+                                       channel] = sum;
                     });
         });
         if (!run.whole && block.comes_last(call.counters + run.tile,

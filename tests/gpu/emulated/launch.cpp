@@ -1,0 +1,88 @@
+// Launches of all CUDA kernels, on the host: the blocks of a launch one after another, from the last to the first and back in turn.
+// With it src/cuda and the GPU test run where there is no GPU.
+#include <cstdio>
+#include <cstdlib>
+
+#include "cuda/host_launch.hpp"
+#include "kernels/int_grouped/cuda/launch.hpp"
+#include "kernels/operators/cuda/launch.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+using fewbit::testing::HostBlock;
+
+template <class F>
+cudaError_t each_block(cudaStream_t stream, std::uint64_t blocks, F&& f) {
+    return emulated_enqueue(stream, [blocks, f] {
+        static bool backward = false;
+        backward = !backward;
+        for (std::uint64_t b = 0; b < blocks; ++b) f(static_cast<unsigned>(backward ? blocks - 1 - b : b));
+    });
+}
+
+}  // namespace
+
+namespace int_grouped_cuda {
+
+// Two blocks on each of three multiprocessors: small products share tiles, too.
+cudaError_t resident_blocks(const KernelKind&, int& per_multiprocessor) {
+    per_multiprocessor = 2;
+    return cudaSuccess;
+}
+cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream) {
+    const cuda::Way way = kind.token_tiles == 1   ? cuda::Way::decode8
+                          : kind.token_tiles == 2 ? cuda::Way::decode16
+                          : kind.token_tiles == 8 ? cuda::Way::batch
+                                                  : cuda::Way::prompt;
+    if (call.m > cuda::most_rows(way, call.m)) return cudaErrorInvalidValue;
+    return each_block(stream, call.partition.blocks, [=](unsigned b) {
+        unsigned hazards = 0;
+        with_kind(kind.codes, kind.type, kind.offset, [&]<Codes Kind, Half Type, Zero Offset>() {
+            hazards = fewbit::testing::run_block<Kind, Type, Offset>(call, way, b);
+        });
+        if (hazards == 0) return;
+        std::printf("FAILED: a block lacks %u barriers\n", hazards);
+        std::exit(1);
+    });
+}
+cudaError_t launch(const QuantizeCall& call, cudaStream_t stream) {
+    return each_block(stream, ceil_div(call.m, std::size_t{warps_per_block}),
+                      [=](unsigned b) { quantize_rows(call, HostBlock(b, 1)); });
+}
+cudaError_t launch(const Int8Call& call, cudaStream_t stream) {
+    return each_block(stream, call.blocks(), [=](unsigned b) { int8_product(call, HostBlock(b, 1)); });
+}
+cudaError_t launch(const GatherCall& call, std::uint32_t rows, cudaStream_t stream) {
+    return each_block(stream, rows, [=](unsigned b) { gather_row(call, HostBlock(b, 1)); });
+}
+
+}  // namespace int_grouped_cuda
+
+namespace operators_cuda {
+
+cudaError_t launch(const NormCall& call, std::uint32_t rows, cudaStream_t stream) {
+    return each_block(stream, rows, [=](unsigned b) {
+        HostBlock block(b, warps_per_block);
+        norm_row(call, block);
+    });
+}
+cudaError_t launch(const GateCall& call, std::uint32_t rows, cudaStream_t stream) {
+    return each_block(stream, rows * call.blocks_per_row,
+                      [=](unsigned b) { gate_row(call, HostBlock(b, 1)); });
+}
+cudaError_t launch(const StoreCall& call, cudaStream_t stream) {
+    return each_block(stream, ceil_div(call.warps(), std::uint64_t{warps_per_block}),
+                      [=](unsigned b) { rotate_and_store(call, HostBlock(b, 1)); });
+}
+cudaError_t launch(const PositionCall& call, cudaStream_t stream) {
+    return each_block(stream, 1,
+                      [=](unsigned) { *call.position = call.value + (call.add ? *call.position : 0); });
+}
+cudaError_t launch(const AttentionCall& call, std::uint32_t rows, cudaStream_t stream) {
+    return each_block(stream, std::uint64_t{rows} * call.units() * call.runs,
+                      [=](unsigned b) { fewbit::testing::run_attention_block(call, b); });
+}
+
+}  // namespace operators_cuda
+}  // namespace fewbit::inline v0::kernels
