@@ -25,7 +25,7 @@ struct PerturbOptions {
     std::size_t draws = 1;
 };
 
-std::string cell(double value) { return fmt::format("{:.3g}", value); }
+std::string number_cell(double value) { return fmt::format("{:.3g}", value); }
 
 std::vector<std::string> layers_of(const io::ModelFile& file, const PerturbOptions& options) {
     const LayerPattern wanted("--layers", options.layers.value_or("")), keep("", default_keep);
@@ -74,7 +74,8 @@ void print_families(const std::vector<LayerDamage>& damages, const PerturbOption
     Table table(std::move(columns));
     for (const NoiseFamily family : options.families) {
         std::vector<std::string> cells{std::string(name(family))};
-        for (const double db : options.sqnr_db) cells.push_back(cell(Square(damages, db).mean(family)));
+        for (const double db : options.sqnr_db)
+            cells.push_back(number_cell(Square(damages, db).mean(family)));
         table.add(std::move(cells));
     }
     say("Mean KL divergence of one damaged layer, nats\n{}", table.text());
@@ -93,7 +94,7 @@ void print_layers(const std::vector<LayerDamage>& damages, const PerturbOptions&
         Table table(std::move(columns));
         for (const std::string& layer : layers) {
             std::vector<std::string> cells{shortened(short_name(layer), 26)};
-            for (const NoiseFamily family : beside) cells.push_back(cell(square.kld(layer, family)));
+            for (const NoiseFamily family : beside) cells.push_back(number_cell(square.kld(layer, family)));
             table.add(std::move(cells));
         }
         say("\nKL divergence at {:g} dB, nats; the layer that {} errors damage most first\n{}", db,

@@ -12,7 +12,7 @@ namespace {
 using detail::Fields;
 using detail::Lines;
 
-constexpr const char* layout = "the layout gptq";
+constexpr const char* gptq_layout = "the layout gptq";
 
 bool known_bits(int bits) noexcept { return bits == 2 || bits == 3 || bits == 4 || bits == 8; }
 
@@ -39,7 +39,7 @@ std::size_t shift_codes(BitMatrix& codes, int delta) {
 Result<GptqTensors> pack(const Linear& linear, GptqVersion version) {
     const QuantizedMatrix& w = linear.weights;
     if (auto fine = check_gptq(w.format(), w.n(), w.k()); !fine) return Unexpected{std::move(fine).error()};
-    if (auto fine = detail::check_transform(linear, layout); !fine)
+    if (auto fine = detail::check_transform(linear, gptq_layout); !fine)
         return Unexpected{std::move(fine).error()};
     if (version == GptqVersion::v1 && has_zero_point_of_0(w))
         return fail(ErrorKind::unsupported,
@@ -126,9 +126,9 @@ Result<Linear> unpack(GptqTensors& tensors, const GptqConfig& config) {
 }  // namespace
 
 Result<void> check_gptq(const Format& format, std::size_t n, std::size_t k) {
-    if (auto fine = detail::check_grid(format, layout); !fine) return fine;
+    if (auto fine = detail::check_grid(format, gptq_layout); !fine) return fine;
     const auto wrong = [&](const auto&... why) {
-        return fail(ErrorKind::unsupported, layout, " cannot hold ", name(format), ": ", why...);
+        return fail(ErrorKind::unsupported, gptq_layout, " cannot hold ", name(format), ": ", why...);
     };
     if (!known_bits(format.bits))
         return wrong("it has codes of 2, 3, 4 and 8 bits; the layout compressed-tensors has all from 2 to 8");

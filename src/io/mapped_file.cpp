@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <system_error>
 #include <utility>
 
 #include "fewbit/core/text.hpp"
 #include "src/io/file_text.hpp"
+#include "src/io/system_calls.hpp"
 
 #if defined(_WIN32)
 #include <fstream>
@@ -66,7 +66,7 @@ void MappedFile::done_with(std::size_t, std::size_t) const noexcept {}
 
 namespace {
 
-std::string system_reason(int code) { return std::generic_category().message(code); }
+using detail::system_reason;
 
 struct Descriptor {
     int fd;

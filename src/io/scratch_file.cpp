@@ -39,7 +39,7 @@ long long read_at(int fd, std::byte* data, std::size_t size, std::uint64_t offse
     if (::_lseeki64(fd, static_cast<long long>(offset), SEEK_SET) < 0) return -1;
     return ::_read(fd, data, static_cast<unsigned>(size));
 }
-void close_file(int fd) { ::_close(fd); }
+void close_scratch(int fd) { ::_close(fd); }
 #else
 int open_nameless(const fs::path& path) {
     const int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
@@ -55,7 +55,7 @@ long long write_at(int fd, const std::byte* data, std::size_t size, std::uint64_
 long long read_at(int fd, std::byte* data, std::size_t size, std::uint64_t offset) {
     return ::pread(fd, data, size, static_cast<off_t>(offset));
 }
-void close_file(int fd) { ::close(fd); }
+void close_scratch(int fd) { ::close(fd); }
 #endif
 
 /// Moves `size` bytes in calls of `move(done, wanted)`. Returns what is wrong, empty when nothing is.
@@ -98,7 +98,7 @@ Result<ScratchFile> ScratchFile::create(const fs::path& folder) {
 }
 
 ScratchFile::~ScratchFile() {
-    if (descriptor_ >= 0) close_file(descriptor_);
+    if (descriptor_ >= 0) close_scratch(descriptor_);
 }
 
 Result<void> ScratchFile::write(std::uint64_t offset_bytes, std::span<const std::byte> bytes) {

@@ -26,9 +26,9 @@ std::vector<std::size_t> choose_channels(std::size_t dim, std::size_t count, std
 }
 
 /// What is going to replace parts of the file, once nothing can fail any more.
-class Change {
+class OutlierChange {
 public:
-    Change(const io::ModelFile& file, OutlierReport& report) : file_(file), report_(report) {}
+    OutlierChange(const io::ModelFile& file, OutlierReport& report) : file_(file), report_(report) {}
 
     /// One norm and the matrices that read it.
     Result<void> apply(const std::string& prefix, const char* norm,
@@ -133,7 +133,7 @@ Result<OutlierReport> add_outliers(io::ModelFile& file, double factor, std::uint
     report.dim = s.dim;
     report.channels =
         choose_channels(s.dim, std::max<std::size_t>(1, s.dim / 100 + (s.dim % 100 >= 50)), seed);
-    Change change(file, report);
+    OutlierChange change(file, report);
     for (std::size_t i = 0; i < s.layers; ++i) {
         const std::string prefix = text("model.layers.", i, ".");
         if (auto done = change.apply(prefix, "input_layernorm",
