@@ -40,7 +40,8 @@ class Workspace;
 class Product {
 public:
     /// For x of type f16 or bf16 (nf4: f16) with up to `max_rows` rows. Errors: those of current_device(); another type of x;
-    /// weights that are not on the device; no_kernel: a device below sm_80; matrices of more than 2^31 rows.
+    /// weights that are not on the device; no_kernel: a device below sm_80; unsupported: more rows or channels
+    /// than the kernels can count.
     [[nodiscard]] FEWBIT_API static Result<Product> create(const Mma16Matrix& weights, Scalar x,
                                                            std::size_t max_rows);
 

@@ -144,7 +144,7 @@ struct Attender {
     }
 };
 
-/// Joins what two runs of positions have found: the second's, of weight exp(its largest - the larger).
+/// What was found with weights relative to `largest` is worth this much where they are relative to `most`.
 template <class Math>
 FEWBIT_HOST_DEVICE float joined_weight(float largest, float most) {
     return Math::exponential(largest - most);
