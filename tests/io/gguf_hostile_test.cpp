@@ -78,13 +78,13 @@ std::size_t touch_all(const io::GgufFile& file) {
     return sum;
 }
 
-struct BadFile {
+struct BadGguf {
     const char* what;
     std::string bytes;
     const char* sentence;  // must stand in the message
 };
 
-std::vector<BadFile> bad_files() {
+std::vector<BadGguf> bad_ggufs() {
     const std::uint64_t most = ~std::uint64_t{0}, high = std::uint64_t{1} << 63;
     const std::string alignment = "general.alignment";
     return {
@@ -169,7 +169,7 @@ const std::set<std::string> accepted_of_taste{
 }  // namespace
 
 TEST_CASE("gguf: files that lie are refused with a sentence, and cost no memory", "[io]") {
-    for (const BadFile& bad : bad_files()) {
+    for (const BadGguf& bad : bad_ggufs()) {
         INFO(bad.what);
         const AllocationWatch watch;
         const auto file = parse_copy(bad.bytes);

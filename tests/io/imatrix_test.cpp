@@ -28,12 +28,12 @@ std::string entry(std::string_view name, std::int64_t calls, std::int64_t column
 }
 const std::string one_f32 = "\0\0\x80\x3F"s, two_f32 = "\0\0\0\x40"s, nan_f32 = "\0\0\xC0\x7F"s;
 
-Result<io::ImportanceMatrix> parse_copy(std::string_view bytes) {
+Result<io::ImportanceMatrix> parse_imatrix_copy(std::string_view bytes) {
     const std::vector<char> copy(bytes.begin(), bytes.end());  // ends where the bytes end
     return io::parse_imatrix(std::as_bytes(std::span(copy)), "memory");
 }
 
-io::ImportanceMatrix example() {
+io::ImportanceMatrix imatrix_example() {
     io::ImportanceMatrix matrix;
     matrix.entries["blk.0.attn_q.weight"] = {{1, 0, 1e-30f, 4}, {2}};
     matrix.entries["blk.0.ffn_up.weight"] = {{5, 6}, {0}};
@@ -46,7 +46,7 @@ io::ImportanceMatrix example() {
 
 TEST_CASE("imatrix: both containers give back what was written", "[io]") {
     const TempFolder folder;
-    io::ImportanceMatrix matrix = example();
+    io::ImportanceMatrix matrix = imatrix_example();
     for (const char* name : {"a.dat", "a.gguf"}) {
         INFO(name);
         REQUIRE(io::write_imatrix(folder / name, matrix));
@@ -80,15 +80,15 @@ TEST_CASE("imatrix: both containers give back what was written", "[io]") {
 
 TEST_CASE("imatrix: .dat bytes by hand, with and without the newer files' end", "[io]") {
     const std::string body = i32_bytes(1) + entry("w", 2, 2, one_f32 + two_f32);
-    const auto old = parse_copy(body);
+    const auto old = parse_imatrix_copy(body);
     REQUIRE(old);
     CHECK(old->entries.at("w").mean() == std::vector<float>{0.5f, 1});
     CHECK(old->datasets.empty());
-    const auto recent = parse_copy(body + i32_bytes(9) + i32_bytes(3) + "abc");
+    const auto recent = parse_imatrix_copy(body + i32_bytes(9) + i32_bytes(3) + "abc");
     REQUIRE(recent);
     CHECK(recent->chunks == 9);
     CHECK(recent->datasets == std::vector<std::string>{"abc"});
-    CHECK(parse_copy(i32_bytes(0)));
+    CHECK(parse_imatrix_copy(i32_bytes(0)));
 }
 
 TEST_CASE("imatrix: files that lie are refused with a sentence, and cost no memory", "[io]") {
@@ -114,7 +114,7 @@ TEST_CASE("imatrix: files that lie are refused with a sentence, and cost no memo
     for (const auto& [bytes, sentence] : bad) {
         INFO(sentence);
         const AllocationWatch watch;
-        const auto read = parse_copy(bytes);
+        const auto read = parse_imatrix_copy(bytes);
         const std::size_t total = watch.total_bytes();
         REQUIRE_FALSE(read);
         INFO(read.error().message);
@@ -164,7 +164,7 @@ TEST_CASE("imatrix: counts that cannot be, and counts that .dat files cannot hol
         CHECK(contains(message(io::read_imatrix(folder / "a.gguf")), "the count of 'w' is"));
     }
     for (const float count : {0.5f, 0x1p31f}) {
-        io::ImportanceMatrix matrix = example();
+        io::ImportanceMatrix matrix = imatrix_example();
         matrix.entries["w"] = {{1, 2}, {count}};
         CHECK(contains(message(io::write_imatrix(folder / "a.dat", matrix)), "'w' does not fit a .dat file"));
         CHECK_FALSE(fs::exists(folder / "a.dat"));
@@ -173,16 +173,16 @@ TEST_CASE("imatrix: counts that cannot be, and counts that .dat files cannot hol
 
 TEST_CASE("imatrix: every cut and changed byte of a .dat file", "[io]") {
     const TempFolder folder;
-    REQUIRE(io::write_imatrix(folder / "a.dat", example()));
+    REQUIRE(io::write_imatrix(folder / "a.dat", imatrix_example()));
     const std::string whole = read_file(folder / "a.dat");
     for (std::size_t length = 0; length < whole.size(); ++length)
-        (void)parse_copy(std::string_view(whole).substr(0, length));
+        (void)parse_imatrix_copy(std::string_view(whole).substr(0, length));
     testing::Random random(6);
     for (int round = 0; round < 20000; ++round) {
         std::string changed = whole;
         changed[random.below(changed.size())] = static_cast<char>(random.bits());
         changed[random.below(changed.size())] = random.below(2) != 0 ? '\xFF' : '\x7F';
-        if (const auto read = parse_copy(changed))
+        if (const auto read = parse_imatrix_copy(changed))
             for (const auto& [name, each] : read->entries)
                 for (const float value : each.mean()) CHECK((value >= 0));
     }

@@ -13,7 +13,7 @@ using namespace fewbit_test;
 
 namespace {
 
-struct BadFile {
+struct BadSafetensors {
     const char* what;
     std::string bytes;
     const char* sentence;  // must stand in the message
@@ -36,7 +36,7 @@ std::string repeated(std::string_view part, std::size_t times) {
     return out;
 }
 
-std::vector<BadFile> bad_files() {
+std::vector<BadSafetensors> bad_safetensors() {
     using namespace std::string_literals;
     const std::string u8 = "\"U8\"", f32 = "\"F32\"";
     return {
@@ -231,7 +231,7 @@ std::size_t use(const io::SafetensorsFile& file) {
 
 TEST_CASE("hostile safetensors files", "[io][hostile]") {
     std::set<std::string> classes;
-    for (const BadFile& bad : bad_files()) {
+    for (const BadSafetensors& bad : bad_safetensors()) {
         INFO(bad.what);
         CHECK(classes.insert(bad.what).second);
         const auto [file, largest] = watched_parse(bad.bytes);

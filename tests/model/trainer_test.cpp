@@ -17,9 +17,9 @@ using namespace fewbit::testing;
 
 namespace {
 
-const io::ModelShape shape = toy_shape(2, 1, 8, 24, 2, 20, 16, true);
+const io::ModelShape trained_shape = toy_shape(2, 1, 8, 24, 2, 20, 16, true);
 
-model::TrainingOptions options() {
+model::TrainingOptions short_training() {
     model::TrainingOptions options;
     options.schedule = {.peak = 1e-2, .final_share = 0.1, .warmup = 5, .steps = 150};
     options.micro_batch = 40;
@@ -34,11 +34,11 @@ std::vector<model::TrainingDocument> counting(std::uint64_t step) {
     for (std::size_t d = 0; d < 12; ++d) {
         model::TrainingDocument document;
         document.tokens.push_back(1);
-        std::size_t token = random.below(shape.vocabulary);
+        std::size_t token = random.below(trained_shape.vocabulary);
         for (std::size_t i = 0; i < 4 + random.below(10); ++i) {
             document.tokens.push_back(static_cast<int>(token));
             document.weights.push_back(i == 0 ? 0.0f : 1.0f);
-            token = (token + 1) % shape.vocabulary;
+            token = (token + 1) % trained_shape.vocabulary;
         }
         documents.push_back(document);
     }
@@ -86,7 +86,7 @@ TEST_CASE("trainer: learns to count, and threads do not change a bit") {
     const std::vector<std::size_t> all{1, 3}, one{3};
     for (const std::size_t threads : reduced ? one : all) {
         ThreadPool pool(threads);
-        auto trainer = model::Trainer::create(shape, options(), pool);
+        auto trainer = model::Trainer::create(trained_shape, short_training(), pool);
         REQUIRE(trainer);
         double before = 0, after = 0;
         for (std::uint64_t step = 0; step < 150; ++step) {
@@ -106,17 +106,17 @@ TEST_CASE("trainer: learns to count, and threads do not change a bit") {
 
 TEST_CASE("trainer: stopped and resumed is never stopped, bit by bit") {
     const auto path = temporary("resume.safetensors");
-    auto straight = model::Trainer::create(shape, options());
-    auto stopped = model::Trainer::create(shape, options());
+    auto straight = model::Trainer::create(trained_shape, short_training());
+    auto stopped = model::Trainer::create(trained_shape, short_training());
     REQUIRE((straight && stopped));
     for (std::uint64_t step = 0; step < 7; ++step) {
         REQUIRE(straight->step(counting(step)));
         REQUIRE(stopped->step(counting(step)));
     }
     REQUIRE(stopped->save(path, 84));
-    auto other_seed = options();
+    auto other_seed = short_training();
     other_seed.seed = 77;
-    auto resumed = model::Trainer::create(shape, other_seed);
+    auto resumed = model::Trainer::create(trained_shape, other_seed);
     REQUIRE(resumed);
     const auto documents = resumed->resume(path);
     REQUIRE(documents);
@@ -129,9 +129,9 @@ TEST_CASE("trainer: stopped and resumed is never stopped, bit by bit") {
     CHECK(std::ranges::equal(straight->parameters(), resumed->parameters()));
 
     SECTION("a checkpoint of another model or none is refused, and nothing changes") {
-        auto other_shape = shape;
+        auto other_shape = trained_shape;
         other_shape.hidden += 1;
-        auto other = model::Trainer::create(other_shape, options());
+        auto other = model::Trainer::create(other_shape, short_training());
         REQUIRE(other);
         const std::vector<float> kept(other->parameters().begin(), other->parameters().end());
         const auto refused = other->resume(path);
@@ -154,22 +154,22 @@ TEST_CASE("trainer: stopped and resumed is never stopped, bit by bit") {
 }
 
 TEST_CASE("trainer: the model that comes out is the one that went in") {
-    auto trainer = model::Trainer::create(shape, options());
+    auto trainer = model::Trainer::create(trained_shape, short_training());
     REQUIRE(trainer);
     const auto file = trainer->model(Scalar::f32);
     REQUIRE(file);
-    auto again = model::Trainer::from_model(*file, options());
+    auto again = model::Trainer::from_model(*file, short_training());
     REQUIRE(again);
     CHECK(std::ranges::equal(trainer->parameters(), again->parameters()));
     auto missing = *file;
     missing.linears.erase("model.layers.1.mlp.up_proj");
-    const auto refused = model::Trainer::from_model(missing, options());
+    const auto refused = model::Trainer::from_model(missing, short_training());
     REQUIRE(!refused);
     CHECK(refused.error().message.find("model.layers.1.mlp.up_proj") != std::string::npos);
 }
 
 TEST_CASE("trainer: steps that cannot be made are sentences and change nothing") {
-    auto trainer = model::Trainer::create(shape, options());
+    auto trainer = model::Trainer::create(trained_shape, short_training());
     REQUIRE(trainer);
     const std::vector<float> kept(trainer->parameters().begin(), trainer->parameters().end());
     const auto message = [&](std::vector<model::TrainingDocument> documents) {
@@ -186,9 +186,9 @@ TEST_CASE("trainer: steps that cannot be made are sentences and change nothing")
     CHECK(message({{{1, 2}, {NAN}}}).size() > 0);
     CHECK(std::ranges::equal(trainer->parameters(), kept));
     CHECK(trainer->steps_done() == 0);
-    auto small = options();
+    auto small = short_training();
     small.micro_batch = 15;
-    CHECK(!model::Trainer::create(shape, small));
+    CHECK(!model::Trainer::create(trained_shape, small));
 }
 
 TEST_CASE("initial gains: spread as asked, and the function is that of equal gains") {

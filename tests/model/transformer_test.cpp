@@ -65,7 +65,7 @@ Matrix logits_of(const model::Transformer& transformer, const std::vector<int>& 
 
 /// What float roundings may cost: each of the products, norms and sums of a block adds about sqrt(K)
 /// roundings to values of the size of the logits; 4 is for the unlucky.
-double tolerance(const io::ModelShape& s, double largest) {
+double rounding_tolerance(const io::ModelShape& s, double largest) {
     const auto widest = static_cast<double>(std::max({s.dim, s.hidden, s.heads * s.head_dim}));
     return 4 * 0x1p-24 * std::sqrt(widest) * static_cast<double>(2 * s.layers + 1) * std::max(largest, 1.0);
 }
@@ -86,7 +86,7 @@ TEST_CASE("odd shapes agree with the naive decoder in double precision") {
         const auto tokens = random_tokens(70, shapes[i].vocabulary, i);
         const auto truth = testing::naive_logits(file, tokens);
         const Matrix logits = logits_of(create(file), tokens, tokens.size());
-        const double allowed = tolerance(shapes[i], largest_of(logits));
+        const double allowed = rounding_tolerance(shapes[i], largest_of(logits));
         for (std::size_t t = 0; t < tokens.size(); ++t)
             for (std::size_t v = 0; v < shapes[i].vocabulary; ++v) {
                 const double error = std::fabs(truth[t][v] - static_cast<double>(logits(t, v)));
@@ -96,7 +96,7 @@ TEST_CASE("odd shapes agree with the naive decoder in double precision") {
                                   << ", not " << truth[t][v]);
             }
     }
-    INFO("largest error / tolerance: " << worst);
+    INFO("largest error / rounding_tolerance: " << worst);
     CHECK(worst > 1e-3);  // a tolerance that nothing could exceed would test nothing
 }
 
@@ -117,7 +117,7 @@ TEST_CASE("the three file versions of a model: v0 and v1 give the same bits, v2 
     const io::ModelFile int8 = parse(2);
     const Matrix c = logits_of(create(int8), tokens, 40);
     const auto truth = testing::naive_logits(int8, tokens);
-    const double allowed = tolerance(shape, largest_of(c));
+    const double allowed = rounding_tolerance(shape, largest_of(c));
     for (std::size_t t = 0; t < tokens.size(); ++t)
         for (std::size_t v = 0; v < shape.vocabulary; ++v)
             CHECK(std::fabs(truth[t][v] - static_cast<double>(c(t, v))) <= allowed);
@@ -128,7 +128,7 @@ TEST_CASE("a prompt in one call, in pieces and token by token") {
         const io::ModelFile file = toy_model(shapes[i], i + 1);
         const auto tokens = random_tokens(70, shapes[i].vocabulary, i);
         const Matrix whole = logits_of(create(file), tokens, tokens.size());
-        const double allowed = tolerance(shapes[i], largest_of(whole));
+        const double allowed = rounding_tolerance(shapes[i], largest_of(whole));
         for (const std::size_t step : {std::size_t{1}, std::size_t{7}, std::size_t{64}}) {
             const Matrix pieces = logits_of(create(file), tokens, step);
             const Matrix chunks =
@@ -182,7 +182,7 @@ TEST_CASE("logits of the last position only, or of none") {
     CHECK(cache->length() == 20);
     Matrix last(1, shapes[1].vocabulary);
     REQUIRE(transformer.forward(std::span(tokens).subspan(20), *cache, last));
-    const double allowed = tolerance(shapes[1], largest_of(all));
+    const double allowed = rounding_tolerance(shapes[1], largest_of(all));
     for (std::size_t v = 0; v < shapes[1].vocabulary; ++v)
         CHECK(std::fabs(static_cast<double>(last(0, v)) - static_cast<double>(all(39, v))) <= allowed);
 
@@ -341,7 +341,7 @@ TEST_CASE("stories260K: v0 and v1 give the same logits, one prompt or token by t
     const Matrix x = logits_of(create(*a), tokens, 200), y = logits_of(create(*b), tokens, 200),
                  z = logits_of(create(*a), tokens, 1);
     CHECK(std::memcmp(x.values().data(), y.values().data(), x.values().size_bytes()) == 0);
-    const double allowed = tolerance(a->shape, largest_of(x));
+    const double allowed = rounding_tolerance(a->shape, largest_of(x));
     double worst = 0;
     for (std::size_t i = 0; i < x.values().size(); ++i)
         worst = std::max(worst,

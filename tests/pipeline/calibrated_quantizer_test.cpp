@@ -33,8 +33,8 @@ std::vector<std::vector<int>> windows(std::size_t count = 12, std::size_t tokens
     return out;
 }
 
-std::map<std::string, LayerChoice> plan_of(const io::ModelFile& file, const char* format,
-                                           const Method& method, bool embedding = false) {
+std::map<std::string, LayerChoice> plan_of_layers(const io::ModelFile& file, const char* format,
+                                                  const Method& method, bool embedding = false) {
     std::map<std::string, LayerChoice> plan;
     for (const auto& [layer, linear] : file.linears)
         if (embedding || layer != "model.embed_tokens") plan.insert({layer, {*parse_format(format), method}});
@@ -128,7 +128,8 @@ TEST_CASE("Hessians: sums of products in f64, in batches of any size", "[pipelin
 
 TEST_CASE("calibrated quantizing: rtn gives what rtn gives alone", "[pipeline][gptq]") {
     const io::ModelFile file = toy();
-    const auto done = quantize_calibrated(file, plan_of(file, "int4-g16", RtnOptions{}, true), windows());
+    const auto done =
+        quantize_calibrated(file, plan_of_layers(file, "int4-g16", RtnOptions{}, true), windows());
     REQUIRE(done);
     CHECK(done->layers.size() == file.linears.size());
     for (const auto& [layer, linear] : file.linears) {
@@ -156,7 +157,7 @@ TEST_CASE("calibrated quantizing: layers meet the inputs that the quantized mode
         told.clear();
         GptqOptions gptq;
         gptq.asymmetry = asymmetry;
-        const auto done = quantize_calibrated(file, plan_of(file, "int3-g16", gptq), tokens, options);
+        const auto done = quantize_calibrated(file, plan_of_layers(file, "int3-g16", gptq), tokens, options);
         REQUIRE(done);
         CHECK(told.size() == file.linears.size() - 1);
         // Inputs of a layer depend on the layers before it alone, and those are what they are in the whole model.
@@ -179,8 +180,8 @@ TEST_CASE("calibrated quantizing: gptq loses less of every layer's output than r
     const io::ModelFile file = toy();
     GptqOptions gptq;
     gptq.asymmetry = 0;
-    const auto ours = quantize_calibrated(file, plan_of(file, "int3-g16", gptq), windows());
-    const auto plain = quantize_calibrated(file, plan_of(file, "int3-g16", RtnOptions{}), windows());
+    const auto ours = quantize_calibrated(file, plan_of_layers(file, "int3-g16", gptq), windows());
+    const auto plain = quantize_calibrated(file, plan_of_layers(file, "int3-g16", RtnOptions{}), windows());
     REQUIRE(ours);
     REQUIRE(plain);
     for (const auto& [layer, outcome] : ours->layers) {
@@ -194,7 +195,7 @@ TEST_CASE("calibrated quantizing: the same bytes for any number of threads", "[p
         const io::ModelFile file = toy(tied);
         GptqOptions gptq;
         gptq.order = ColumnOrder::permuted;
-        const auto plan = plan_of(file, "int4-g16", gptq, true);
+        const auto plan = plan_of_layers(file, "int4-g16", gptq, true);
         const auto one = quantize_calibrated(file, plan, windows());
         REQUIRE(one);
         for (const std::size_t threads : {2u, 3u}) {
@@ -216,7 +217,7 @@ TEST_CASE("calibrated quantizing: the same bytes for any number of threads", "[p
 
 TEST_CASE("calibrated quantizing: what is refused", "[pipeline][gptq]") {
     const io::ModelFile file = toy();
-    const auto plan = plan_of(file, "int4-g16", GptqOptions{});
+    const auto plan = plan_of_layers(file, "int4-g16", GptqOptions{});
     const auto error = [&](const std::vector<std::vector<int>>& tokens) {
         const auto done = quantize_calibrated(file, plan, tokens);
         REQUIRE(!done);

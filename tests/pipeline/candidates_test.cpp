@@ -16,11 +16,11 @@ using namespace fewbit::pipeline;
 
 namespace {
 
-io::ModelFile toy(bool tied = false) {
+io::ModelFile candidates_toy(bool tied = false) {
     return testing::toy_model(testing::toy_shape(4, 2, 8, 40, 2, 50, 64, tied), 5);
 }
 
-std::vector<std::vector<int>> windows() {
+std::vector<std::vector<int>> few_windows() {
     testing::Random random(3);
     std::vector<std::vector<int>> out(9);
     for (auto& window : out)
@@ -43,7 +43,7 @@ std::map<std::string, std::vector<std::vector<float>>> inputs_of(const io::Model
     const auto transformer = model::Transformer::create(file, options);
     REQUIRE(transformer);
     std::map<std::string, std::vector<std::vector<float>>> inputs;
-    for (const auto& window : windows()) {
+    for (const auto& window : few_windows()) {
         auto cache = model::KvCache::create(file.shape, window.size());
         Matrix logits(window.size(), file.shape.vocabulary);
         REQUIRE(transformer->forward(
@@ -79,7 +79,7 @@ double naive_error(const Matrix& w, const QuantizedMatrix& quantized,
 }  // namespace
 
 TEST_CASE("candidates: errors are those of the outputs on the float model's inputs") {
-    const io::ModelFile file = toy();
+    const io::ModelFile file = candidates_toy();
     const auto plan = all_layers(file);
     const auto inputs = inputs_of(file);
     CandidateOptions options;
@@ -91,7 +91,7 @@ TEST_CASE("candidates: errors are those of the outputs on the float model's inpu
         return {};
     };
     ThreadPool pool(3);
-    const auto found = measure_candidates(file, plan, windows(), options, {pool});
+    const auto found = measure_candidates(file, plan, few_windows(), options, {pool});
     REQUIRE(found);
     REQUIRE(found->size() == file.linears.size());
     for (const auto& [layer, losses] : *found) {
@@ -116,7 +116,7 @@ TEST_CASE("candidates: errors are those of the outputs on the float model's inpu
         }
         CHECK(losses.candidates[1].output_error < losses.candidates[0].output_error);
     }
-    const auto again = measure_candidates(file, plan, windows(), {options.method, {}, {}});
+    const auto again = measure_candidates(file, plan, few_windows(), {options.method, {}, {}});
     REQUIRE(again);
     for (const auto& [layer, losses] : *again)
         for (std::size_t c = 0; c < 2; ++c)
@@ -124,7 +124,7 @@ TEST_CASE("candidates: errors are those of the outputs on the float model's inpu
 }
 
 TEST_CASE("candidates: whatever a method does to x counts, permutations and scales too") {
-    const io::ModelFile file = toy();
+    const io::ModelFile file = candidates_toy();
     const std::map<std::string, std::vector<Format>> plan{
         {"model.layers.1.self_attn.q_proj", {*parse_format("int8-g16")}},
         {"model.layers.0.mlp.down_proj", {*parse_format("int8-g16")}}};
@@ -133,7 +133,7 @@ TEST_CASE("candidates: whatever a method does to x counts, permutations and scal
                                      permuted.order = ColumnOrder::permuted;
                                      return Method{permuted};
                                  }()}) {
-        const auto found = measure_candidates(file, plan, windows(), {method, {}, {}});
+        const auto found = measure_candidates(file, plan, few_windows(), {method, {}, {}});
         REQUIRE(found);
         // 8 bits lose about 1e-5 of the squares; a permutation that is forgotten loses all of them.
         for (const auto& [layer, losses] : *found) CHECK(losses.candidates[0].output_error < 1e-3);
@@ -141,17 +141,17 @@ TEST_CASE("candidates: whatever a method does to x counts, permutations and scal
 }
 
 TEST_CASE("candidates: refusals") {
-    const io::ModelFile file = toy(true);
+    const io::ModelFile file = candidates_toy(true);
     const auto plan = all_layers(file);
     const CandidateOptions options;
     CHECK_FALSE(measure_candidates(file, plan, {}, options));
     CHECK_FALSE(measure_candidates(file, plan, std::vector<std::vector<int>>{{50}}, options));
-    const auto missing = measure_candidates(file, {{"lm_head", {}}}, windows(), options);
+    const auto missing = measure_candidates(file, {{"lm_head", {}}}, few_windows(), options);
     REQUIRE_FALSE(missing);
     CHECK(missing.error().message == "the model has no matrix 'lm_head'");
     CandidateOptions stops;
     stops.visit = [](std::string_view, std::size_t, const Linear&) -> Result<void> {
         return fail(ErrorKind::unsupported, "enough");
     };
-    CHECK(measure_candidates(file, plan, windows(), stops).error().message == "enough");
+    CHECK(measure_candidates(file, plan, few_windows(), stops).error().message == "enough");
 }

@@ -16,9 +16,9 @@ using namespace fewbit::pipeline;
 
 namespace {
 
-io::ModelFile toy() { return testing::toy_model(testing::toy_shape(6, 2, 8, 40, 3, 50, 64, false), 5); }
+io::ModelFile folds_toy() { return testing::toy_model(testing::toy_shape(6, 2, 8, 40, 3, 50, 64, false), 5); }
 
-Matrix logits_of(const io::ModelFile& file) {
+Matrix folds_logits(const io::ModelFile& file) {
     std::vector<int> tokens;
     for (int i = 0; i < 40; ++i) tokens.push_back(i * 7 % 50);
     return testing::logits_of(file, tokens);
@@ -43,8 +43,8 @@ std::vector<float> scales_for(const Fold& fold, std::uint64_t seed) {
 }  // namespace
 
 TEST_CASE("folds: the logits stay, and the weights move", "[pipeline][folds]") {
-    const io::ModelFile given = toy();
-    const Matrix before = logits_of(given);
+    const io::ModelFile given = folds_toy();
+    const Matrix before = folds_logits(given);
     double largest = 0;
     for (const float value : before.values())
         largest = std::max(largest, std::abs(static_cast<double>(value)));
@@ -59,7 +59,7 @@ TEST_CASE("folds: the logits stay, and the weights move", "[pipeline][folds]") {
             REQUIRE(fold_scales(all, fold, scales));
             // A few roundings of f32 on the way through 3 blocks.
             INFO("block " << block << ", site " << static_cast<int>(site));
-            CHECK(furthest(logits_of(file), before) < 1e-5 * largest);
+            CHECK(furthest(folds_logits(file), before) < 1e-5 * largest);
             for (const std::string& reader : fold.readers) {
                 std::vector<float> now(fold.k), then(fold.k);
                 file.linears.at(reader).weights.dequantize(1, 0, now);
@@ -67,21 +67,21 @@ TEST_CASE("folds: the logits stay, and the weights move", "[pipeline][folds]") {
                 for (std::size_t k = 0; k < fold.k; ++k) CHECK(now[k] == then[k] * scales[k]);
             }
         }
-    CHECK(furthest(logits_of(all), before) < 1e-4 * largest);
+    CHECK(furthest(folds_logits(all), before) < 1e-4 * largest);
 }
 
 TEST_CASE("folds: a bias of what is divided is divided too", "[pipeline][folds]") {
-    io::ModelFile file = toy();
+    io::ModelFile file = folds_toy();
     auto& bias = file.linears.at("model.layers.1.mlp.up_proj").bias;
     for (std::size_t i = 0; i < 40; ++i) bias.push_back(0.1f * static_cast<float>(i));
-    const Matrix before = logits_of(file);
+    const Matrix before = folds_logits(file);
     const Fold fold = fold_of(file.shape, 1, FoldSite::up);
     REQUIRE(fold_scales(file, fold, scales_for(fold, 1)));
-    CHECK(furthest(logits_of(file), before) < 1e-5 * 40);
+    CHECK(furthest(folds_logits(file), before) < 1e-5 * 40);
 }
 
 TEST_CASE("folds: what cannot be leaves the file as it was", "[pipeline][folds]") {
-    const io::ModelFile given = toy();
+    const io::ModelFile given = folds_toy();
     io::ModelFile file = given;
     const Fold value = fold_of(file.shape, 0, FoldSite::value), mlp = fold_of(file.shape, 0, FoldSite::mlp);
     CHECK(value.k == 48);
@@ -116,8 +116,8 @@ TEST_CASE("folds: what cannot be leaves the file as it was", "[pipeline][folds]"
 
 TEST_CASE("folds: awq and SmoothQuant in the pipeline keep the function where nothing is rounded",
           "[pipeline][folds]") {
-    const io::ModelFile file = toy();
-    const Matrix before = logits_of(file);
+    const io::ModelFile file = folds_toy();
+    const Matrix before = folds_logits(file);
     std::vector<std::vector<int>> windows(6);
     testing::Random random(2);
     for (auto& window : windows)
@@ -132,7 +132,7 @@ TEST_CASE("folds: awq and SmoothQuant in the pipeline keep the function where no
         if (smooth) options.smoothquant.emplace();
         const auto done = quantize_calibrated(file, plan, windows, options);
         REQUIRE(done);
-        CHECK(furthest(logits_of(done->file), before) < 1e-4 * 10);
+        CHECK(furthest(folds_logits(done->file), before) < 1e-4 * 10);
         if (smooth) {
             // The ranges of x / s and W diag s meet in every channel.
             CHECK(done->layers.at("model.layers.1.mlp.gate_proj").scales == "max|x|^0.5 / max|w|^0.5");
@@ -154,7 +154,7 @@ TEST_CASE("folds: awq and SmoothQuant in the pipeline keep the function where no
                     plan.insert({layer, {*parse_format("int3-g16"), method}});
             const auto done = quantize_calibrated(model, plan, windows);
             REQUIRE(done);
-            const Matrix after = logits_of(done->file);
+            const Matrix after = folds_logits(done->file);
             double sum = 0;
             for (std::size_t i = 0; i < after.values().size(); ++i)
                 sum += std::pow(

@@ -24,13 +24,13 @@ namespace {
 
 const std::vector<int> some_tokens{1, 5, 3, 17, 2, 9, 9, 0, 11, 4, 21, 7};
 
-io::ModelFile toy(bool tied, std::size_t head_dim = 8) {
+io::ModelFile outliers_toy(bool tied, std::size_t head_dim = 8) {
     return toy_model(toy_shape(4, 2, head_dim, 40, 2, 30, 32, tied), 7);
 }
 
 /// The largest difference over the largest logit.
 template <class Rows>
-double distance(const Rows& a, const Rows& b) {
+double largest_difference(const Rows& a, const Rows& b) {
     double difference = 0, scale = 0;
     REQUIRE(a.size() == b.size());
     for (std::size_t r = 0; r < a.size(); ++r)
@@ -42,7 +42,7 @@ double distance(const Rows& a, const Rows& b) {
 }
 
 /// What the library computes in fp32.
-std::vector<Doubles> logits_of(const io::ModelFile& file, std::span<const int> tokens) {
+std::vector<Doubles> outliers_logits(const io::ModelFile& file, std::span<const int> tokens) {
     const auto transformer = model::Transformer::create(file, {exact_activations(), Fallback::allow});
     INFO((transformer ? "" : transformer.error().message));
     REQUIRE(transformer);
@@ -80,12 +80,14 @@ TEST_CASE("outliers leave the logits as they were") {
     for (const bool tied : {false, true})
         for (const double factor : {5.0, 20.0, 100.0, 0.05}) {
             INFO("tied " << tied << ", factor " << factor);
-            const io::ModelFile before = toy(tied);
+            const io::ModelFile before = outliers_toy(tied);
             io::ModelFile after = before;
             const auto report = add_outliers(after, factor);
             REQUIRE(report);
-            CHECK(distance(naive_logits(before, some_tokens), naive_logits(after, some_tokens)) < 1e-6);
-            CHECK(distance(logits_of(before, some_tokens), logits_of(after, some_tokens)) < 1e-5);
+            CHECK(largest_difference(naive_logits(before, some_tokens), naive_logits(after, some_tokens)) <
+                  1e-6);
+            CHECK(largest_difference(outliers_logits(before, some_tokens),
+                                     outliers_logits(after, some_tokens)) < 1e-5);
 
             CHECK(report->factor == factor);
             CHECK(report->norms.size() == (tied ? 4 : 5));
@@ -105,7 +107,7 @@ TEST_CASE("outliers leave the logits as they were") {
 }
 
 TEST_CASE("outliers are outliers, and nothing else moves") {
-    const io::ModelFile before = toy(false, 64);  // 256 channels
+    const io::ModelFile before = outliers_toy(false, 64);  // 256 channels
     io::ModelFile after = before;
     const auto report = add_outliers(after, 20);
     REQUIRE(report);
@@ -153,13 +155,13 @@ TEST_CASE("outliers: as many as 1 % of the channels, all different") {
 
 TEST_CASE("outliers in 16-bit weights: the matrices become f32 and lose nothing") {
     for (const Scalar type : {Scalar::f16, Scalar::bf16}) {
-        io::ModelFile before = toy(false);
+        io::ModelFile before = outliers_toy(false);
         for (auto& [name, linear] : before.linears) convert(before, name, type);
         io::ModelFile after = before;
         const auto report = add_outliers(after, 100);
         REQUIRE(report);
         CHECK(report->widened.size() == 2 * 5 + 1);
-        CHECK(distance(naive_logits(before, some_tokens), naive_logits(after, some_tokens)) < 1e-6);
+        CHECK(largest_difference(naive_logits(before, some_tokens), naive_logits(after, some_tokens)) < 1e-6);
         for (const auto& [name, linear] : after.linears) {
             const bool widened = std::count(report->widened.begin(), report->widened.end(), name) == 1;
             CHECK(fewbit::name(linear.weights.format()) == (widened               ? "f32"
@@ -173,7 +175,7 @@ TEST_CASE("outliers in 16-bit weights: the matrices become f32 and lose nothing"
 }
 
 TEST_CASE("outliers of factor 20 and then 1/20 are none") {
-    const io::ModelFile before = toy(true);
+    const io::ModelFile before = outliers_toy(true);
     io::ModelFile after = before;
     REQUIRE(add_outliers(after, 20));
     REQUIRE(add_outliers(after, 0.05));
@@ -186,10 +188,11 @@ TEST_CASE("outliers of factor 20 and then 1/20 are none") {
 TEST_CASE("outliers: what is refused is named, and the file stays") {
     constexpr double infinity = std::numeric_limits<double>::infinity();
     for (const double factor : {0.0, -2.0, infinity, -infinity, std::nan("")})
-        CHECK(error_of(toy(true), factor).find("must be finite and greater than 0") != std::string::npos);
-    CHECK(error_of(toy(true), -2).find("factor -2:") != std::string::npos);
+        CHECK(error_of(outliers_toy(true), factor).find("must be finite and greater than 0") !=
+              std::string::npos);
+    CHECK(error_of(outliers_toy(true), -2).find("factor -2:") != std::string::npos);
 
-    io::ModelFile model = toy(true);
+    io::ModelFile model = outliers_toy(true);
     model.linears.erase("model.layers.1.mlp.up_proj");
     CHECK(error_of(model).find("no matrix 'model.layers.1.mlp.up_proj'") != std::string::npos);
     // It fails at the last matrix, and what came before is as it was.
@@ -198,30 +201,30 @@ TEST_CASE("outliers: what is refused is named, and the file stays") {
     CHECK(model.vectors.at("model.layers.0.input_layernorm") == gains);
     CHECK(model.metadata.count("outliers") == 0);
 
-    model = toy(true);
+    model = outliers_toy(true);
     model.vectors.erase("model.layers.0.post_attention_layernorm");
     CHECK(error_of(model).find("no norm 'model.layers.0.post_attention_layernorm'") != std::string::npos);
-    model = toy(true);
+    model = outliers_toy(true);
     model.vectors["model.layers.0.input_layernorm"].pop_back();
     CHECK(error_of(model).find("has 31 gains; the model's shape asks for 32") != std::string::npos);
-    model = toy(true);
+    model = outliers_toy(true);
     model.linears["model.layers.0.self_attn.k_proj"].weights =
         *QuantizedMatrix::allocate(*parse_format("int4-g8"), 16, 32);
     CHECK(error_of(model).find("'model.layers.0.self_attn.k_proj' is int4-g8;") != std::string::npos);
-    model = toy(true);
+    model = outliers_toy(true);
     model.linears["model.layers.0.self_attn.k_proj"].weights =
         *QuantizedMatrix::allocate(float_format(Scalar::f32), 16, 31);
     CHECK(error_of(model).find("'model.layers.0.self_attn.k_proj' has 31 columns") != std::string::npos);
-    model = toy(true);
+    model = outliers_toy(true);
     model.linears["model.layers.0.mlp.up_proj"].transform.channel_scales.assign(32, 2.0f);
     CHECK(error_of(model).find("'model.layers.0.mlp.up_proj' is f32 with an input transform") !=
           std::string::npos);
     CHECK(error_of(io::ModelFile()).find("0 layers") != std::string::npos);
 
     // Factors that f32 cannot follow.
-    CHECK(error_of(toy(true), 1e300).find("'model.layers.0.input_layernorm'") != std::string::npos);
-    CHECK(error_of(toy(true), 1e-300).find("cannot hold the product") != std::string::npos);
-    CHECK(error_of(toy(true), 1e37).find("'model.layers.0.self_attn.q_proj'") != std::string::npos);
+    CHECK(error_of(outliers_toy(true), 1e300).find("'model.layers.0.input_layernorm'") != std::string::npos);
+    CHECK(error_of(outliers_toy(true), 1e-300).find("cannot hold the product") != std::string::npos);
+    CHECK(error_of(outliers_toy(true), 1e37).find("'model.layers.0.self_attn.q_proj'") != std::string::npos);
 }
 
 TEST_CASE("outliers in stories260K leave the logits as they were") {
@@ -230,13 +233,13 @@ TEST_CASE("outliers in stories260K leave the logits as they were") {
     const auto before = io::read_llama2c(path);
     REQUIRE(before);
     const std::vector<int> tokens{1, 403, 407, 261, 378, 511, 3, 44, 280, 310, 263, 401, 330, 268, 389, 265};
-    const auto expected = logits_of(*before, tokens), exact = naive_logits(*before, tokens);
+    const auto expected = outliers_logits(*before, tokens), exact = naive_logits(*before, tokens);
     for (const double factor : {5.0, 20.0, 100.0}) {
         io::ModelFile after = *before;
         const auto report = add_outliers(after, factor);
         REQUIRE(report);
-        const double naive = distance(exact, naive_logits(after, tokens)),
-                     fp32 = distance(expected, logits_of(after, tokens));
+        const double naive = largest_difference(exact, naive_logits(after, tokens)),
+                     fp32 = largest_difference(expected, outliers_logits(after, tokens));
         std::printf("stories260K, factor %g: logits differ by %.1e (double), %.1e (fp32) of their scale\n",
                     factor, naive, fp32);
         CHECK(naive < 1e-6);

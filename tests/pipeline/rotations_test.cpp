@@ -19,7 +19,7 @@ using namespace fewbit::pipeline;
 namespace {
 
 /// 6 query heads of 8 that share 2 key-value heads; dim 48 = 12 x 4, hidden 40 = 20 x 2.
-io::ModelFile toy(bool tied) {
+io::ModelFile rotations_toy(bool tied) {
     io::ModelFile file = testing::toy_model(testing::toy_shape(6, 2, 8, 40, 3, 50, 64, tied), 5);
     testing::Random random(17);
     for (auto& [norm, gains] : file.vectors)
@@ -37,7 +37,7 @@ std::vector<int> tokens_of(int seed) {
     return tokens;
 }
 
-Matrix logits_of(const io::ModelFile& file, const ActivationFormat& activations = exact_activations()) {
+Matrix rotated_logits(const io::ModelFile& file, const ActivationFormat& activations = exact_activations()) {
     return testing::logits_of(file, tokens_of(0), activations);
 }
 
@@ -55,8 +55,8 @@ double distance(const Matrix& a, const Matrix& b) {
 
 TEST_CASE("rotations: the logits stay, and the weights move", "[pipeline][rotations]") {
     const bool tied = GENERATE(true, false);
-    const io::ModelFile given = toy(tied);
-    const Matrix before = logits_of(given);
+    const io::ModelFile given = rotations_toy(tied);
+    const Matrix before = rotated_logits(given);
     for (int places = 1; places < 8; ++places) {
         INFO("places " << places << ", tied " << tied);
         const RotationOptions options{(places & 1) != 0, (places & 2) != 0, (places & 4) != 0, 3};
@@ -69,7 +69,7 @@ TEST_CASE("rotations: the logits stay, and the weights move", "[pipeline][rotati
         CHECK(report->untied == (tied && options.residual));
         CHECK(file.metadata.at("rotations") == report->text());
         // Three blocks of f32 roundings, each relative to the whole.
-        CHECK(distance(logits_of(file), before) < 3e-6);
+        CHECK(distance(rotated_logits(file), before) < 3e-6);
         const auto first = [](const io::ModelFile& model, const char* layer) {
             float value = 0;
             model.linears.at(layer).weights.dequantize(0, 0, {&value, 1});
@@ -84,7 +84,7 @@ TEST_CASE("rotations: the logits stay, and the weights move", "[pipeline][rotati
 }
 
 TEST_CASE("rotations: files keep them", "[pipeline][rotations]") {
-    io::ModelFile file = toy(true);
+    io::ModelFile file = rotations_toy(true);
     REQUIRE(rotate(file));
     const auto path = std::filesystem::temp_directory_path() / "fewbit-rotated.safetensors";
     REQUIRE(io::write_safetensors_model(path, file));
@@ -92,11 +92,11 @@ TEST_CASE("rotations: files keep them", "[pipeline][rotations]") {
     std::filesystem::remove(path);
     REQUIRE(read);
     CHECK(read->linears.at("model.layers.0.mlp.down_proj").transform.hadamard == 40);
-    CHECK(distance(logits_of(*read), logits_of(file)) == 0);
+    CHECK(distance(rotated_logits(*read), rotated_logits(file)) == 0);
 }
 
 TEST_CASE("rotations: methods that calibrate see what is rotated", "[pipeline][rotations]") {
-    io::ModelFile file = toy(false);
+    io::ModelFile file = rotations_toy(false);
     REQUIRE(rotate(file));
     std::vector<std::vector<int>> windows;
     for (int i = 0; i < 12; ++i) windows.push_back(tokens_of(i));
@@ -142,9 +142,9 @@ TEST_CASE("rotations: methods that calibrate see what is rotated", "[pipeline][r
 }
 
 TEST_CASE("rotations: outliers no longer decide what 8-bit activations lose", "[pipeline][rotations]") {
-    io::ModelFile given = toy(false);
+    io::ModelFile given = rotations_toy(false);
     REQUIRE(add_outliers(given, 50));
-    const Matrix exact = logits_of(given);
+    const Matrix exact = rotated_logits(given);
     const auto activations = *parse_activation_format("int8-row");
     const auto lost = [&](io::ModelFile file) {
         for (auto& [name, linear] : file.linears)
@@ -153,7 +153,7 @@ TEST_CASE("rotations: outliers no longer decide what 8-bit activations lose", "[
                 REQUIRE(done);
                 linear.weights = std::move(done->linear.weights);
             }
-        return distance(logits_of(file, activations), exact);
+        return distance(rotated_logits(file, activations), exact);
     };
     io::ModelFile file = given;
     REQUIRE(rotate(file));
@@ -161,7 +161,7 @@ TEST_CASE("rotations: outliers no longer decide what 8-bit activations lose", "[
 }
 
 TEST_CASE("rotations: what cannot be leaves the file as it was", "[pipeline][rotations]") {
-    const io::ModelFile given = toy(false);
+    const io::ModelFile given = rotations_toy(false);
     io::ModelFile file = given;
     CHECK(rotate(file, {false, false, false})->text().empty());
     CHECK_FALSE(file.metadata.contains("rotations"));

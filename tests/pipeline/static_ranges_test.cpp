@@ -41,9 +41,9 @@ std::vector<std::vector<int>> windows_of(std::size_t count, std::uint64_t seed) 
     return windows;
 }
 
-Matrix logits_of(const io::ModelFile& file, const model::ModelOptions& options,
-                 const std::vector<int>& tokens, ExecutionContext context = {},
-                 const model::LayerObserver& observer = {}) {
+Matrix static_logits(const io::ModelFile& file, const model::ModelOptions& options,
+                     const std::vector<int>& tokens, ExecutionContext context = {},
+                     const model::LayerObserver& observer = {}) {
     const auto transformer = model::Transformer::create(file, options);
     if (!transformer) FAIL(transformer.error().message);
     auto cache = model::KvCache::create(file.shape, tokens.size());
@@ -104,7 +104,7 @@ TEST_CASE("min-max ranges are those of what the layers read, transforms included
                     range = {std::min(range.min, value), std::max(range.max, value)};
                 }
         };
-        for (const auto& window : windows) logits_of(file, options_of("f32"), window, {}, observer);
+        for (const auto& window : windows) static_logits(file, options_of("f32"), window, {}, observer);
         expected.erase("model.layers.0.self_attn.o_proj");
 
         const ActivationFormat format = *parse_activation_format("int8-tensor-static");
@@ -116,8 +116,8 @@ TEST_CASE("min-max ranges are those of what the layers read, transforms included
         CHECK(*pipeline::calibrate_static_ranges(file, windows, format, {}, pool) == *ranges);
         model::ModelOptions options = options_of("int8-tensor-static");
         options.static_ranges = *ranges;
-        const Matrix y = logits_of(file, options, windows[0]);
-        CHECK(relative_error(y, logits_of(file, options_of("f32"), windows[0])) < activation_noise(8));
+        const Matrix y = static_logits(file, options, windows[0]);
+        CHECK(relative_error(y, static_logits(file, options_of("f32"), windows[0])) < activation_noise(8));
     }
 }
 
@@ -181,17 +181,17 @@ TEST_CASE("what cannot be calibrated or run says why") {
 TEST_CASE("W8A8 and W4A8: logits stay near those of exact activations, for any number of threads") {
     const auto calibration = windows_of(4, 5), test = windows_of(1, 99);
     ThreadPool pool(3);
-    const Matrix float_logits = logits_of(toy_model(shape, 11), options_of("f32"), test[0]);
+    const Matrix float_logits = static_logits(toy_model(shape, 11), options_of("f32"), test[0]);
     for (const char* weights : {"int8-channel", "int4-g32"}) {
         const io::ModelFile file = quantized_model(weights);
-        const Matrix truth = logits_of(file, options_of("f32"), test[0]);
+        const Matrix truth = static_logits(file, options_of("f32"), test[0]);
         for (const char* word : {"int8-row", "int8-row-asym", "int8-tensor-asym", "int8-tensor-static",
                                  "int8-tensor-asym-static", "int6-row-asym"}) {
             model::ModelOptions options = options_of(word);
             options.static_ranges = *pipeline::calibrate_static_ranges(
                 file, calibration, *parse_activation_format("int8-tensor-static"));
-            const Matrix y = logits_of(file, options, test[0]),
-                         threaded = logits_of(file, options, test[0], pool);
+            const Matrix y = static_logits(file, options, test[0]),
+                         threaded = static_logits(file, options, test[0], pool);
             CHECK(std::memcmp(y.values().data(), threaded.values().data(), y.values().size_bytes()) == 0);
             const double error = relative_error(y, truth), whole = relative_error(y, float_logits);
             INFO(weights << " " << word << ": " << error << " of exact activations, " << whole
@@ -211,7 +211,7 @@ TEST_CASE("static activations: the bits of a token do not depend on its neighbou
     const std::vector<int> tokens = windows_of(1, 9)[0];
     std::vector<int> other = tokens;
     other.back() = (other.back() + 1) % 97;
-    const Matrix a = logits_of(file, options, tokens), b = logits_of(file, options, other);
+    const Matrix a = static_logits(file, options, tokens), b = static_logits(file, options, other);
     for (std::size_t m = 0; m + 1 < tokens.size(); ++m)
         CHECK(std::memcmp(a.row(m).data(), b.row(m).data(), a.row(m).size_bytes()) == 0);
 }

@@ -19,7 +19,7 @@ using testing::statistics_of;
 namespace {
 
 /// Inputs with a few channels that are far larger than the others.
-Matrix inputs(std::size_t tokens, std::size_t k, std::uint64_t seed) {
+Matrix inputs_with_outliers(std::size_t tokens, std::size_t k, std::uint64_t seed) {
     Matrix x = gaussian_matrix(tokens, k, seed);
     for (std::size_t t = 0; t < tokens; ++t)
         for (std::size_t c = 3; c < k; c += 17) x(t, c) *= 30;
@@ -50,7 +50,7 @@ double output_error(const Matrix& w, const Linear& linear, const Matrix& x) {
 
 TEST_CASE("smoothquant: the formula, channel by channel", "[quantize][scales]") {
     const std::size_t k = 40;
-    Matrix x = inputs(50, k, 1);
+    Matrix x = inputs_with_outliers(50, k, 1);
     for (std::size_t t = 0; t < x.rows(); ++t) x(t, 7) = 0;
     Matrix a = gaussian_matrix(6, k, 2), b = gaussian_matrix(9, k, 3);
     for (Matrix* w : {&a, &b})
@@ -96,7 +96,7 @@ TEST_CASE("smoothquant: the formula, channel by channel", "[quantize][scales]") 
 
 TEST_CASE("statistics of x / s are those of x, divided", "[quantize][scales]") {
     const std::size_t k = 12;
-    const Matrix x = inputs(30, k, 1);
+    const Matrix x = inputs_with_outliers(30, k, 1);
     std::vector<float> scales(k);
     Matrix divided(30, k);
     for (std::size_t c = 0; c < k; ++c) {
@@ -119,7 +119,8 @@ TEST_CASE("statistics of x / s are those of x, divided", "[quantize][scales]") {
 
 TEST_CASE("awq: loses less of the output than rtn and mse, on tokens it has not seen", "[quantize][scales]") {
     const std::size_t k = 256;
-    const Matrix w = gaussian_matrix(24, k, 3), x = inputs(400, k, 4), fresh = inputs(200, k, 5);
+    const Matrix w = gaussian_matrix(24, k, 3), x = inputs_with_outliers(400, k, 4),
+                 fresh = inputs_with_outliers(200, k, 5);
     const TensorStatistics statistics = statistics_of(x);
     int used = 0;
     for (const char* text : {"int3-g64", "int4-g128-asym", "int4-channel", "nf4-g64", "q4_0", "q3_k"}) {
@@ -147,7 +148,8 @@ TEST_CASE("awq: loses less of the output than rtn and mse, on tokens it has not 
 TEST_CASE("awq: the same scales for any number of threads, tied ones alike; what it says it lost",
           "[quantize][scales]") {
     const std::size_t k = 96;
-    const Matrix w = gaussian_matrix(40, k, 3), v = gaussian_matrix(70, k, 6), x = inputs(300, k, 4);
+    const Matrix w = gaussian_matrix(40, k, 3), v = gaussian_matrix(70, k, 6),
+                 x = inputs_with_outliers(300, k, 4);
     const TensorStatistics statistics = statistics_of(x);
     const MatrixView<const float> readers[] = {w.view(), v.view()};
     std::vector<std::uint32_t> tied(k);
@@ -191,13 +193,13 @@ TEST_CASE("awq: what is refused, and inputs that say nothing", "[quantize][scale
     const auto silent = quantize_awq(w, statistics_of(Matrix(5, 32)), format);
     REQUIRE(silent);
     CHECK(silent->linear.transform.empty());
-    TensorStatistics broken = statistics_of(inputs(20, 32, 1));
+    TensorStatistics broken = statistics_of(inputs_with_outliers(20, 32, 1));
     broken.hessian_sum.as_mutable<double>()[5] = NAN;
     CHECK(quantize_awq(w, broken, format, options).error().message ==
           "tensor 'w': the Hessian is not finite");
     options.steps = 0;
-    CHECK_FALSE(quantize_awq(w, statistics_of(inputs(20, 32, 1)), format, options));
-    Matrix dead = inputs(50, 32, 2);
+    CHECK_FALSE(quantize_awq(w, statistics_of(inputs_with_outliers(20, 32, 1)), format, options));
+    Matrix dead = inputs_with_outliers(50, 32, 2);
     for (std::size_t t = 0; t < 50; ++t) dead(t, 4) = 0;
     const auto some = quantize_awq(w, statistics_of(dead), format);
     REQUIRE(some);

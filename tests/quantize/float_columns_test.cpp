@@ -18,7 +18,7 @@ using testing::statistics_of;
 namespace {
 
 /// Correlated inputs; channels 5 and 17 are large, 17 only below zero.
-Matrix inputs(std::size_t tokens, std::size_t k, std::uint64_t seed) {
+Matrix drifting_inputs(std::size_t tokens, std::size_t k, std::uint64_t seed) {
     const Matrix noise = gaussian_matrix(tokens, k, seed);
     Matrix x(tokens, k);
     for (std::size_t t = 0; t < tokens; ++t) {
@@ -62,7 +62,7 @@ void check_zeros(const Linear& linear) {
 
 TEST_CASE("llm-int8: channels that reach the threshold are kept, the others are rtn", "[quantize][columns]") {
     const std::size_t n = 21, k = 40;
-    const Matrix w = gaussian_matrix(n, k, 3), x = inputs(100, k, 4);
+    const Matrix w = gaussian_matrix(n, k, 3), x = drifting_inputs(100, k, 4);
     const TensorStatistics statistics = statistics_of(x);
     for (const char* name : {"int8-channel", "int4-g16-asym", "int8-tensor", "nf4-g16", "e2m1-g8"}) {
         INFO(name);
@@ -100,7 +100,7 @@ TEST_CASE("llm-int8: channels that reach the threshold are kept, the others are 
 
 TEST_CASE("llm-int8: what is no use is refused, and what f16 cannot hold is f32", "[quantize][columns]") {
     Matrix w = gaussian_matrix(4, 16, 3);
-    const TensorStatistics statistics = statistics_of(inputs(10, 16, 1));
+    const TensorStatistics statistics = statistics_of(drifting_inputs(10, 16, 1));
     LlmInt8Options options;
     options.tensor = "q";
     options.threshold = 0;
@@ -124,7 +124,7 @@ TEST_CASE("llm-int8: what is no use is refused, and what f16 cannot hold is f32"
 TEST_CASE("owq: float columns are where they compensate most, and nothing better could stand there",
           "[quantize][columns]") {
     const std::size_t n = 12, k = 64;
-    const Matrix w = gaussian_matrix(n, k, 3), x = inputs(400, k, 4);
+    const Matrix w = gaussian_matrix(n, k, 3), x = drifting_inputs(400, k, 4);
     const TensorStatistics statistics = statistics_of(x);
     for (const char* name : {"int3-g16", "int2-channel", "int3-g16-asym", "nf4-g16", "q4_0"}) {
         for (const ColumnOrder order : {ColumnOrder::natural, ColumnOrder::group_aware,
@@ -164,7 +164,7 @@ TEST_CASE("owq is gptq with its float columns last", "[quantize][columns]") {
     // Order the columns as the paper does, S last, and let gptq round R: with natural order and one grid per row, the codes of R
     // are equal, because error feedback of R does not depend on what follows.
     const std::size_t n = 8, k = 32;
-    const Matrix w = gaussian_matrix(n, k, 9), x = inputs(300, k, 10);
+    const Matrix w = gaussian_matrix(n, k, 9), x = drifting_inputs(300, k, 10);
     const TensorStatistics statistics = statistics_of(x);
     OwqOptions options;
     options.extra_bits = 1;  // 2 columns
@@ -203,7 +203,7 @@ TEST_CASE("owq: any number of threads, odd shapes, numbers that break things", "
     ThreadPool two(2), seven(7);
     for (const auto& [n, k] : {std::pair<std::size_t, std::size_t>{1, 1}, {3, 17}, {130, 40}, {5, 129}}) {
         const Matrix w = gaussian_matrix(n, k, 3);
-        const TensorStatistics statistics = statistics_of(inputs(20, k, 4));
+        const TensorStatistics statistics = statistics_of(drifting_inputs(20, k, 4));
         const auto bytes = [&](ExecutionContext context) {
             const auto done = quantize_owq(w.view(), statistics, format_of("int3-g16"), {}, context);
             REQUIRE(done);
@@ -219,7 +219,7 @@ TEST_CASE("owq: any number of threads, odd shapes, numbers that break things", "
     const Matrix w = gaussian_matrix(4, 16, 3);
     OwqOptions all;
     all.extra_bits = 16;
-    Matrix x = inputs(20, 16, 4);
+    Matrix x = drifting_inputs(20, 16, 4);
     for (std::size_t t = 0; t < x.rows(); ++t) x(t, 3) = 0;
     const auto done = quantize_owq(w.view(), statistics_of(x), format_of("int2-g16"), all);
     REQUIRE(done);

@@ -27,7 +27,7 @@ namespace {
 using Square = std::vector<double>;  ///< (k, k)
 
 /// Inputs that are correlated from channel to channel, some channels larger than others.
-Matrix inputs(std::size_t tokens, std::size_t k, std::uint64_t seed) {
+Matrix correlated_inputs(std::size_t tokens, std::size_t k, std::uint64_t seed) {
     const Matrix noise = gaussian_matrix(tokens, k, seed);
     Matrix x(tokens, k);
     for (std::size_t t = 0; t < tokens; ++t) {
@@ -183,7 +183,7 @@ TEST_CASE("C -= A B: the bits of the plain loops, for every shape and vector", "
 TEST_CASE("the factor of the inverse: U is upper and U^T U H is the identity", "[quantize][gptq]") {
     ThreadPool pool(3);
     for (const std::size_t k : {1u, 2u, 63u, 64u, 65u, 130u, 200u}) {
-        const TensorStatistics statistics = statistics_of(inputs(2 * k + 5, k, k));
+        const TensorStatistics statistics = statistics_of(correlated_inputs(2 * k + 5, k, k));
         const Square h = damped(statistics, 0.01);
         Square u = h, again = h;
         REQUIRE(detail::invert_to_factor(u, k, {}));
@@ -218,7 +218,7 @@ TEST_CASE("gptq: a direct transcription of the algorithm gives the same weights"
         if (format.double_quantized() || format.granularity == Granularity::tensor)
             continue;  // more than a group's grid
         for (const std::size_t k : {1u, 50u, 160u}) {
-            const Matrix w = gaussian_matrix(9, k, 7), x = inputs(300, k, 8);
+            const Matrix w = gaussian_matrix(9, k, 7), x = correlated_inputs(300, k, 8);
             const TensorStatistics statistics = statistics_of(x);
             for (const bool static_groups : {false, true}) {
                 INFO(text << ", K = " << k << ", static " << static_groups);
@@ -267,8 +267,8 @@ TEST_CASE("gptq: every grid and order loses less of the output than rounding to 
     // Under sanitizers and emulators, whose minutes are few: fewer rows, and for each format one order in turn.
     const bool reduced = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr;
     const std::size_t k = 512;
-    const Matrix w = gaussian_matrix(reduced ? 4 : 16, k, 3), x = inputs(700, k, 4),
-                 fresh = inputs(reduced ? 30 : 100, k, 5);
+    const Matrix w = gaussian_matrix(reduced ? 4 : 16, k, 3), x = correlated_inputs(700, k, 4),
+                 fresh = correlated_inputs(reduced ? 30 : 100, k, 5);
     const TensorStatistics statistics = statistics_of(x);
     std::vector<std::string> formats(std::begin(some_formats), std::end(some_formats));
     for (const char* block : {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k",
@@ -300,7 +300,8 @@ TEST_CASE("gptq: every grid and order loses less of the output than rounding to 
 
 TEST_CASE("gptq: the same bytes for any number of threads", "[quantize][gptq]") {
     const std::size_t k = 300;
-    const Matrix w = gaussian_matrix(101, k, 3), x = inputs(400, k, 4), other = inputs(400, k, 6);
+    const Matrix w = gaussian_matrix(101, k, 3), x = correlated_inputs(400, k, 4),
+                 other = correlated_inputs(400, k, 6);
     TensorStatistics statistics = statistics_of(x);
     statistics.asymmetry_sum = products(other, x);
     for (const char* text : {"int4-g32", "int3-g64-asym", "int4-channel"}) {
@@ -317,7 +318,7 @@ TEST_CASE("gptq: the same bytes for any number of threads", "[quantize][gptq]") 
 
 TEST_CASE("gptq: what the inputs have lost is compensated", "[quantize][gptq]") {
     const std::size_t k = 96, tokens = 500;
-    const Matrix w = gaussian_matrix(12, k, 3), exact = inputs(tokens, k, 4);
+    const Matrix w = gaussian_matrix(12, k, 3), exact = correlated_inputs(tokens, k, 4);
     Matrix x = exact, difference(tokens, k);  // the quantized model's inputs: a tenth too small, and mixed
     for (std::size_t t = 0; t < tokens; ++t)
         for (std::size_t c = 0; c < k; ++c) x(t, c) = 0.9f * exact(t, c) + 0.1f * exact(t, (c + 1) % k);
@@ -351,7 +352,7 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
         return std::ranges::all_of(values.values(), [](float value) { return std::isfinite(value); });
     };
     SECTION("dead channels are rounded to nearest") {
-        Matrix x = inputs(100, k, 1);
+        Matrix x = correlated_inputs(100, k, 1);
         for (std::size_t t = 0; t < x.rows(); ++t) x(t, 5) = x(t, 40) = 0;
         const auto done = quantize_gptq(w, statistics_of(x), format);
         REQUIRE(done);
@@ -375,7 +376,7 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
     SECTION("one token: a Hessian of rank 1") {
         GptqOptions options;
         options.tensor = "w";
-        const auto done = quantize_gptq(w, statistics_of(inputs(1, k, 1)), format, options);
+        const auto done = quantize_gptq(w, statistics_of(correlated_inputs(1, k, 1)), format, options);
         REQUIRE(done);
         CHECK(finite(*done));
         CHECK(done->report.damping == 0.01);
@@ -384,7 +385,7 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
               "tensor 'w': 1 tokens for 64 channels: the Hessian has a rank of at most 1");
     }
     SECTION("a Hessian that is none: more damping, then the diagonal, then rounding to nearest") {
-        TensorStatistics statistics = statistics_of(inputs(200, k, 1));
+        TensorStatistics statistics = statistics_of(correlated_inputs(200, k, 1));
         const auto h = statistics.hessian_sum.as_mutable<double>();
         const double mean = [&] {
             double sum = 0;
@@ -416,7 +417,7 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
         CHECK(done->report.notes.back() == "no damping gave the Hessian a factor: rounded by mse");
     }
     SECTION("constant and zero groups, empty matrices, float formats") {
-        const TensorStatistics statistics = statistics_of(inputs(200, k, 1));
+        const TensorStatistics statistics = statistics_of(correlated_inputs(200, k, 1));
         Matrix odd(3, k);
         for (std::size_t c = 0; c < k; ++c) odd(1, c) = 0.25f, odd(2, c) = c < 32 ? 0.0f : -3.0f;
         for (const char* text : {"int4-g32", "int4-g32-asym", "int2-g32-fzero", "nf4-g32", "q4_0", "q4_1"}) {
@@ -437,7 +438,7 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
               bytes_of(quantize_rtn(w, *parse_format("f16"))->linear.weights));
     }
     SECTION("what cannot be") {
-        TensorStatistics statistics = statistics_of(inputs(200, k, 1));
+        TensorStatistics statistics = statistics_of(correlated_inputs(200, k, 1));
         GptqOptions options;
         options.tensor = "w";
         CHECK(quantize_gptq(w, {}, format, options).error().message ==
@@ -449,7 +450,7 @@ TEST_CASE("gptq: fragile numbers are reported, not passed on", "[quantize][gptq]
         statistics.hessian_sum.as_mutable<double>()[3 * k + 2] = NAN;
         CHECK(quantize_gptq(w, statistics, format, options).error().message ==
               "tensor 'w': the Hessian is NaN at [3, 2]");
-        statistics = statistics_of(inputs(200, k, 1));
+        statistics = statistics_of(correlated_inputs(200, k, 1));
         options.damping = -1;
         CHECK_FALSE(quantize_gptq(w, statistics, format, options));
         options.damping = 0.01;

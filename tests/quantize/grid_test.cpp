@@ -14,7 +14,7 @@ using namespace fewbit;
 
 namespace {
 
-Format format_of(const char* name) { return *parse_format(name); }
+Format grid_format(const char* name) { return *parse_format(name); }
 
 std::vector<std::uint8_t> encoded(const Format& format, const GroupGrid& grid, const std::vector<float>& w) {
     std::vector<std::uint8_t> codes(w.size());
@@ -89,7 +89,7 @@ TEST_CASE("rounding: scales are nearest when normal, never below when subnormal"
 
 TEST_CASE("grid: the formulas, with scales that f32 holds exactly", "[quantize][grid]") {
     const auto fit = [](const char* format, float min, float max, double shrink = 1.0) {
-        auto grid = fit_grid(format_of(format), min, max, shrink);
+        auto grid = fit_grid(grid_format(format), min, max, shrink);
         REQUIRE(grid);
         return *grid;
     };
@@ -111,7 +111,7 @@ TEST_CASE("grid: the formulas, with scales that f32 holds exactly", "[quantize][
 }
 
 TEST_CASE("grid: ties of weights go to the even step", "[quantize][grid]") {
-    const Format format = format_of("int4-g32-sf32");
+    const Format format = grid_format("int4-g32-sf32");
     const GroupGrid grid{0.25f, 8, 0.0f, false};
     // w / scale = -2.5, -1.5, -0.5, 0.5, 1.5, 2.5: steps -2, -2, 0, 0, 2, 2
     CHECK(encoded(format, grid, {-0.625f, -0.375f, -0.125f, 0.125f, 0.375f, 0.625f}) ==
@@ -125,7 +125,7 @@ TEST_CASE("grid: codes are clamped, whatever comes", "[quantize][grid]") {
     const float largest = std::numeric_limits<float>::max();
     for (const char* name : {"int2-g32", "int4-g32-narrow", "int8-g32", "int5-g32-asym", "int3-g32-fzero"}) {
         INFO(name);
-        const Format format = format_of(name);
+        const Format format = grid_format(name);
         const GroupGrid grid = *fit_grid(format, -1.0f, 1.0f);
         const auto codes = encoded(format, grid, {-largest, -5.0f, 5.0f, largest});
         CHECK(codes == std::vector<std::uint8_t>{static_cast<std::uint8_t>(format.min_code()),
@@ -136,7 +136,7 @@ TEST_CASE("grid: codes are clamped, whatever comes", "[quantize][grid]") {
 }
 
 TEST_CASE("grid: decode is what QuantizedMatrix decodes", "[quantize][grid]") {
-    const Format real = format_of("int4-g32-fzero-sf32");
+    const Format real = grid_format("int4-g32-fzero-sf32");
     CHECK(decode(real, GroupGrid{0.5f, 0, -2.0f, false}, 3) == -0.5f);
-    CHECK(decode(format_of("int4-g32-asym"), GroupGrid{0.5f, 5, 0.0f, false}, 3) == -1.0f);
+    CHECK(decode(grid_format("int4-g32-asym"), GroupGrid{0.5f, 5, 0.0f, false}, 3) == -1.0f);
 }

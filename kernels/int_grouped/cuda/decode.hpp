@@ -162,8 +162,9 @@ FEWBIT_HOST_DEVICE void decode(const Call& call, Block& block) {
         });
         block.barrier();
 
-        float* const mine =
-            call.parts + std::uint64_t{work.slot(block.index(), tile)} * part_floats<TokenTiles>;
+        const auto part_of = [&](std::uint32_t b) {
+            return call.parts + std::uint64_t{work.slot(b, tile)} * part_floats<TokenTiles>;
+        };
         block.each_thread([&](unsigned thread) {
             for (unsigned i = thread; i < part_floats<TokenTiles>; i += threads_per_block) {
                 const unsigned channel = i % mma16::tile_channels, token = i / mma16::tile_channels;
@@ -173,7 +174,7 @@ FEWBIT_HOST_DEVICE void decode(const Call& call, Block& block) {
                 if (run.whole)
                     block.store(call, token, tile * mma16::tile_channels + channel, sum);
                 else
-                    mine[i] = sum;
+                    part_of(block.index())[i] = sum;
             }
         });
         if (!run.whole &&
@@ -182,8 +183,7 @@ FEWBIT_HOST_DEVICE void decode(const Call& call, Block& block) {
                 for (unsigned i = thread; i < part_floats<TokenTiles>; i += threads_per_block) {
                     float sum = 0;
                     for (std::uint32_t b = work.first_block(tile); b <= work.last_block(tile); ++b)
-                        sum += block.read_part(
-                            call.parts + std::uint64_t{work.slot(b, tile)} * part_floats<TokenTiles> + i);
+                        sum += block.read_part(part_of(b) + i);
                     block.store(call, i / mma16::tile_channels,
                                 tile * mma16::tile_channels + i % mma16::tile_channels, sum);
                 }
