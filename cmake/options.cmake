@@ -30,7 +30,7 @@ if(FEWBIT_CUDA)
     message(STATUS "fewbit: CUDA kernels for ${CMAKE_CUDA_ARCHITECTURES}, by ${CMAKE_CUDA_COMPILER}")
 endif()
 
-# Builds that ask for CMAKE_UNITY_BUILD (the presets that only look for errors) compile this many files at once.
+# Builds that ask for CMAKE_UNITY_BUILD (presets, for what no user builds) compile this many files at once.
 if(NOT DEFINED CMAKE_UNITY_BUILD_BATCH_SIZE)
     set(CMAKE_UNITY_BUILD_BATCH_SIZE 10)
 endif()
@@ -45,7 +45,8 @@ endfunction()
 # Warnings that g++ 12 and clang 14 both know.
 function(fewbit_warnings target)
     fewbit_cxx_options(${target} -Wall -Wextra -Wpedantic -Wconversion -Wno-sign-conversion)
-    if(NOT CMAKE_UNITY_BUILD)  # else every name of a file hides its neighbour's
+    get_target_property(unity ${target} UNITY_BUILD)
+    if(NOT unity)  # else every name of a file hides its neighbour's
         fewbit_cxx_options(${target} -Wshadow)
     endif()
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)

@@ -1,9 +1,12 @@
 // `fewbit generate`: text on stdout as it comes; speed and kernels on stderr.
 #include <CLI/CLI.hpp>
+#include <memory>
 
+#include "fewbit/cuda/device.hpp"
 #include "fewbit/model/generate.hpp"
 
 #include "src/cli/cache_options.hpp"
+#include "src/cli/device.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
 #include "src/cli/quantize_model.hpp"
@@ -20,7 +23,59 @@ struct GenerateOptions {
     model::KvCacheOptions cache;
     Fallback fallback = Fallback::refuse;
     std::size_t seed = 0;
+    DeviceKind device = DeviceKind::cpu;
+    const CLI::Option *activations_given = nullptr, *cache_given = nullptr, *rotation_given = nullptr;
 };
+
+/// A model with one sequence on it, and what is to be said of them.
+struct Running {
+    std::unique_ptr<model::Transformer> transformer;  // what the sequence runs on the CPU
+    std::unique_ptr<model::Sequence> sequence;
+    std::size_t bytes_per_token = 0;
+    std::string activations, cache_text, kernels_text;
+    Json cache, kernels;
+};
+
+Running on_cpu(const GenerateOptions& options, const io::ModelFile& file, std::size_t positions,
+               ExecutionContext context) {
+    model::ModelOptions how{options.activations, options.fallback};
+    how.cache = options.cache;
+    Running out;
+    out.transformer = std::make_unique<model::Transformer>(make_transformer(file, how, context));
+    out.sequence = std::make_unique<model::TransformerSequence>(
+        expect(model::TransformerSequence::create(*out.transformer, positions)));
+    out.bytes_per_token = out.transformer->bytes_per_token();
+    out.activations = name(options.activations);
+    out.cache_text = cache_text(options.cache, file.shape), out.cache = cache_json(options.cache, file.shape);
+    out.kernels_text = kernels_text(out.transformer->kernels()),
+    out.kernels = kernels_json(out.transformer->kernels());
+    return out;
+}
+
+model::CudaModelOptions options_on_cuda(const GenerateOptions& options) {
+    const bool cache = options.cache_given->count() + options.rotation_given->count() > 0;
+    return cuda_options(options.activations_given->count() > 0 ? &options.activations : nullptr,
+                        cache ? &options.cache : nullptr, options.fallback);
+}
+
+/// Throws Failure before anything long begins: no device, options that mean nothing there.
+void check_cuda(const GenerateOptions& options) {
+    static_cast<void>(options_on_cuda(options));
+    static_cast<void>(expect(cuda::current_device()));
+}
+
+Running on_cuda(const GenerateOptions& options, const io::ModelFile& file, std::size_t positions) {
+    const model::CudaModelOptions how = options_on_cuda(options);
+    const model::CudaTransformer transformer = make_cuda_transformer(file, how);
+    Running out;
+    out.sequence =
+        std::make_unique<model::CudaSequence>(expect(model::CudaSequence::create(transformer, positions)));
+    out.bytes_per_token = transformer.bytes_per_token();
+    out.activations = name(how.activations);
+    out.cache_text = cache_text(how, file.shape), out.cache = cache_json(how, file.shape);
+    out.kernels_text = kernels_text(transformer.kernels()), out.kernels = kernels_json(transformer.kernels());
+    return out;
+}
 
 std::string_view name_of(model::StopReason reason) {
     switch (reason) {
@@ -40,7 +95,10 @@ Status run(const GenerateOptions& given, Program& program) {
     GenerateOptions options = given;
     options.generate.sampling.seed = options.seed;
     io::ModelFile file = load_model(options.model);
-    check_cache(options.cache, file.shape);
+    if (options.device == DeviceKind::cpu)
+        check_cache(options.cache, file.shape);
+    else
+        check_cuda(options);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     make_rotations(file, options.plan, options.model, program.context());
     if (options.plan.any())
@@ -48,14 +106,16 @@ Status run(const GenerateOptions& given, Program& program) {
                    file, make_plan(file, options.plan), options.plan.method, options.calibration,
                    [&] { return tokenizer; }, program.context())
                    .file;
-    model::ModelOptions how{options.activations, options.fallback};
-    how.cache = options.cache;
-    const model::Transformer transformer = make_transformer(file, how, program.context());
+    const std::size_t positions =
+        model::positions_of(file.shape, tokenizer, options.prompt, options.generate);
+    const Running running = options.device == DeviceKind::cpu
+                                ? on_cpu(options, file, positions, program.context())
+                                : on_cuda(options, file, positions);
 
     write_out(options.prompt);
     flush_out();
     bool closed = false;  // nobody listens: stop, but not by an exception through the library
-    const auto generation = model::generate(transformer, tokenizer, options.prompt, options.generate,
+    const auto generation = model::generate(*running.sequence, tokenizer, options.prompt, options.generate,
                                             program.context(), [&closed](std::string_view piece) {
                                                 try {
                                                     write_out(piece);
@@ -82,8 +142,8 @@ Status run(const GenerateOptions& given, Program& program) {
         generation->prompt_tokens, prompt_rate, generation->tokens.size(), generation_rate,
         program.executor().workers(), program.executor().workers() == 1 ? "" : "s",
         name_of(generation->stop));
-    note("kv cache    {}\n", wrapped(cache_text(options.cache, file.shape), 80, 12));
-    write_err(kernels_text(transformer.kernels()));
+    note("kv cache    {}\n", wrapped(running.cache_text, 80, 12));
+    write_err(running.kernels_text);
     program.write_json("generate/1", {{"model", options.model},
                                       {"prompt", options.prompt},
                                       {"text", generation->text},
@@ -92,6 +152,7 @@ Status run(const GenerateOptions& given, Program& program) {
                                       {"temperature", options.generate.sampling.temperature},
                                       {"top_p", options.generate.sampling.top_p},
                                       {"seed", options.generate.sampling.seed},
+                                      {"device", options.device == DeviceKind::cpu ? "cpu" : "cuda"},
                                       {"threads", program.executor().workers()},
                                       {"prompt_tokens", generation->prompt_tokens},
                                       {"prompt_seconds", generation->prompt_seconds},
@@ -99,10 +160,10 @@ Status run(const GenerateOptions& given, Program& program) {
                                       {"generated_tokens", generation->tokens.size()},
                                       {"generation_seconds", generation->generation_seconds},
                                       {"generation_tokens_per_second", generation_rate},
-                                      {"bytes_per_token", transformer.bytes_per_token()},
-                                      {"activations", name(options.activations)},
-                                      {"kv_cache", cache_json(options.cache, file.shape)},
-                                      {"kernels", kernels_json(transformer.kernels())}});
+                                      {"bytes_per_token", running.bytes_per_token},
+                                      {"activations", running.activations},
+                                      {"kv_cache", running.cache},
+                                      {"kernels", running.kernels}});
     return Status::done;
 }
 
@@ -131,8 +192,11 @@ void add_generate(CLI::App& app, Program& program) {
     add_plan_options(*command, options->plan, false);
     add_rotate_option(*command, options->plan);
     add_calibration_text(*command, options->calibration);
-    add_activations(*command, options->activations);
+    add_device(*command, options->device);
+    options->activations_given = add_activations(*command, options->activations);
     add_cache_options(*command, options->cache);
+    options->cache_given = command->get_option("--kv-cache");
+    options->rotation_given = command->get_option("--rotate-keys");
     add_fallback(*command, options->fallback);
 }
 

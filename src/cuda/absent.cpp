@@ -1,9 +1,11 @@
 // fewbit::cuda in builds without CUDA: every function says so.
 #if !defined(FEWBIT_BUILT_CUDA)
 
+#include "fewbit/cuda/float_product.hpp"
 #include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
 #include "fewbit/cuda/operators.hpp"
+#include "fewbit/cuda/stream.hpp"
 
 namespace fewbit::inline v0::cuda {
 namespace {
@@ -21,6 +23,14 @@ Result<Device> current_device() { return absent(); }
 Result<Tensor> allocate(Scalar, Tensor::Shape) { return absent(); }
 Result<Tensor> to_device(const Tensor&) { return absent(); }
 Result<Tensor> to_host(const Tensor&) { return absent(); }
+Result<OwnStream> OwnStream::create() { return absent(); }
+Result<void> synchronize(Stream) { return absent(); }
+Result<void> copy_to_device(std::span<const std::byte>, Tensor&, std::size_t, Stream) { return absent(); }
+Result<void> copy_to_host(const Tensor&, std::size_t, std::span<std::byte>, Stream) { return absent(); }
+Result<Graph> Graph::capture(Stream, const std::function<Result<void>()>&) { return absent(); }
+Result<void> Graph::launch(Stream) const { return absent(); }
+Result<FloatProducts> FloatProducts::create(Stream) { return absent(); }
+Result<RunReport> FloatProducts::run(const Tensor&, const View&, const View&, bool) const { return absent(); }
 Result<Mma16Matrix> to_device(const Mma16Matrix&) { return absent(); }
 Result<Product> Product::create(const Mma16Matrix&, Scalar, std::size_t) { return absent(); }
 std::string_view Product::kernel(std::size_t) const noexcept { return {}; }
@@ -28,7 +38,7 @@ std::size_t Product::workspace_bytes() const noexcept { return 0; }
 Result<RunReport> Product::run(const View&, const View&, const float*, Workspace&, Stream) const {
     return absent();
 }
-Result<Workspace> Workspace::create(const Product&) { return absent(); }
+Result<Workspace> Workspace::create(std::span<const Product>) { return absent(); }
 Result<Int8Rows> Int8Rows::create(std::size_t, std::size_t) { return absent(); }
 Result<void> Int8Rows::quantize(const View&, Stream) { return absent(); }
 Result<Int8Product> Int8Product::create(const Mma16Matrix&) { return absent(); }
@@ -36,6 +46,7 @@ Result<RunReport> Int8Product::run(const Int8Rows&, const View&, const float*, S
     return absent();
 }
 Result<void> embed(const Mma16Matrix&, const std::int32_t*, const View&, Stream) { return absent(); }
+Result<void> embed(const Tensor&, const std::int32_t*, const View&, Stream) { return absent(); }
 Result<void> rms_norm(const View&, const View*, const float*, float, const View&, Stream) { return absent(); }
 Result<void> silu_multiply(const View&, const View&, const View&, Stream) { return absent(); }
 Result<Tensor> rope_turns(std::size_t, std::size_t, float) { return absent(); }

@@ -9,6 +9,16 @@
 
 namespace fewbit::inline v0::cuda {
 
+namespace {
+
+/// cudaMemset and cudaMemcpy return before the device is done (CUDA runtime API, "API synchronization behavior"), and other streams
+/// need not wait for the default one.
+Result<void> wait_for_default_stream() {
+    return checked(cudaStreamSynchronize(nullptr), "waiting for the device");
+}
+
+}  // namespace
+
 bool is_built() noexcept { return true; }
 
 Result<Device> current_device() {
@@ -36,6 +46,7 @@ Result<Tensor> allocate(Scalar type, Tensor::Shape shape) {
     std::shared_ptr<void> owner(memory, [](void* p) { static_cast<void>(cudaFree(p)); });
     if (auto done = checked(cudaMemset(memory, 0, at_least), "clearing memory on the device"); !done)
         return Unexpected{std::move(done).error()};
+    if (auto done = wait_for_default_stream(); !done) return Unexpected{std::move(done).error()};
     return Tensor::adopt(type, std::move(shape), static_cast<std::byte*>(memory), std::move(owner), MemorySpace::cuda);
 }
 
@@ -48,6 +59,7 @@ Result<Tensor> to_device(const Tensor& host) {
                             "copying to the device");
         !done)
         return Unexpected{std::move(done).error()};
+    if (auto done = wait_for_default_stream(); !done) return Unexpected{std::move(done).error()};
     return out;
 }
 

@@ -156,11 +156,16 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     return report;
 }
 
-Result<Workspace> Workspace::create(const Product& product) {
-    const Product::Needs need = product.needs();
-    auto counters = allocate(Scalar::i32, {need.counters});
+Result<Workspace> Workspace::create(std::span<const Product> products) {
+    std::size_t most_counters = 0, most_bytes = 0;
+    for (const Product& product : products) {
+        const Product::Needs need = product.needs();
+        most_counters = std::max(most_counters, need.counters);
+        most_bytes = std::max(most_bytes, need.x_bytes + need.part_bytes);
+    }
+    auto counters = allocate(Scalar::i32, {most_counters});
     if (!counters) return Unexpected{std::move(counters).error()};
-    auto memory = allocate(Scalar::u8, {need.x_bytes + need.part_bytes});
+    auto memory = allocate(Scalar::u8, {most_bytes});
     if (!memory) return Unexpected{std::move(memory).error()};
     Workspace workspace;
     workspace.counters_ = *std::move(counters);

@@ -78,6 +78,24 @@ Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const
                    "starting an embedding");
 }
 
+Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& y, Stream stream) {
+    if (table.space() != MemorySpace::cuda || table.shape().size() != 2 || !is_number(table.type()))
+        return fail(ErrorKind::bad_input, "a table of floats has to be a matrix of f32, f16 or bf16 on the device");
+    const std::size_t n = table.shape()[0], k = table.shape()[1];
+    if (auto ok = fits("y", y, y.rows, k); !ok) return ok;
+    if (n > most_positions) return fail(ErrorKind::unsupported, n, " rows are more than ", most_positions);
+    if (n == 0) return fail(ErrorKind::bad_input, "the table has no rows");
+    if (y.rows == 0 || k == 0) return {};
+    operators::PickCall call{};
+    call.table = table.bytes().data();
+    call.rows = tokens;
+    call.y = y.data;
+    call.y_stride = y.stride;
+    call.n = static_cast<std::uint32_t>(n), call.k = static_cast<std::uint32_t>(k);
+    call.type = number_of(table.type()), call.y_type = number_of(y.type);
+    return checked(operators::launch(call, static_cast<std::uint32_t>(y.rows), static_cast<cudaStream_t>(stream)), "starting an embedding");
+}
+
 Result<void> rms_norm(const View& residual, const View* delta, const float* gain, float epsilon, const View& y, Stream stream) {
     if (auto ok = first_error(fits("the residual", residual, residual.rows, residual.cols), fits("y", y, residual.rows, residual.cols),
                               delta == nullptr ? Result<void>() : fits("delta", *delta, residual.rows, residual.cols));

@@ -54,10 +54,26 @@ Result<int> Sampler::sample(std::span<const float> logits) {
     return candidates_[count - 1].id;  // roundings ate the rest
 }
 
+std::size_t positions_of(const io::ModelShape& shape, const Tokenizer& tokenizer, std::string_view prompt,
+                         const GenerateOptions& options) {
+    // The last generated token is never evaluated, so it needs no place.
+    const std::size_t tokens = tokenizer.encode(prompt, tokenizer.vocabulary().add_bos).size();
+    return tokens > shape.context ? 0 : tokens + std::min(shape.context - tokens, options.max_tokens);
+}
+
 Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer, std::string_view prompt,
                             const GenerateOptions& options, ExecutionContext context,
                             const PieceCallback& on_piece) {
-    const io::ModelShape& shape = model.shape();
+    auto sequence =
+        TransformerSequence::create(model, positions_of(model.shape(), tokenizer, prompt, options));
+    if (!sequence) return Unexpected{std::move(sequence).error()};
+    return generate(*sequence, tokenizer, prompt, options, context, on_piece);
+}
+
+Result<Generation> generate(Sequence& sequence, const Tokenizer& tokenizer, std::string_view prompt,
+                            const GenerateOptions& options, ExecutionContext context,
+                            const PieceCallback& on_piece) {
+    const io::ModelShape& shape = sequence.shape();
     if (tokenizer.size() != shape.vocabulary)
         return fail(ErrorKind::bad_input, "the tokenizer has ", tokenizer.size(),
                     " tokens, the model a vocabulary of ", shape.vocabulary);
@@ -67,11 +83,6 @@ Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer
     if (prompt_tokens.size() > shape.context)
         return fail(ErrorKind::bad_input, "the prompt has ", prompt_tokens.size(),
                     " tokens, the model's context is ", shape.context);
-    // The last generated token is never evaluated, so it needs no place.
-    const std::size_t room = shape.context - prompt_tokens.size();
-    auto cache = KvCache::create(shape, prompt_tokens.size() + std::min(room, options.max_tokens),
-                                 model.options().cache);
-    if (!cache) return Unexpected{std::move(cache).error()};
     Matrix logits(1, shape.vocabulary);
 
     using Clock = std::chrono::steady_clock;
@@ -82,7 +93,7 @@ Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer
     Generation result;
     result.prompt_tokens = prompt_tokens.size();
     const auto prompt_start = Clock::now();
-    if (auto done = model.forward(prompt_tokens, *cache, logits, context); !done)
+    if (auto done = sequence.forward(prompt_tokens, logits, context); !done)
         return Unexpected{std::move(done).error()};
     result.prompt_seconds = seconds_since(prompt_start);
 
@@ -107,11 +118,11 @@ Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer
             break;
         }
         if (result.tokens.size() == options.max_tokens) continue;
-        if (cache->length() == cache->capacity()) {
+        if (sequence.length() == sequence.capacity()) {
             result.stop = StopReason::context_full;
             break;
         }
-        if (auto done = model.forward({&*next, 1}, *cache, logits, context); !done)
+        if (auto done = sequence.forward({&*next, 1}, logits, context); !done)
             return Unexpected{std::move(done).error()};
         ++result.evaluated_tokens;
         previous = *next;

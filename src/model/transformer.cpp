@@ -7,6 +7,7 @@
 
 #include "fewbit/core/text.hpp"
 #include "fewbit/model/operators.hpp"
+#include "src/model/check_call.hpp"
 
 namespace fewbit::inline v0::model {
 
@@ -58,11 +59,6 @@ Result<void> Transformer::evaluate(std::span<const int> tokens, KvCache& cache, 
 
 Result<void> Transformer::check(std::span<const int> tokens, const KvCache& cache,
                                 MatrixView<float> logits) const {
-    if (tokens.empty()) return fail(ErrorKind::bad_input, "there are no tokens to evaluate");
-    for (std::size_t i = 0; i < tokens.size(); ++i)
-        if (tokens[i] < 0 || static_cast<std::size_t>(tokens[i]) >= shape_.vocabulary)
-            return fail(ErrorKind::bad_input, "token ", i, " is ", tokens[i], ", outside the vocabulary of ",
-                        shape_.vocabulary);
     if (cache.layers() != shape_.layers || cache.heads() != shape_.kv_heads ||
         cache.head_dim() != shape_.head_dim)
         return fail(ErrorKind::bad_input, "the key-value cache is for ", cache.layers(), " layers of ",
@@ -71,16 +67,7 @@ Result<void> Transformer::check(std::span<const int> tokens, const KvCache& cach
     if (cache.capacity() > shape_.context)
         return fail(ErrorKind::bad_input, "the key-value cache holds ", cache.capacity(),
                     " positions; the model's context is ", shape_.context);
-    if (tokens.size() > cache.capacity() - cache.length())
-        return fail(ErrorKind::bad_input, tokens.size(), " tokens after ", cache.length(),
-                    " do not fit into ", cache.capacity(), " positions (the model's context is ",
-                    shape_.context, ")");
-    if (logits.rows != 0 &&
-        (logits.cols != shape_.vocabulary || (logits.rows != 1 && logits.rows != tokens.size())))
-        return fail(ErrorKind::bad_input, "logits of ", logits.rows, " x ", logits.cols, " do not fit ",
-                    tokens.size(), " tokens: they are (all tokens, or the last one) x vocabulary of ",
-                    shape_.vocabulary);
-    return {};
+    return check_call(shape_, tokens, cache.length(), cache.capacity(), logits);
 }
 
 }  // namespace fewbit::inline v0::model

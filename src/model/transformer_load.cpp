@@ -1,36 +1,12 @@
 // Making a Transformer out of a ModelFile: everything is checked here, so that running need not.
-#include <cmath>
-#include <cstdint>
 #include <utility>
 
-#include "fewbit/core/checked.hpp"
 #include "fewbit/core/text.hpp"
 #include "fewbit/model/transformer.hpp"
+#include "src/model/check_call.hpp"
 #include "src/model/find_parts.hpp"
 
 namespace fewbit::inline v0::model {
-namespace {
-
-[[nodiscard]] Result<void> check_shape(const io::ModelShape& s) {
-    const auto bad = [](const auto&... why) {
-        return fail(ErrorKind::bad_input, "the model's shape cannot be right: ", why...);
-    };
-    if (s.dim == 0 || s.hidden == 0 || s.heads == 0 || s.kv_heads == 0 || s.head_dim == 0 ||
-        s.vocabulary == 0 || s.context == 0)
-        return bad("dim ", s.dim, ", hidden ", s.hidden, ", heads ", s.heads, ", kv_heads ", s.kv_heads,
-                   ", head_dim ", s.head_dim, ", vocabulary ", s.vocabulary, ", context ", s.context);
-    if (s.heads % s.kv_heads != 0)
-        return bad(s.kv_heads, " key-value heads do not divide ", s.heads, " query heads");
-    if (s.head_dim % 2 != 0) return bad("heads of ", s.head_dim, " elements cannot be rotated in pairs");
-    if (!checked_product({s.heads, s.head_dim}))
-        return bad(s.heads, " heads of ", s.head_dim, " elements overflow");
-    if (s.vocabulary > INT32_MAX) return bad("a vocabulary of ", s.vocabulary, " is beyond 32-bit token ids");
-    if (!(std::isfinite(s.rope_base) && s.rope_base > 0)) return bad("rotary base ", s.rope_base);
-    if (!(std::isfinite(s.norm_epsilon) && s.norm_epsilon >= 0)) return bad("norm epsilon ", s.norm_epsilon);
-    return {};
-}
-
-}  // namespace
 
 Transformer::Transformer(const io::ModelShape& shape, const ModelOptions& options, QuantizedMatrix embedding,
                          std::vector<DecoderBlock> blocks, std::vector<float> norm, Layer head)

@@ -16,6 +16,8 @@
 #include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
 #include "fewbit/formats/format_name.hpp"
+#include "gpu/gpu_bench_model.hpp"
+#include "gpu/random_codes.hpp"
 #include "support/random.hpp"
 
 using namespace fewbit;
@@ -29,11 +31,7 @@ void need(bool fine, const char* what) {
 }
 template <class T>
 T must(Result<T> result) {
-    if (!result) {
-        std::printf("FAILED: %s\n", result.error().message.c_str());
-        std::exit(1);
-    }
-    return *std::move(result);
+    return testing::must(std::move(result), "the benchmark");
 }
 
 constexpr int products_per_graph = 64, repetitions = 11;
@@ -99,24 +97,6 @@ double read_bandwidth(cudaStream_t stream, const cuda::Device& device) {
     return best;
 }
 
-QuantizedMatrix random_matrix(const Format& format, std::size_t n, std::size_t k) {
-    QuantizedMatrix w = must(QuantizedMatrix::allocate(format, n, k));
-    std::uint64_t state = n * 31 + k;
-    const auto draw = [&state] {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        return static_cast<std::uint32_t>(state >> 33);
-    };
-    std::vector<std::uint8_t> row(k);
-    for (std::size_t r = 0; r < n; ++r) {
-        for (std::uint8_t& code : row)
-            code = static_cast<std::uint8_t>(draw() & static_cast<std::uint32_t>(format.max_code()));
-        w.codes.pack_row(r, row);
-        for (std::size_t g = 0; g < w.groups_per_row(); ++g)
-            w.set_scale(r, g, 0.002f + 0.0001f * static_cast<float>(draw() % 64));
-    }
-    return w;
-}
-
 /// As many copies on the device as fill the memory that is to be rotated over.
 std::vector<Tensor> copies_of(const Tensor& tensor) {
     std::vector<Tensor> out;
@@ -143,7 +123,7 @@ struct Layer {
     std::vector<Tensor> halves;
 
     Layer(const char* format_name, std::size_t rows, std::size_t cols) : format(format_name), n(rows), k(cols) {
-        const QuantizedMatrix w = random_matrix(*parse_format(format_name), n, k);
+        const QuantizedMatrix w = testing::random_codes(*parse_format(format_name), n, k, 1 / std::sqrt(static_cast<float>(k)));
         const Mma16Matrix packed = must(pack_mma16(w));
         weight_bytes = packed.size_bytes();
         for (const Tensor& codes : copies_of(packed.codes)) {
@@ -288,13 +268,25 @@ int main(int argc, char** argv) {
                 for (const std::size_t m : {64, 128, 256, 1024, 4096}) bench.int8_rows(layer, m);
         }
     const double bandwidth = bench.bandwidth();
+    std::printf("\n%-12s %12s %10s %12s %7s %12s %6s\n", "whole model", "parameters", "MB a token", "prompt tok/s", "tok/s", "bound tok/s",
+                "share");
+    std::vector<testing::ModelSpeed> models;
+    for (const char* format : {"int4-g128", "int4-g32", "int8-channel"}) {
+        models.push_back(testing::time_model(format));
+        const testing::ModelSpeed& m = models.back();
+        const double bound = bandwidth / static_cast<double>(m.bytes_per_token);
+        std::printf("%-12s %12.3g %10.1f %12.0f %7.0f %12.0f %6.2f\n", m.format.c_str(), m.parameters,
+                    static_cast<double>(m.bytes_per_token) * 1e-6, static_cast<double>(m.prompt_tokens) / m.prompt_seconds,
+                    1 / m.token_seconds, bound, 1 / m.token_seconds / bound);
+        std::fflush(stdout);
+    }
     const std::vector<Row>& rows = bench.rows();
     if (argc > 1) {
         std::FILE* const file = std::fopen(argv[1], "w");
         need(file != nullptr, "writing the JSON");
         std::fprintf(file,
                      "{\"schema\":\"fewbit.gpu-bench/"
-                     "2\",\"device\":\"%s\",\"compute_capability\":\"%d.%d\",\"read_bytes_per_second\":%.6g,"
+                     "3\",\"device\":\"%s\",\"compute_capability\":\"%d.%d\",\"read_bytes_per_second\":%.6g,"
                      "\"rows\":[",
                      device->name.c_str(), device->major, device->minor, bandwidth);
         for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -309,8 +301,19 @@ int main(int argc, char** argv) {
                          r.ours.median, r.ours.spread, r.share, r.cublas.median, r.cublas.spread,
                          r.cublas.median / r.ours.median);
         }
+        std::fprintf(file, "\n],\"models\":[");
+        for (std::size_t i = 0; i < models.size(); ++i) {
+            const testing::ModelSpeed& m = models[i];
+            std::fprintf(file,
+                         "%s\n{\"format\":\"%s\",\"parameters\":%.6g,\"bytes_per_token\":%zu,\"prompt_tokens\":%zu,"
+                         "\"prompt_median_seconds\":%.6g,\"generated_tokens\":%zu,\"token_median_seconds\":%.6g,\"spread\":%.3g,"
+                         "\"share_of_read_bandwidth\":%.4f}",
+                         i == 0 ? "" : ",", m.format.c_str(), m.parameters, m.bytes_per_token, m.prompt_tokens, m.prompt_seconds,
+                         m.generated_tokens, m.token_seconds, m.spread,
+                         static_cast<double>(m.bytes_per_token) / m.token_seconds / bandwidth);
+        }
         std::fprintf(file, "\n]}\n");
         std::fclose(file);
     }
-    return 0;
+    return testing::failures == 0 ? 0 : 1;
 }

@@ -50,5 +50,7 @@ inline Tensor tensor_of(const std::vector<float>& values, Scalar type, Tensor::S
 
 /// Everything between products (gpu_operators.cpp). `small`: shapes for compute-sanitizer.
 void check_operators(bool small);
+/// Whole models (gpu_transformer.cpp).
+void check_transformer(bool small);
 
 }  // namespace fewbit::testing

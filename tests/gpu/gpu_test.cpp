@@ -347,6 +347,7 @@ int main(int argc, char** argv) {
     check_shared_workspace(small);
     check_refusals();
     check_operators(small);
+    check_transformer(small);
     std::printf("%d checks, %d failed; largest NMSE with y of f32 %.2e\n", checks, failures, worst_nmse);
     return failures == 0 ? 0 : 1;
 }

@@ -16,7 +16,7 @@ namespace fewbit::testing {
 
 using Doubles = std::vector<double>;
 
-/// y (N) = W x.
+/// y (N) = W x + bias.
 [[nodiscard]] inline Doubles naive_product(const io::ModelFile& file, const std::string& name,
                                            const Doubles& x) {
     const QuantizedMatrix& w = file.linears.at(name).weights;
@@ -26,6 +26,8 @@ using Doubles = std::vector<double>;
         w.dequantize(n, 0, row);
         for (std::size_t k = 0; k < w.k(); ++k) y[n] += static_cast<double>(row[k]) * x[k];
     }
+    const std::vector<float>& bias = file.linears.at(name).bias;
+    for (std::size_t n = 0; n < bias.size(); ++n) y[n] += static_cast<double>(bias[n]);
     return y;
 }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -74,8 +75,9 @@ private:
 /// Memory for the sums that blocks of threads share, and for copies of x. One product at a time may use it.
 class Workspace {
 public:
-    /// Large enough for `product`, and for every other one that needs no more.
-    [[nodiscard]] FEWBIT_API static Result<Workspace> create(const Product& product);
+    /// Large enough for each of `products`, and for every other one that needs no more.
+    [[nodiscard]] FEWBIT_API static Result<Workspace> create(std::span<const Product> products);
+    [[nodiscard]] static Result<Workspace> create(const Product& product) { return create({&product, 1}); }
     [[nodiscard]] std::size_t size_bytes() const noexcept {
         return counters_.size_bytes() + memory_.size_bytes();
     }

@@ -24,6 +24,10 @@ namespace fewbit::inline v0::cuda {
 [[nodiscard]] FEWBIT_API Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens,
                                             const View& y, Stream stream);
 
+/// The same of a table (V, K) of f32, f16 or bf16 on the device; with `tokens` null every row of y is the first of the table.
+[[nodiscard]] FEWBIT_API Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& y,
+                                            Stream stream);
+
 /// residual (M, D) of f32 += delta (M, D) of f32, f16 or bf16, unless that is null;
 /// y (M, D) of f32, f16 or bf16 = residual / sqrt(mean(residual^2) + epsilon) * gain, row by row; gain (D) of f32 on the device.
 /// Errors: shapes or types that do not fit; what the launch said.

@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+#include "fewbit/core/text.hpp"
+#include "fewbit/formats/format_name.hpp"
 #include "fewbit/formats/hadamard.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
 
@@ -190,6 +192,23 @@ inline void dequantize_row(const Linear& linear, std::size_t r, std::span<float>
         if (channels[i] >= k || (i > 0 && channels[i] <= channels[i - 1]))
             return fail(ErrorKind::bad_input, "float column ", i, " is channel ", channels[i],
                         "; channels ascend and lie below ", k);
+    return {};
+}
+
+/// Says why the parts of a layer do not fit each other.
+[[nodiscard]] inline Result<void> validate(const Linear& linear) {
+    const std::size_t n = linear.n(), k = linear.k();
+    const auto bad = [&](const auto&... why) {
+        return fail(ErrorKind::bad_input, "a layer of ", n, " x ", k, ": ", why...);
+    };
+    const FloatColumns& columns = linear.columns;
+    if (auto fits = validate_input(linear.transform, columns, k); !fits) return bad(fits.error().message);
+    if (!columns.empty() && (columns.values.n() != n || columns.values.k() != columns.channels.size() ||
+                             !columns.values.format().is_float()))
+        return bad("its ", columns.channels.size(), " float columns have values of ", columns.values.n(),
+                   " x ", columns.values.k(), " ", name(columns.values.format()));
+    if (!linear.bias.empty() && linear.bias.size() != n)
+        return bad("its bias has ", linear.bias.size(), " elements");
     return {};
 }
 

@@ -33,7 +33,7 @@ public:
                                                      const ActivationFormat& activations, Fallback fallback,
                                                      ExecutionContext context = {},
                                                      const std::optional<StaticRange>& range = {}) {
-        if (auto valid = check(linear); !valid) return Unexpected{std::move(valid).error()};
+        if (auto valid = validate(linear); !valid) return Unexpected{std::move(valid).error()};
         auto main = Product::create(linear.weights, activations_for(linear.weights.format(), activations),
                                     fallback, context);
         if (!main) return Unexpected{std::move(main).error()};
@@ -176,22 +176,6 @@ private:
     };
 
     explicit PackedLinear(Product main) : main_(std::move(main)) {}
-
-    [[nodiscard]] static Result<void> check(const Linear& linear) {
-        const std::size_t n = linear.n(), k = linear.k();
-        const auto bad = [&](const auto&... why) {
-            return fail(ErrorKind::bad_input, "a layer of ", n, " x ", k, ": ", why...);
-        };
-        const FloatColumns& columns = linear.columns;
-        if (auto fits = validate_input(linear.transform, columns, k); !fits) return bad(fits.error().message);
-        if (!columns.empty() && (columns.values.n() != n || columns.values.k() != columns.channels.size() ||
-                                 !columns.values.format().is_float()))
-            return bad("its ", columns.channels.size(), " float columns have values of ", columns.values.n(),
-                       " x ", columns.values.k(), " ", name(columns.values.format()));
-        if (!linear.bias.empty() && linear.bias.size() != n)
-            return bad("its bias has ", linear.bias.size(), " elements");
-        return {};
-    }
 
     [[nodiscard]] std::size_t sum_group() const noexcept {
         return kernel().activations().element != ActivationElement::int8

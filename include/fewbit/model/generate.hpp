@@ -12,6 +12,7 @@
 #include "fewbit/core/config.hpp"
 #include "fewbit/core/executor.hpp"
 #include "fewbit/core/result.hpp"
+#include "fewbit/model/sequence.hpp"
 #include "fewbit/model/tokenizer.hpp"
 #include "fewbit/model/transformer.hpp"
 
@@ -70,8 +71,18 @@ struct Generation {
 using PieceCallback = std::function<bool(std::string_view piece)>;
 
 /// Continues `prompt`. Errors: a tokenizer of another vocabulary, a prompt longer than the context, bad
-/// sampling options, what Transformer::forward and Sampler::sample refuse.
+/// sampling options, what Sequence::forward and Sampler::sample refuse.
 [[nodiscard]] FEWBIT_API Result<Generation> generate(const Transformer& model, const Tokenizer& tokenizer,
+                                                     std::string_view prompt, const GenerateOptions& options,
+                                                     ExecutionContext context = {},
+                                                     const PieceCallback& on_piece = {});
+
+/// Positions that a sequence needs for that; 0 for a prompt longer than the context.
+[[nodiscard]] FEWBIT_API std::size_t positions_of(const io::ModelShape& shape, const Tokenizer& tokenizer,
+                                                  std::string_view prompt, const GenerateOptions& options);
+
+/// The same behind what `sequence` has read, wherever that runs. It ends with StopReason::context_full where its capacity does.
+[[nodiscard]] FEWBIT_API Result<Generation> generate(Sequence& sequence, const Tokenizer& tokenizer,
                                                      std::string_view prompt, const GenerateOptions& options,
                                                      ExecutionContext context = {},
                                                      const PieceCallback& on_piece = {});

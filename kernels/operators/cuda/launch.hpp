@@ -21,6 +21,7 @@ struct PositionCall {
 
 /// Preconditions: at least one row and column; what the calls say of their members. For attention: head_dim a multiple of 8 up
 /// to max_head_dim, rows of the cache 16-byte aligned (8 where head_dim is no multiple of 16 and the cache int8).
+cudaError_t launch(const PickCall& call, std::uint32_t rows, cudaStream_t stream);
 cudaError_t launch(const NormCall& call, std::uint32_t rows, cudaStream_t stream);
 cudaError_t launch(const GateCall& call, std::uint32_t rows, cudaStream_t stream);
 cudaError_t launch(const StoreCall& call, cudaStream_t stream);

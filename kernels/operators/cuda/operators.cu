@@ -64,6 +64,9 @@ struct OperatorWarp : mma16::DeviceWarp {
 
 using Block = int_grouped_cuda::BasicDeviceBlock<OperatorWarp>;
 
+__global__ void __launch_bounds__(threads_per_block) pick_kernel(const __grid_constant__ PickCall call) {
+    pick_row(call, Block(nullptr, nullptr));
+}
 __global__ void __launch_bounds__(threads_per_block) norm_kernel(const __grid_constant__ NormCall call) {
     __shared__ std::uint32_t words[warps_per_block];
     Block block(words, nullptr);
@@ -98,6 +101,10 @@ AttentionKernel attention_of(std::uint32_t head_dim) {
 
 static_assert(attention_floats(max_head_dim) * sizeof(float) <= 48 * 1024, "memory that every device gives unasked");
 
+cudaError_t launch(const PickCall& call, std::uint32_t rows, cudaStream_t stream) {
+    pick_kernel<<<rows, threads_per_block, 0, stream>>>(call);
+    return cudaGetLastError();
+}
 cudaError_t launch(const NormCall& call, std::uint32_t rows, cudaStream_t stream) {
     norm_kernel<<<rows, threads_per_block, 0, stream>>>(call);
     return cudaGetLastError();

@@ -1,5 +1,5 @@
-// What a decoder does row by row between its products, on CUDA: norms with the residual sum before them, SwiGLU, rotary positions
-// and what is stored in the cache. Written once for the device and for the host (tests/cuda/operators_test.cpp).
+// What a decoder does row by row between its products, on CUDA: rows of an embedding, norms with the residual sum before them,
+// SwiGLU, rotary positions and what is stored in the cache. Written once for the device and for the host (tests/cuda/operators_test.cpp).
 //
 // Positions are read on the device, so that a captured graph may be replayed for the next token.
 #pragma once
@@ -11,6 +11,32 @@ namespace fewbit::inline v0::kernels::operators_cuda {
 using int_grouped_cuda::Number;
 using int_grouped_cuda::threads_per_block;
 using int_grouped_cuda::warps_per_block;
+
+/// y (m, k) = rows `rows` of a table of floats, NaN where it has no such row; without `rows` its first, m times.
+struct PickCall {
+    const void* table;         ///< (n, k) of `type`
+    const std::int32_t* rows;  ///< (m), or null
+    void* y;                   ///< of `y_type`
+    std::uint64_t y_stride;    ///< elements
+    std::uint32_t n, k;
+    Number type, y_type;
+};
+
+/// Row block.index() of y.
+template <class Block>
+FEWBIT_HOST_DEVICE void pick_row(const PickCall& call, const Block& block) {
+    using Math = typename Block::Warp::Math;
+    const std::int32_t row = call.rows == nullptr ? 0 : call.rows[block.index()];
+    const bool there = row >= 0 && static_cast<std::uint32_t>(row) < call.n;
+    const std::uint64_t from = there ? static_cast<std::uint64_t>(row) * call.k : 0;
+    block.each_thread([&](unsigned thread) {
+        FEWBIT_ROLL
+        for (std::uint32_t i = thread; i < call.k; i += threads_per_block)
+            Math::store_number(
+                call.y, call.y_type, block.index() * call.y_stride + i,
+                there ? Math::load_number(call.table, call.type, from + i) : Math::from_bits(0x7FC00000u));
+    });
+}
 
 /// residual (m, dim) += delta, where there is one;  y = residual / sqrt(mean(residual^2) + epsilon) * gain.
 struct NormCall {

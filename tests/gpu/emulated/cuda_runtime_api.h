@@ -13,7 +13,8 @@
 
 enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
+inline constexpr unsigned cudaStreamNonBlocking = 1;
 
 struct EmulatedGraph {
     std::vector<std::function<void()>> work;
@@ -88,16 +89,19 @@ inline cudaError_t cudaStreamCreate(cudaStream_t* out) {
     *out = new EmulatedStream;
     return cudaSuccess;
 }
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) { return cudaStreamCreate(out); }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     delete stream;
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (stream == nullptr) return cudaErrorInvalidValue;  // the default stream cannot be captured
     stream->captured = std::make_unique<EmulatedGraph>();
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* out) {
+    if (stream == nullptr || !stream->captured) return cudaErrorInvalidValue;
     *out = stream->captured.release();
     return cudaSuccess;
 }

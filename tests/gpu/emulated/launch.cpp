@@ -61,6 +61,9 @@ cudaError_t launch(const GatherCall& call, std::uint32_t rows, cudaStream_t stre
 
 namespace operators_cuda {
 
+cudaError_t launch(const PickCall& call, std::uint32_t rows, cudaStream_t stream) {
+    return each_block(stream, rows, [=](unsigned b) { pick_row(call, HostBlock(b, 1)); });
+}
 cudaError_t launch(const NormCall& call, std::uint32_t rows, cudaStream_t stream) {
     return each_block(stream, rows, [=](unsigned b) {
         HostBlock block(b, warps_per_block);
