@@ -36,6 +36,7 @@ TEST_CASE("--target-bpw: the plan keeps the budget, and is what is written and w
         for (const auto& [output, how] :
              {std::pair<std::string, std::string>{"small.safetensors", "--format int4-g32 --target-bpw 3.8"},
               {"small.gguf", "--format int4-g32 --target-bpw 5.2"}}) {
+            if (fewbit_test::sampled() && (method == "rtn") != (output == "small.gguf")) continue;
             INFO(method << " into " << output);
             const std::string options = how + " --method " + method;
             const Outcome outcome = run_in(folder, "quantize toy.bin -o " + output + " " + options +

@@ -26,7 +26,7 @@ Json evaluated(const Folder& folder, const std::string& options, const std::stri
 
 TEST_CASE("embedded: every behaviour is learned, and int3-channel loses 10 points of two") {
     if (is_missing()) FEWBIT_SKIP("this build carries no embedded model");
-    if (std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr)
+    if (fewbit_test::sampled())
         FEWBIT_SKIP("thousands of answers take minutes under a sanitizer or an emulator");
     const Folder folder;
     const Json exact = evaluated(folder, "--items 400 --max-tokens 1000");
@@ -45,7 +45,7 @@ TEST_CASE("embedded: every behaviour is learned, and int3-channel loses 10 point
 
 TEST_CASE("embedded: what quantization-aware training made of it answers as it does") {
     if (is_missing()) FEWBIT_SKIP("this build carries no embedded model");
-    if (std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr)
+    if (fewbit_test::sampled())
         FEWBIT_SKIP("thousands of answers take minutes under a sanitizer or an emulator");
     const Folder folder;
     const char* root = std::getenv("FEWBIT_SOURCE_DIR");
@@ -70,7 +70,7 @@ TEST_CASE("embedded: what quantization-aware training made of it answers as it d
 
 TEST_CASE("embedded: one scale of activations suffers from made outliers, where they are") {
     if (is_missing()) FEWBIT_SKIP("this build carries no embedded model");
-    if (std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr)
+    if (fewbit_test::sampled())
         FEWBIT_SKIP("all settings of a curve take minutes under a sanitizer or an emulator");
     const Folder folder;
     const std::string json = folder / "out.json";

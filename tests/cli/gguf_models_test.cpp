@@ -81,7 +81,7 @@ TEST_CASE("stories260K.gguf: the reference value of the same model") {
     if (model.empty() || text.empty())
         FEWBIT_SKIP(
             "models/stories260K/stories260K.gguf or text/tinystories.txt is not in FEWBIT_SHARED_DIR");
-    const bool all = std::getenv("FEWBIT_CONTRACT_SAMPLE") == nullptr;  // a few where all is emulated
+    const bool all = !fewbit_test::sampled();  // a few where all is emulated
     const Folder folder;
     check_done(
         run({"evaluate", model.string(), "--text", text.string(), "--split", "<|endoftext|>",

@@ -26,7 +26,7 @@ TEST_CASE("evaluate: the reference values of both models") {
                 30600, 0.7078}}) {
         if (shared(model.file).empty()) FEWBIT_SKIP(model.file + " is not in FEWBIT_SHARED_DIR");
         // All documents natively; a few where every instruction is emulated or checked.
-        const bool all = std::getenv("FEWBIT_CONTRACT_SAMPLE") == nullptr;
+        const bool all = !fewbit_test::sampled();
         const Outcome outcome =
             run({"evaluate", shared(model.file), "--tokenizer", shared(model.tokenizer), "--text",
                  shared("text/tinystories.txt"), "--split", "<|endoftext|>", "--max-documents",

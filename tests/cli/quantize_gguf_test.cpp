@@ -266,6 +266,7 @@ TEST_CASE("quantize between containers: the same loss after every way around") {
     CHECK(convert(bin, "a.gguf", "") == truth);
     CHECK(convert(folder / "a.gguf", "b.safetensors", "") == truth);
     CHECK(convert(folder / "b.safetensors", "c.gguf", "") == truth);
+    if (fewbit_test::sampled()) return;
     // A grid that both hold: the same weights, so the same products of the same f32 activations but for the
     // order of sums in two kernels.
     const double grouped = convert(bin, "d.safetensors", "int4-g32");

@@ -174,6 +174,7 @@ TEST_CASE("docs/json.md: evaluate, with and without a reference") {
 }
 
 TEST_CASE("docs/json.md: the benchmarks") {
+    if (fewbit_test::sampled()) FEWBIT_SKIP("benchmarks take minutes under a sanitizer or an emulator");
     const Folder folder;
     const std::string json = folder / "out.json";
     check_done(run({"bench", "matmul", "--quick", "--threads", "1", "--shapes", "48x72,20x33", "--m", "1,5",
@@ -240,7 +241,7 @@ TEST_CASE("docs/json.md: the benchmarks") {
 }
 
 TEST_CASE("docs/json.md: curves") {
-    if (std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr)
+    if (fewbit_test::sampled())
         FEWBIT_SKIP("the curves of two synthetic matrices take minutes under a sanitizer or an emulator");
     const Folder folder;
     write_toy(folder, toy());

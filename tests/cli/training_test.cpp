@@ -25,7 +25,7 @@ TEST_CASE("train: stopped and started again is never stopped; the model can be u
     CHECK(read_json(json)["loss"] > 1.0);
     const std::string once = read_text(model);
 
-    const std::string steps = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr ? "40" : "300";  // emulators
+    const std::string steps = fewbit_test::sampled() ? "40" : "300";  // emulators
     // Interrupted again and again, at whatever step, with whatever number of threads.
     const std::string interrupted = "for threads in 1 2 3 1 2; do\n    timeout -s INT 1 " +
                                     train(folder, "1 --steps " + steps + " --threads $threads" + checkpoint) +

@@ -49,8 +49,12 @@ TEST_CASE("cuda decode: right for every format, shape and number of blocks", "[c
                   {20, 270, 0, 2},
                   {9, 33, 513, 3},
                   {16, 48, 2048, 7},
-                  {5, 70, 700, 1000}})
-                check_product({*parse_format(format), type, m, n, k, blocks, ++seed});
+                  {5, 70, 700, 1000}}) {
+                ++seed;
+                if (fewbit_test::sampled() && seed % 7 != 0)
+                    continue;  // 12 shapes: other ones for each format
+                check_product({*parse_format(format), type, m, n, k, blocks, seed});
+            }
 }
 
 TEST_CASE("cuda decode: formats that the order does not hold say why", "[cuda]") {

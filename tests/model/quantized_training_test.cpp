@@ -121,7 +121,7 @@ TEST_CASE("quantized training: the stored model gives the logits that training s
 }
 
 TEST_CASE("quantized training: the divergence from the teacher falls, whatever the number of threads") {
-    const bool reduced = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr;  // sanitizers and emulators
+    const bool reduced = fewbit_test::sampled();
     using Names = std::vector<const char*>;
     using Counts = std::vector<std::size_t>;
     const Names names = reduced ? Names{"int2-g16"} : Names{"int2-g16", "int3-channel-asym"};

@@ -82,7 +82,7 @@ TEST_CASE("schedule: warm-up, peak, half a cosine, floor") {
 
 TEST_CASE("trainer: learns to count, and threads do not change a bit") {
     std::vector<float> first;
-    const bool reduced = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr;  // sanitizers and emulators
+    const bool reduced = fewbit_test::sampled();
     const std::vector<std::size_t> all{1, 3}, one{3};
     for (const std::size_t threads : reduced ? one : all) {
         ThreadPool pool(threads);

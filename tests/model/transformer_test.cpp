@@ -161,7 +161,8 @@ TEST_CASE("the bits do not depend on the number of threads") {
         const model::Transformer transformer = create(*model_file, {activations, Fallback::allow});
         for (const std::size_t step : {tokens.size(), std::size_t{110}}) {
             const Matrix one = logits_of(transformer, tokens, step);
-            for (const std::size_t threads : {2, 7}) {
+            for (const std::size_t threads : {7, 2}) {
+                if (fewbit_test::sampled() && threads == 2) continue;
                 ThreadPool pool(threads);
                 const Matrix many = logits_of(transformer, tokens, step, pool);
                 INFO(threads << " threads, " << name(activations));

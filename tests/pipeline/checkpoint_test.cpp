@@ -69,7 +69,8 @@ TEST_CASE("checkpoints: a run that goes on after any block ends as one that was 
         options.resume = true;
         options.memory_bytes = 5000;  // neither it nor threads matter
         ThreadPool pool(3);
-        for (std::size_t blocks = 0; blocks <= file.shape.layers; ++blocks) {
+        for (std::size_t blocks = fewbit_test::sampled() ? file.shape.layers - 1 : 0;
+             blocks <= file.shape.layers; ++blocks) {
             INFO(blocks << " blocks");
             interrupt(folder / "whole", folder / "copy", blocks);
             std::size_t first_done = how.plan.size();

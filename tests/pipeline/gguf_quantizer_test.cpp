@@ -42,7 +42,7 @@ std::vector<std::byte> produced(const io::GgufSource& source) {
 
 TEST_CASE("pieces of rows give the bytes and the report of the whole matrix, for any number of threads") {
     // 4 Mi weights to a piece: two whole ones and a rest.
-    const bool quick = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr;
+    const bool quick = fewbit_test::sampled();
     const Matrix w = gaussian_matrix(quick ? 300 : 4500, 2048, 1);
     const GgufInput input = input_of(w, {2048, w.rows()});
     ThreadPool pool(3);

@@ -164,7 +164,7 @@ TEST_CASE("degenerate: narrow range far from zero with a coarse offset does not 
 }
 
 TEST_CASE("degenerate: groups whose f16 scale would be subnormal or zero", "[quantize][degenerate]") {
-    const int step = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr ? 5 : 1;  // sanitizers and emulators
+    const int step = fewbit_test::sampled() ? 5 : 1;  // sanitizers and emulators
     for (int exponent = -4; exponent >= -60; exponent -= step) {
         INFO("weights around 2^" << exponent);
         const auto w = testing::gaussian_matrix(4, 64, 13, std::ldexp(1.0, exponent));

@@ -265,7 +265,7 @@ TEST_CASE("gptq: without correlations it rounds to the same grids as mse", "[qua
 
 TEST_CASE("gptq: every grid and order loses less of the output than rounding to it", "[quantize][gptq]") {
     // Under sanitizers and emulators, whose minutes are few: fewer rows, and for each format one order in turn.
-    const bool reduced = std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr;
+    const bool reduced = fewbit_test::sampled();
     const std::size_t k = 512;
     const Matrix w = gaussian_matrix(reduced ? 4 : 16, k, 3), x = correlated_inputs(700, k, 4),
                  fresh = correlated_inputs(reduced ? 30 : 100, k, 5);

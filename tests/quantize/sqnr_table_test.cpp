@@ -49,16 +49,10 @@ double sqnr(const Matrix& w, const std::string& format, bool search, ExecutionCo
     return q->report.sqnr_db;
 }
 
-/// Emulated and sanitized runs (those that sample the contract test) take 2, 4 and 8 bits only.
-bool reduced() {
-    const char* sample = std::getenv("FEWBIT_CONTRACT_SAMPLE");
-    return sample != nullptr && *sample != '\0';
-}
-
 }  // namespace
 
 TEST_CASE("sqnr: the table of Gaussian cells", "[quantize][sqnr]") {
-    if (reduced()) WARN("SQNR table: 3, 5, 6 and 7 bits left out (FEWBIT_CONTRACT_SAMPLE is set)");
+    if (fewbit_test::sampled()) WARN("SQNR table: all but 4 bits left out (FEWBIT_CONTRACT_SAMPLE is set)");
     ThreadPool pool(2);
     const auto w = testing::gaussian_matrix(1024, 1024, 20240607);
     const char* columns[] = {"-narrow", "", "-asym", "-asym"};
@@ -66,7 +60,7 @@ TEST_CASE("sqnr: the table of Gaussian cells", "[quantize][sqnr]") {
     for (int g = 0; g < 3; ++g)
         for (int bits = 2; bits <= 8; ++bits)
             for (int column = 0; column < 4; ++column) {
-                if (reduced() && bits != 2 && bits != 4 && bits != 8) continue;
+                if (fewbit_test::sampled() && bits != 4) continue;
                 const std::string format = text("int", bits, "-g", 32 << g, columns[column], "-sf32");
                 const double measured = sqnr(w, format, column == 3, pool);
                 INFO(format << (column == 3 ? " mse" : " rtn") << ": " << measured << ", the table says "

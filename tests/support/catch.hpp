@@ -22,9 +22,13 @@ using Detail::Approx;
 #error "Catch2 was not found (Debian and Ubuntu: catch2)"
 #endif
 
+#include <cstdlib>
 #include <string>
 
 namespace fewbit_test {
+
+/// Whether tests are to run a part of their cases: sanitizers and emulators need minutes for what other builds run whole.
+[[nodiscard]] inline bool sampled() { return std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr; }
 
 // Prints the reason and counts the skip, so that no test is missed in silence. See FEWBIT_SKIP.
 void report_skip(const std::string& reason);
