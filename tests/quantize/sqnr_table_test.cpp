@@ -77,7 +77,7 @@ TEST_CASE("sqnr: the table of Gaussian cells", "[quantize][sqnr]") {
 
 TEST_CASE("sqnr: rows of 4096", "[quantize][sqnr]") {
     ThreadPool pool(2);
-    const auto w = testing::gaussian_matrix(reduced() ? 256 : 1024, 4096, 4096);
+    const auto w = testing::gaussian_matrix(fewbit_test::sampled() ? 256 : 1024, 4096, 4096);
     const double plain = sqnr(w, "int4-channel-narrow", false, pool),
                  shrunk = sqnr(w, "int4-channel", true, pool);
     INFO("narrow " << plain << ", shrunk " << shrunk);
