@@ -133,6 +133,15 @@ private:
             if (!product) return Unexpected{std::move(product).error()};
             out.product = *std::move(product);
             out.weights = out.product->weights().format;
+            const double held = 8 * static_cast<double>(packed->size_bytes()) /
+                                static_cast<double>(linear.n() * linear.k()),
+                         stored = bits_per_weight(format, linear.n(), linear.k());
+            if (held > 1.1 * stored && out.weights.bits != format.bits)
+                out.note = text(fewbit::name(format), " is held as ", fewbit::name(out.weights),
+                                ", the same values, in wider fields");
+            else if (held > 1.1 * stored && format.is_block())
+                out.note = text(fewbit::name(format), " is held as ", fewbit::name(out.weights),
+                                ", the same values, with longer scales");
         } else {
             if (!why.empty() && !only_rows && options_.fallback == Fallback::refuse)
                 return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies ", fewbit::name(format),

@@ -216,8 +216,8 @@ void check_model_refusals() {
     };
     const auto nothing = [](io::ModelFile&) {};
     const std::string down = "model.layers.1.mlp.down_proj";
-    refuses(message({"int3-g32", "f32", true, false}, nothing),
-            "order mma16 holds codes of 4 and 8 bits, not of 3");
+    refuses(message({"int4-g16", "f32", true, false}, nothing),
+            "order mma16 needs groups of a multiple of 32, not of 16");
     refuses(message({"int4-g32", "f32", true, false},
                     [&](auto& f) { f.linears.at(down).transform.hadamard = 32; }),
             down);
@@ -239,10 +239,17 @@ void check_model_refusals() {
             "row 1 has a weight of 1e+06");
     CudaModelOptions allow;
     allow.fallback = Fallback::allow;
-    check(shape, {"int3-g32", "f32", true, true, allow}, 9);
+    check(shape, {"int4-g16", "f32", true, true, allow}, 9);
     const auto model =
-        must(CudaTransformer::create(make(shape, {"int3-g32", "f32", true, false}), allow), "fallback");
+        must(CudaTransformer::create(make(shape, {"int4-g16", "f32", true, false}), allow), "fallback");
     expect(!model.kernels().front().fallback_reason.empty(), "a fallback says so");
+    for (const auto& [format, held] : {std::pair{"int3-g32", "int4-g32-asym"}, {"int4-g32", ""}}) {
+        const auto model_of =
+            must(CudaTransformer::create(make(shape, {format, "f16", true, false}), {}), format);
+        const std::string note = model_of.kernels().front().note;
+        expect(std::string(held).empty() ? note.empty() : note.find(held) != std::string::npos,
+               text(format, " is held in silence: '", note, "'"));
+    }
     // What is said of weights that f16 holds, and of those that it rounds.
     for (const auto& [head, noted] : {std::pair{"f32", true}, {"f16", false}}) {
         const auto kept =
@@ -289,6 +296,7 @@ void check_transformer(bool small) {
     check(tied, {"int4-g32-asym", "int8-channel", true, false, bf16}, count);
     check(shape, {"nf4-g32", "int4-g32", false, true, int8}, count);
     check(tied, {"q4_0", "f32", true, false}, count);
+    check(shape, {"int3-g32", "int6-channel", false, false}, count);
     if (!small) check(shape, {"int4-g32", "int8-channel", false, false}, 2100);  // several graphs
 }
 

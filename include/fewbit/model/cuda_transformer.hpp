@@ -39,7 +39,7 @@ struct CudaKernelUse {
     std::string_view prompt_kernel;  ///< for chunk_positions
     Format weights;                  ///< as they lie on the device
     Scalar activations;
-    std::string note;             ///< where weights were rounded: how
+    std::string note;             ///< where weights were rounded, or take more memory than in the file: how
     std::string fallback_reason;  ///< why the weights became floats; empty when this is no fallback
     std::vector<std::string> layers;
 };

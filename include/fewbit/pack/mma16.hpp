@@ -1,4 +1,4 @@
-// Packing for tensor cores: integer codes of 4 and 8 bits and codes of tables of 16 in the order of mma16_order.hpp, with scales, zero points and offsets beside
+// Packing for tensor cores: integer codes, in fields of 4 and 8 bits, and codes of tables of 16 in the order of mma16_order.hpp, with scales, zero points and offsets beside
 // them. Rows and columns are padded to whole tiles and chunks: behind N scales are 0, behind K x is.
 #pragma once
 
@@ -43,18 +43,23 @@ struct Mma16Matrix {
     }
 };
 
-/// What the order holds of a format: the same values. Blocks of ggml become codes with scales beside them, doubly quantized
-/// scales bf16.
-[[nodiscard]] inline Format mma16_format(const Format& format) noexcept { return tile16_format(format); }
+/// What the order holds of a format: the same values. Blocks of ggml become codes with scales beside them, of f32 where they have two
+/// levels, and doubly quantized scales bf16. Integer codes of 2 and 3 bits lie in fields of 4, those of 5 to 7 in fields of 8, with their
+/// zero points stored.
+[[nodiscard]] inline Format mma16_format(const Format& format) noexcept {
+    Format held = tile16_format(format);
+    if (held.element != Element::integer || held.bits == 4 || held.bits == 8) return held;
+    held.bits = held.bits < 4 ? 4 : 8;
+    held.narrow = false;
+    if (held.offset == Offset::none) held.offset = Offset::integer;
+    return held;
+}
 
 /// Why order mma16 cannot hold a format; empty: it can.
 [[nodiscard]] inline std::string mma16_refuses(const Format& format) {
     const Format held = mma16_format(format);
     if (held.element != Element::integer && !(held.is_codebook() && held.bits == 4))
         return "holds integer codes and tables of 16 only";
-    if (held.bits != 4 && held.bits != 8) return text("holds codes of 4 and 8 bits, not of ", held.bits);
-    if (format.is_block() && ggml::traits(format.block).group != ggml::traits(format.block).elements)
-        return "has no scales of two levels";
     if (held.granularity == Granularity::group && held.group % mma16::half_inputs != 0)
         return text("needs groups of a multiple of ", mma16::half_inputs, ", not of ", held.group);
     if (held.scale != Scalar::f32 && held.scale != Scalar::f16 && held.scale != Scalar::bf16 &&
