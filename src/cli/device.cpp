@@ -62,8 +62,9 @@ model::CudaModelOptions cuda_options(const ActivationFormat* activations, const 
 }
 
 model::CudaTransformer make_cuda_transformer(const io::ModelFile& model,
-                                             const model::CudaModelOptions& options) {
-    auto made = model::CudaTransformer::create(model, options);
+                                             const model::CudaModelOptions& options,
+                                             ExecutionContext context) {
+    auto made = model::CudaTransformer::create(model, options, context);
     if (!made && made.error().message.find("Fallback::allow") != std::string::npos)
         throw Failure(made.error().message + "\n--fallback allow does so.");
     return expect(std::move(made));

@@ -22,7 +22,8 @@ void add_device(CLI::App& command, DeviceKind& device);
 
 /// CudaTransformer::create; where it fails because only fallbacks fit, the message says how to allow them.
 [[nodiscard]] model::CudaTransformer make_cuda_transformer(const io::ModelFile& model,
-                                                           const model::CudaModelOptions& options);
+                                                           const model::CudaModelOptions& options,
+                                                           ExecutionContext context);
 
 /// As kernels_text and kernels_json of a Transformer's kernels.
 [[nodiscard]] std::string kernels_text(const std::vector<model::CudaKernelUse>& kernels);

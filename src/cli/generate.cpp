@@ -64,9 +64,10 @@ void check_cuda(const GenerateOptions& options) {
     static_cast<void>(expect(cuda::current_device()));
 }
 
-Running on_cuda(const GenerateOptions& options, const io::ModelFile& file, std::size_t positions) {
+Running on_cuda(const GenerateOptions& options, const io::ModelFile& file, std::size_t positions,
+                ExecutionContext context) {
     const model::CudaModelOptions how = options_on_cuda(options);
-    const model::CudaTransformer transformer = make_cuda_transformer(file, how);
+    const model::CudaTransformer transformer = make_cuda_transformer(file, how, context);
     Running out;
     out.sequence =
         std::make_unique<model::CudaSequence>(expect(model::CudaSequence::create(transformer, positions)));
@@ -110,7 +111,7 @@ Status run(const GenerateOptions& given, Program& program) {
         model::positions_of(file.shape, tokenizer, options.prompt, options.generate);
     const Running running = options.device == DeviceKind::cpu
                                 ? on_cpu(options, file, positions, program.context())
-                                : on_cuda(options, file, positions);
+                                : on_cuda(options, file, positions, program.context());
 
     write_out(options.prompt);
     flush_out();

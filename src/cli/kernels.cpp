@@ -7,6 +7,7 @@
 
 #include "fewbit/matmul/kernel.hpp"
 #include "src/cli/command.hpp"
+#include "src/cli/kernels_cuda.hpp"
 
 namespace fewbit::cli {
 namespace {
@@ -133,7 +134,10 @@ Json json_of(const std::vector<Choice>& choices) {
     Json isas = Json::array();
     for (const IsaInfo& isa : isa_table)
         if (cpu_supports(isa.isa)) isas.push_back(isa.name);
-    return {{"isas", isas}, {"kernels", kernels}, {"choices", rows}};
+    return {{"isas", isas},
+            {"kernels", kernels},
+            {"choices", rows},
+            {"cuda", cuda_kernels_json(probed_formats())}};
 }
 
 /// Formats with the same outcome share a row: "int4 int8" | kernel for f32 | kernel for int8.
@@ -252,6 +256,7 @@ void add_kernels(CLI::App& app, Program& program) {
             }
             const std::vector<Choice> choices = probe();
             print_text(choices);
+            print_cuda_kernels();
             program.write_json("kernels/1", json_of(choices));
             return Status::done;
         });

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "fewbit/cuda/selection.hpp"
 #include "kernels/int_grouped/cuda/launch.hpp"
 #include "src/cuda/number.hpp"
 #include "src/cuda/plan.hpp"
@@ -41,8 +42,7 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     if (!device) return Unexpected{std::move(device).error()};
     if (x != Scalar::f16 && x != Scalar::bf16)
         return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies x of ", name(x), "; there are f16 and bf16");
-    if (weights.format.element == Element::nf4 && x == Scalar::bf16)
-        return fail(ErrorKind::no_kernel, "the numbers of nf4 do not survive bf16 (errors of 2^-9); x of f16 keeps them");
+    if (auto selected = select_kernel(weights.format, x, max_rows); !selected) return Unexpected{std::move(selected).error()};
     if (weights.codes.space() != MemorySpace::cuda)
         return fail(ErrorKind::bad_input, "the weights are not on the device; cuda::to_device copies them");
     if (device->major < 8)
@@ -69,14 +69,8 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
 }
 
 std::string_view Product::kernel(std::size_t rows) const noexcept {
-    static constexpr std::string_view names[2][2][3] = {
-        {{"int_grouped/cuda/decode-f16", "int_grouped/cuda/batch-f16", "int_grouped/cuda/prompt-f16"},
-         {"int_grouped/cuda/decode-bf16", "int_grouped/cuda/batch-bf16", "int_grouped/cuda/prompt-bf16"}},
-        {{"codebook/cuda/decode-f16", "codebook/cuda/batch-f16", "codebook/cuda/prompt-f16"},
-         {"codebook/cuda/decode-bf16", "codebook/cuda/batch-bf16", "codebook/cuda/prompt-bf16"}}};
-    const Way way = way_of(rows);
-    return names[weights_.format.is_codebook() ? 1 : 0][x_ == Scalar::f16 ? 0 : 1]
-                [way == Way::batch ? 1 : way == Way::prompt ? 2 : 0];
+    const auto selected = select_kernel(weights_.format, x_, rows);
+    return selected ? selected->name : std::string_view{};
 }
 
 Product::Needs Product::needs() const noexcept {

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fewbit/core/checked.hpp"
+#include "fewbit/cuda/selection.hpp"
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/prompt.hpp"
@@ -20,10 +21,16 @@ inline constexpr std::size_t ways = 4;
 
 /// Most rows of x that a way takes; `all`: prompts have no most.
 constexpr std::size_t most_rows(Way way, std::size_t all) {
-    return way == Way::decode8 ? 8 : way == Way::decode16 ? 16 : way == Way::batch ? 64 : all;
+    return way == Way::decode8    ? 8
+           : way == Way::decode16 ? decode_rows
+           : way == Way::batch    ? batch_rows
+                                  : all;
 }
 constexpr Way way_of(std::size_t rows) {
-    return rows <= 8 ? Way::decode8 : rows <= 16 ? Way::decode16 : rows <= 64 ? Way::batch : Way::prompt;
+    return rows <= 8             ? Way::decode8
+           : rows <= decode_rows ? Way::decode16
+           : rows <= batch_rows  ? Way::batch
+                                 : Way::prompt;
 }
 
 struct Plan {

@@ -28,6 +28,7 @@ struct CudaSequence::State {
     Tensor turns;
     // Rows of `chunk` positions.
     Tensor tokens{};             // i32 (M, 1)
+    Tensor first_row{};          // as many tokens 0: what repeats a bias
     Tensor residual{}, delta{};  // f32 (M, dim)
     Tensor x{}, q{}, k{}, v{}, attended{}, gate{}, up{};
     Tensor logits{};  // f32 (M, V)
@@ -108,6 +109,7 @@ Result<CudaSequence::State> CudaSequence::State::create(std::shared_ptr<const Cu
     };
     const Scalar half = options.activations;
     const Buffer buffers[] = {{&state.tokens, Scalar::i32, 1},
+                              {&state.first_row, Scalar::i32, 1},
                               {&state.residual, Scalar::f32, s.dim},
                               {&state.delta, Scalar::f32, s.dim},
                               {&state.x, half, s.dim},
@@ -138,7 +140,8 @@ Result<void> CudaSequence::State::apply(const CudaLayer& layer, const cuda::View
         return {};
     }
     if (biased)  // cuBLAS adds to what is there
-        if (auto placed = cuda::embed(layer.bias, nullptr, y, stream.get()); !placed)
+        if (auto placed = cuda::embed(layer.bias, first_row.as<std::int32_t>().data(), y, stream.get());
+            !placed)
             return Unexpected{std::move(placed).error().within(layer.name)};
     auto ran = float_products.run(layer.floats, x_rows, y, biased);
     if (!ran) return Unexpected{std::move(ran).error().within(layer.name)};

@@ -55,7 +55,8 @@ std::string refusal(const Linear& linear) {
 
 class Loader {
 public:
-    Loader(const io::ModelFile& file, const CudaModelOptions& options) : file_(file), options_(options) {}
+    Loader(const io::ModelFile& file, const CudaModelOptions& options, ExecutionContext context)
+        : file_(file), options_(options), context_(context) {}
 
     Result<CudaLayer> layer(const std::string& name, const std::string& source, std::size_t n,
                             std::size_t k) const {
@@ -125,7 +126,7 @@ private:
         const Format& format = linear.weights.format();
         const std::string why = refusal(linear);
         if (!format.is_float() && why.empty()) {
-            const auto packed = pack_mma16(linear.weights);
+            const auto packed = pack_mma16(linear.weights, context_);
             if (!packed) return Unexpected{packed.error()};
             auto weights = cuda::to_device(*packed);
             if (!weights) return Unexpected{std::move(weights).error()};
@@ -166,6 +167,7 @@ private:
 
     const io::ModelFile& file_;
     const CudaModelOptions& options_;
+    ExecutionContext context_;
 };
 
 }  // namespace
@@ -174,7 +176,8 @@ CudaTransformer::CudaTransformer(std::shared_ptr<const Parts> parts) noexcept : 
 const io::ModelShape& CudaTransformer::shape() const noexcept { return parts_->shape; }
 const CudaModelOptions& CudaTransformer::options() const noexcept { return parts_->options; }
 
-Result<CudaTransformer> CudaTransformer::create(const io::ModelFile& file, const CudaModelOptions& options) {
+Result<CudaTransformer> CudaTransformer::create(const io::ModelFile& file, const CudaModelOptions& options,
+                                                ExecutionContext context) {
     const io::ModelShape& s = file.shape;
     if (auto valid = check_shape(s); !valid) return Unexpected{std::move(valid).error()};
     if (options.activations != Scalar::f16 && options.activations != Scalar::bf16)
@@ -185,7 +188,7 @@ Result<CudaTransformer> CudaTransformer::create(const io::ModelFile& file, const
     parts->shape = s;
     parts->options = options;
     parts->options.chunk_positions = std::max<std::size_t>(1, std::min(options.chunk_positions, s.context));
-    const Loader loader(file, parts->options);
+    const Loader loader(file, parts->options, context);
 
     auto embedding = loader.embedding(s.vocabulary, s.dim);
     if (!embedding) return Unexpected{std::move(embedding).error()};

@@ -14,11 +14,7 @@ namespace fewbit_test {
 inline constexpr fewbit::evaluate::CorpusPart both_parts[] = {fewbit::evaluate::CorpusPart::training,
                                                               fewbit::evaluate::CorpusPart::held_out};
 
-/// Sanitizers and emulators (FEWBIT_CONTRACT_SAMPLE) see a tenth.
-inline bool sampled() {
-    const char* seed = std::getenv("FEWBIT_CONTRACT_SAMPLE");
-    return seed != nullptr && *seed != '\0';
-}
+/// A tenth in sampled runs.
 inline std::size_t sized(std::size_t count) { return sampled() ? count / 10 : count; }
 
 inline fewbit::model::Tokenizer embedded_tokenizer() {

@@ -170,7 +170,7 @@ void check_rows() {
                                     {y.mutable_bytes().data(), Scalar::f32, 4, 5, 7}, nullptr),
                         "rows of a table");
             const std::vector<float> got = floats_of(must(cuda::to_host(y), "y"));
-            const int rows[] = {given ? 1 : 0, given ? -1 : 0, given ? -1 : 0, 0};
+            const int rows[] = {given ? 1 : 0, given ? -1 : 1, -1, given ? 0 : -1};
             for (std::size_t r = 0; r < 4; ++r)
                 for (std::size_t i = 0; i < 7; ++i) {
                     const float value = got[r * 7 + i];

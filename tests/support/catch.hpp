@@ -28,7 +28,10 @@ using Detail::Approx;
 namespace fewbit_test {
 
 /// Whether tests are to run a part of their cases: sanitizers and emulators need minutes for what other builds run whole.
-[[nodiscard]] inline bool sampled() { return std::getenv("FEWBIT_CONTRACT_SAMPLE") != nullptr; }
+[[nodiscard]] inline bool sampled() {
+    const char* seed = std::getenv("FEWBIT_CONTRACT_SAMPLE");
+    return seed != nullptr && *seed != '\0';
+}
 
 // Prints the reason and counts the skip, so that no test is missed in silence. See FEWBIT_SKIP.
 void report_skip(const std::string& reason);

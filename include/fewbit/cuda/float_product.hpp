@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "fewbit/cuda/matmul.hpp"
+#include "fewbit/cuda/selection.hpp"
 
 namespace fewbit::inline v0::cuda {
 
@@ -23,7 +24,8 @@ public:
 
     /// Which kernel runs is cuBLAS's own choice.
     [[nodiscard]] static std::string_view kernel(Scalar type) noexcept {
-        return type == Scalar::bf16 ? "cublas/gemm-bf16" : "cublas/gemm-f16";
+        const auto selected = select_kernel(float_format(type), type, 1);
+        return selected ? selected->name : std::string_view{};
     }
 
     /// Enqueues y = x W^T, or y += x W^T with `onto`, summed in f32. Weights (N, K) of f16 or bf16 on the device, x (M, K) of the same

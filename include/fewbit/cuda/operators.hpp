@@ -20,11 +20,11 @@
 namespace fewbit::inline v0::cuda {
 
 /// y (M, K) of f32, f16 or bf16: rows `tokens` (M), i32 on the device, of a matrix on the device, dequantized. A token that is no row
-/// becomes NaN. Errors: shapes, types or places that do not fit; what the launch said.
+/// becomes NaN. With `tokens` null the first M rows: the whole matrix where y has as many. Errors: shapes, types or places that do not
+/// fit; what the launch said.
 [[nodiscard]] FEWBIT_API Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens,
                                             const View& y, Stream stream);
-
-/// The same of a table (V, K) of f32, f16 or bf16 on the device; with `tokens` null every row of y is the first of the table.
+/// The same of a table (V, K) of f32, f16 or bf16 on the device.
 [[nodiscard]] FEWBIT_API Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& y,
                                             Stream stream);
 

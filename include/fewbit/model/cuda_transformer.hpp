@@ -50,7 +50,8 @@ public:
     /// Packs and copies. Errors: as Transformer::create; no_kernel: no device, a layer that needs a fallback which is refused, or
     /// that rotates its input; a float weight beyond f16 (all by the layer's name); no memory.
     [[nodiscard]] FEWBIT_API static Result<CudaTransformer> create(const io::ModelFile& file,
-                                                                   const CudaModelOptions& options);
+                                                                   const CudaModelOptions& options,
+                                                                   ExecutionContext context = {});
 
     [[nodiscard]] FEWBIT_API const io::ModelShape& shape() const noexcept;
     [[nodiscard]] FEWBIT_API const CudaModelOptions& options() const noexcept;

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "fewbit/core/executor.hpp"
 #include "fewbit/core/text.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
@@ -68,8 +70,38 @@ struct Mma16Matrix {
     return {};
 }
 
-/// Errors: a format that mma16_refuses; no memory.
-[[nodiscard]] inline Result<Mma16Matrix> pack_mma16(const QuantizedMatrix& w) {
+namespace detail {
+
+/// For each code of a chunk, in the order of its bits: where it stands among rows of `stride` codes.
+[[nodiscard]] inline std::vector<std::uint32_t> mma16_sources(mma16::Codes kind, std::size_t stride) {
+    const unsigned bits = mma16::bits_of(kind), inputs = mma16::chunk_inputs(bits);
+    std::vector<std::uint32_t> sources(mma16::chunk_bytes * 8 / bits);
+    for (unsigned channel = 0; channel < mma16::tile_channels; ++channel)
+        for (unsigned input = 0; input < inputs; ++input)
+            sources[mma16::bit_at(kind, channel, input) / bits] =
+                static_cast<std::uint32_t>(channel * stride + input);
+    return sources;
+}
+
+/// Scales, zero points and offsets of channel r, where `out` keeps them.
+inline void pack_mma16_scales(const QuantizedMatrix& w, std::size_t r, float ratio, Mma16Matrix& out) {
+    const std::size_t element = size_bytes(out.format.scale), c = r % mma16::tile_channels;
+    for (std::size_t g = 0; g < w.groups_per_row(); ++g) {
+        const std::size_t at =
+            (r / mma16::tile_channels * out.groups + g) * mma16::tile_channels + c % 8 * 2 + c / 8;
+        store_float(out.format.scale, ratio * w.scale(r, g),
+                    out.scales.mutable_bytes().data() + at * element);
+        if (out.format.offset == Offset::integer)
+            out.offsets.mutable_bytes()[at] = static_cast<std::byte>(w.zero(r, g));
+        if (out.format.offset == Offset::real)
+            store_float(out.format.scale, w.offset(r, g), out.offsets.mutable_bytes().data() + at * element);
+    }
+}
+
+}  // namespace detail
+
+/// Errors: a format that mma16_refuses; rows that are too long to count; no memory.
+[[nodiscard]] inline Result<Mma16Matrix> pack_mma16(const QuantizedMatrix& w, ExecutionContext context = {}) {
     if (const std::string why = mma16_refuses(w.format()); !why.empty())
         return fail(ErrorKind::unsupported, "order mma16 ", why, " (", name(w.format()), ")");
     const Format format = mma16_format(w.format());
@@ -106,39 +138,33 @@ struct Mma16Matrix {
         out.offsets = *std::move(offsets);
     }
 
-    const std::size_t element = size_bytes(format.scale);
-    std::vector<std::uint8_t> rows(mma16::tile_channels * out.padded_k());
+    // A row is copied up to here, so that every chunk of a tile is a square of codes.
+    const std::size_t stride = out.padded_k();
+    if (stride > std::numeric_limits<std::uint32_t>::max() / mma16::tile_channels)
+        return fail(ErrorKind::unsupported, "rows of ", out.k, " are too long for order mma16");
+    const std::vector<std::uint32_t> sources = detail::mma16_sources(out.kind(), stride);
+    auto memory = Tensor::allocate(Scalar::u8, {context.workers(), mma16::tile_channels, stride});
+    if (!memory) return Unexpected{std::move(memory).error()};
     auto* const to = reinterpret_cast<std::uint8_t*>(out.codes.mutable_bytes().data());
-    for (std::size_t tile = 0; tile < out.tiles; ++tile) {
+    context.parallel_for(out.tiles, [&](std::size_t tile, std::size_t worker) {
+        const auto rows = memory->as_mutable<std::uint8_t>().subspan(worker * mma16::tile_channels * stride,
+                                                                     mma16::tile_channels * stride);
         std::ranges::fill(rows, std::uint8_t{0});
         for (std::size_t c = 0; c < mma16::tile_channels && tile * mma16::tile_channels + c < out.n; ++c) {
             const std::size_t r = tile * mma16::tile_channels + c;
-            w.unpack(r, 0, {rows.data() + c * out.padded_k(), out.k});
-            for (std::size_t g = 0; g < w.groups_per_row(); ++g) {
-                const std::size_t at = (tile * out.groups + g) * mma16::tile_channels + c % 8 * 2 + c / 8;
-                store_float(format.scale, ratio * w.scale(r, g),
-                            out.scales.mutable_bytes().data() + at * element);
-                if (format.offset == Offset::integer)
-                    out.offsets.mutable_bytes()[at] = static_cast<std::byte>(w.zero(r, g));
-                if (format.offset == Offset::real)
-                    store_float(format.scale, w.offset(r, g),
-                                out.offsets.mutable_bytes().data() + at * element);
-            }
+            w.unpack(r, 0, rows.subspan(c * stride, out.k));
+            detail::pack_mma16_scales(w, r, ratio, out);
         }
         for (std::size_t b = 0; b < out.chunks; ++b) {
             std::uint8_t* const block = to + (tile * out.chunks + b) * mma16::chunk_bytes;
-            for (unsigned lane = 0; lane < mma16::lanes; ++lane)
-                for (unsigned half = 0; half < mma16::halves_per_chunk(bits); ++half)
-                    for (unsigned i = 0; i < 16; ++i) {
-                        const unsigned step = i >> 3, reg = i >> 1 & 3, e = i & 1;
-                        const mma16::Place place = mma16::place_of(lane, half, step, reg, e);
-                        const unsigned bit = mma16::bit_of(out.kind(), lane, half, step, reg, e);
-                        const std::uint8_t code =
-                            rows[place.channel * out.padded_k() + b * chunk + place.input];
-                        block[bit / 8] = static_cast<std::uint8_t>(block[bit / 8] | code << bit % 8);
-                    }
+            const std::uint8_t* const from = rows.data() + b * chunk;
+            for (std::size_t i = 0; i < mma16::chunk_bytes; ++i)
+                block[i] =
+                    bits == 8
+                        ? from[sources[i]]
+                        : static_cast<std::uint8_t>(from[sources[2 * i]] | from[sources[2 * i + 1]] << 4);
         }
-    }
+    });
     return out;
 }
 

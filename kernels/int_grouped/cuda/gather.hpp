@@ -10,7 +10,7 @@ struct GatherCall {
     const void* codes;    ///< stream of mma16
     const void* scales;   ///< (tile, group, g): pairs of `scale_type`
     const void* offsets;  ///< the same of zero points, u8 pairs, or of offsets in `scale_type`; else null
-    const std::int32_t* rows;  ///< (m)
+    const std::int32_t* rows;  ///< (m), or null: the first m
     void* y;                   ///< (m, k) of `y_type`
     std::uint64_t y_stride;    ///< elements
     std::uint32_t n, k;
@@ -27,7 +27,8 @@ struct GatherCall {
 template <class Block>
 FEWBIT_HOST_DEVICE void gather_row(const GatherCall& call, const Block& block) {
     using Math = typename Block::Warp::Math;
-    const std::int32_t row = call.rows[block.index()];
+    const std::int32_t row =
+        call.rows == nullptr ? static_cast<std::int32_t>(block.index()) : call.rows[block.index()];
     const bool there = row >= 0 && static_cast<std::uint32_t>(row) < call.n;
     const std::uint32_t tile = there ? static_cast<std::uint32_t>(row) / mma16::tile_channels : 0;
     const unsigned channel = static_cast<std::uint32_t>(row) % mma16::tile_channels, second = channel / 8;

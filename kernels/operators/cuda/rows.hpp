@@ -12,7 +12,7 @@ using int_grouped_cuda::Number;
 using int_grouped_cuda::threads_per_block;
 using int_grouped_cuda::warps_per_block;
 
-/// y (m, k) = rows `rows` of a table of floats, NaN where it has no such row; without `rows` its first, m times.
+/// y (m, k) = rows `rows` of a table of floats, NaN where it has no such row; without `rows` the first m.
 struct PickCall {
     const void* table;         ///< (n, k) of `type`
     const std::int32_t* rows;  ///< (m), or null
@@ -26,7 +26,8 @@ struct PickCall {
 template <class Block>
 FEWBIT_HOST_DEVICE void pick_row(const PickCall& call, const Block& block) {
     using Math = typename Block::Warp::Math;
-    const std::int32_t row = call.rows == nullptr ? 0 : call.rows[block.index()];
+    const std::int32_t row =
+        call.rows == nullptr ? static_cast<std::int32_t>(block.index()) : call.rows[block.index()];
     const bool there = row >= 0 && static_cast<std::uint32_t>(row) < call.n;
     const std::uint64_t from = there ? static_cast<std::uint64_t>(row) * call.k : 0;
     block.each_thread([&](unsigned thread) {

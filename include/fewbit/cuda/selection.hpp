@@ -1,0 +1,77 @@
+// Which CUDA kernel multiplies what. Known without a device and in every build, as on the CPU (matmul/kernel.hpp); there are no fallbacks
+// among them: what none takes is refused with the reason.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string_view>
+
+#include "fewbit/core/result.hpp"
+#include "fewbit/core/text.hpp"
+#include "fewbit/formats/format.hpp"
+#include "fewbit/formats/format_name.hpp"
+#include "fewbit/pack/mma16.hpp"
+
+namespace fewbit::inline v0::cuda {
+
+/// What codes of a kernel's weights stand for.
+enum class Weights : std::uint8_t { integers, tables, floats };
+
+/// A kernel of the catalogue.
+struct KernelInfo {
+    std::string_view name;  ///< family/cuda/what it is made for-type of x
+    Weights weights;
+    Scalar x;               ///< i8: rows rounded by Int8Rows
+    std::size_t most_rows;  ///< of x; those with fewer have kernels of their own, ahead of this one
+};
+
+inline constexpr std::size_t decode_rows = 16, batch_rows = 64;
+inline constexpr std::size_t any_rows = std::numeric_limits<std::size_t>::max();
+
+inline constexpr KernelInfo kernel_table[] = {
+    {"int_grouped/cuda/decode-f16", Weights::integers, Scalar::f16, decode_rows},
+    {"int_grouped/cuda/batch-f16", Weights::integers, Scalar::f16, batch_rows},
+    {"int_grouped/cuda/prompt-f16", Weights::integers, Scalar::f16, any_rows},
+    {"int_grouped/cuda/decode-bf16", Weights::integers, Scalar::bf16, decode_rows},
+    {"int_grouped/cuda/batch-bf16", Weights::integers, Scalar::bf16, batch_rows},
+    {"int_grouped/cuda/prompt-bf16", Weights::integers, Scalar::bf16, any_rows},
+    {"int_grouped/cuda/int8", Weights::integers, Scalar::i8, any_rows},
+    {"codebook/cuda/decode-f16", Weights::tables, Scalar::f16, decode_rows},
+    {"codebook/cuda/batch-f16", Weights::tables, Scalar::f16, batch_rows},
+    {"codebook/cuda/prompt-f16", Weights::tables, Scalar::f16, any_rows},
+    {"codebook/cuda/decode-bf16", Weights::tables, Scalar::bf16, decode_rows},
+    {"codebook/cuda/batch-bf16", Weights::tables, Scalar::bf16, batch_rows},
+    {"codebook/cuda/prompt-bf16", Weights::tables, Scalar::bf16, any_rows},
+    {"cublas/gemm-f16", Weights::floats, Scalar::f16, any_rows},
+    {"cublas/gemm-bf16", Weights::floats, Scalar::bf16, any_rows},
+};
+
+/// The kernel for weights of `format` and `rows` rows of x. Error, no_kernel: a type of x or a format that none takes, and why.
+[[nodiscard]] inline Result<KernelInfo> select_kernel(const Format& format, Scalar x, std::size_t rows) {
+    const auto none = [&](const auto&... why) {
+        return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies ", name(format), " with x of ", name(x),
+                    ": ", why...);
+    };
+    if (x != Scalar::f16 && x != Scalar::bf16 && x != Scalar::i8)
+        return none("x has to be f16, bf16, or i8 (Int8Rows)");
+    Weights weights = Weights::floats;
+    if (format.is_float()) {
+        if (element_scalar(format) != x) return none("float weights have to be of the type of x");
+    } else {
+        if (const std::string why = mma16_refuses(format); !why.empty()) return none("order mma16 ", why);
+        const Format held = mma16_format(format);
+        weights = held.is_codebook() ? Weights::tables : Weights::integers;
+        if (held.element == Element::nf4 && x == Scalar::bf16)
+            return none("its numbers do not survive bf16 (errors of 2^-9); x of f16 keeps them");
+        if (x == Scalar::i8 &&
+            (held.is_codebook() || held.bits != 8 || held.granularity == Granularity::group))
+            return none("W8A8 takes codes in fields of 8 bits with a scale per channel or tensor");
+    }
+    for (const KernelInfo& info : kernel_table)
+        if (info.weights == weights && info.x == x && rows <= info.most_rows) return info;
+    return none("float weights have no product with rounded x");
+}
+
+}  // namespace fewbit::inline v0::cuda

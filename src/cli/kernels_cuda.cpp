@@ -1,0 +1,73 @@
+// The part of `fewbit kernels` that tells what there is for CUDA.
+#include "src/cli/kernels_cuda.hpp"
+
+#include "fewbit/cuda/device.hpp"
+#include "fewbit/cuda/selection.hpp"
+
+namespace fewbit::cli {
+namespace {
+
+std::string_view words_of(cuda::Weights weights) {
+    switch (weights) {
+        case cuda::Weights::integers: return "int2-8";
+        case cuda::Weights::tables: return "nf4 e2m1 iq4";
+        case cuda::Weights::floats: return "f16 bf16";
+    }
+    return "?";
+}
+
+/// "1-16", "17-64", "65-", by the kernel before it of the same weights and type of x.
+std::string rows_of(std::size_t first, std::size_t most) {
+    return most == cuda::any_rows ? fmt::format("{}-", first) : fmt::format("{}-{}", first, most);
+}
+
+/// The kernels, each with the fewest rows of x that it is for.
+template <class Visit>
+void each_kernel(Visit&& visit) {
+    const cuda::KernelInfo* before = nullptr;
+    for (const cuda::KernelInfo& info : cuda::kernel_table) {
+        const bool follows = before != nullptr && before->weights == info.weights && before->x == info.x;
+        visit(info, follows ? before->most_rows + 1 : 1);
+        before = &info;
+    }
+}
+
+}  // namespace
+
+void print_cuda_kernels() {
+    const auto device = cuda::current_device();
+    Table table({{"kernel"}, {"weights"}, {"x"}, {"rows of x"}});
+    each_kernel([&](const cuda::KernelInfo& info, std::size_t first) {
+        table.add({std::string(info.name), std::string(words_of(info.weights)),
+                   info.x == Scalar::i8 ? "int8-row" : std::string(name(info.x)),
+                   rows_of(first, info.most_rows)});
+    });
+    say("\nOn CUDA, from sm_80 on; none is a fallback (docs/cuda.md)\n\n{}", table.text());
+    if (device)
+        say("The device is '{}', sm_{}{}.\n", device->name, device->major, device->minor);
+    else
+        say("{}\n", wrapped("None runs here: " + device.error().message, 80));
+}
+
+Json cuda_kernels_json(std::span<const Format> formats) {
+    const auto device = cuda::current_device();
+    Json kernels = Json::array();
+    each_kernel([&](const cuda::KernelInfo& info, std::size_t first) {
+        Json chosen = Json::array();
+        for (const Format& format : formats)
+            if (const auto selected = cuda::select_kernel(format, info.x, first);
+                selected && selected->name == info.name)
+                chosen.push_back(name(format));
+        kernels.push_back({{"name", info.name},
+                           {"x", info.x == Scalar::i8 ? "int8-row" : name(info.x)},
+                           {"rows_from", first},
+                           {"rows_to", info.most_rows == cuda::any_rows ? Json() : Json(info.most_rows)},
+                           {"chosen_for", chosen}});
+    });
+    return {{"built", cuda::is_built()},
+            {"device", device ? Json(device->name) : Json()},
+            {"why_not", device ? "" : device.error().message},
+            {"kernels", kernels}};
+}
+
+}  // namespace fewbit::cli
