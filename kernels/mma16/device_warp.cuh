@@ -28,7 +28,8 @@ struct DeviceMath {
         return out;
     }
     /// Byte i of the result: byte number (nibble i of selector) of `low` (0..3) and `high` (4..7).
-    __device__ static std::uint32_t select_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
+    __device__ static std::uint32_t select_bytes(std::uint32_t low, std::uint32_t high,
+                                                 std::uint32_t selector) {
         return __byte_perm(low, high, selector);
     }
     __device__ static float subtract_f32(std::uint32_t a, std::uint32_t b) {
@@ -103,7 +104,9 @@ public:
             : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[tile8][0]), "r"(b.r[tile8][1]));
     }
     /// The largest of all lanes' numbers, their sum; known to all lanes.
-    __device__ std::uint32_t largest(std::uint32_t value) const { return __reduce_max_sync(0xFFFFFFFFu, value); }
+    __device__ std::uint32_t largest(std::uint32_t value) const {
+        return __reduce_max_sync(0xFFFFFFFFu, value);
+    }
     __device__ std::int32_t sum(std::int32_t value) const { return __reduce_add_sync(0xFFFFFFFFu, value); }
     /// f() of one lane.
     template <class F>
@@ -112,16 +115,19 @@ public:
     }
     /// sums.c[tile8] += A times registers of `step` of B for 8 tokens.
     template <Half Type, class B, class Sums>
-    __device__ void multiply(const FragmentA& a, const B& b, unsigned tile8, unsigned step, Sums& sums) const {
+    __device__ void multiply(const FragmentA& a, const B& b, unsigned tile8, unsigned step,
+                             Sums& sums) const {
         float* const c = sums.c[tile8];
         const std::uint32_t b0 = b.r[tile8][2 * step], b1 = b.r[tile8][2 * step + 1];
         if constexpr (Type == Half::f16)
-            asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+            asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+                "%9}, "
                 "{%0, %1, %2, %3};"
                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                 : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b0), "r"(b1));
         else
-            asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+            asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+                "{%8, %9}, "
                 "{%0, %1, %2, %3};"
                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                 : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b0), "r"(b1));

@@ -41,16 +41,19 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     auto device = current_device();
     if (!device) return Unexpected{std::move(device).error()};
     if (x != Scalar::f16 && x != Scalar::bf16)
-        return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies x of ", name(x), "; there are f16 and bf16");
-    if (auto selected = select_kernel(weights.format, x, max_rows); !selected) return Unexpected{std::move(selected).error()};
+        return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies x of ", name(x),
+                    "; there are f16 and bf16");
+    if (auto selected = select_kernel(weights.format, x, max_rows); !selected)
+        return Unexpected{std::move(selected).error()};
     if (weights.codes.space() != MemorySpace::cuda)
         return fail(ErrorKind::bad_input, "the weights are not on the device; cuda::to_device copies them");
     if (device->major < 8)
-        return fail(ErrorKind::no_kernel, "the device '", device->name, "' is sm_", device->major, device->minor,
-                    "; the CUDA kernels need sm_80");
+        return fail(ErrorKind::no_kernel, "the device '", device->name, "' is sm_", device->major,
+                    device->minor, "; the CUDA kernels need sm_80");
     if (weights.n > largest_n || weights.padded_k() > largest_k || max_rows > largest_n ||
         ceil_div(weights.tiles, std::size_t{decoding::prompt_block_tiles}) *
-                ceil_div(max_rows, std::size_t{decoding::prompt_block_rows}) >= most_tiles)
+                ceil_div(max_rows, std::size_t{decoding::prompt_block_rows}) >=
+            most_tiles)
         return fail(ErrorKind::unsupported, max_rows, " rows times a matrix of ", weights.n, " x ", weights.k,
                     " are too large for the CUDA kernels");
     Product product;
@@ -63,7 +66,8 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
                                 "asking how many blocks a multiprocessor holds");
             !done)
             return Unexpected{std::move(done).error()};
-        product.resident_blocks_[i] = static_cast<std::size_t>(std::max(1, resident) * device->multiprocessors);
+        product.resident_blocks_[i] =
+            static_cast<std::size_t>(std::max(1, resident) * device->multiprocessors);
     }
     return product;
 }
@@ -74,10 +78,11 @@ std::string_view Product::kernel(std::size_t rows) const noexcept {
 }
 
 Product::Needs Product::needs() const noexcept {
-    const Memory memory =
-        memory_of(weights_.tiles, weights_.chunks, weights_.padded_k(), std::max<std::size_t>(1, max_rows_), resident_blocks_);
+    const Memory memory = memory_of(weights_.tiles, weights_.chunks, weights_.padded_k(),
+                                    std::max<std::size_t>(1, max_rows_), resident_blocks_);
     // x is read in pieces of 16 bytes: its copy comes first.
-    return {std::max<std::size_t>(1, memory.counters), round_up(memory.x_elements * sizeof(std::uint16_t), 256), memory.part_floats * sizeof(float)};
+    return {std::max<std::size_t>(1, memory.counters),
+            round_up(memory.x_elements * sizeof(std::uint16_t), 256), memory.part_floats * sizeof(float)};
 }
 
 std::size_t Product::workspace_bytes() const noexcept {
@@ -85,18 +90,22 @@ std::size_t Product::workspace_bytes() const noexcept {
     return n.counters * sizeof(std::uint32_t) + n.x_bytes + n.part_bytes;
 }
 
-Result<RunReport> Product::run(const View& x, const View& y, const float* bias, Workspace& workspace, Stream stream) const {
+Result<RunReport> Product::run(const View& x, const View& y, const float* bias, Workspace& workspace,
+                               Stream stream) const {
     if (x.type != x_ || x.cols != weights_.k || x.rows > max_rows_ || x.stride < x.cols)
-        return fail(ErrorKind::bad_input, "x is (", x.rows, ", ", x.cols, ") of ", name(x.type), " with a stride of ", x.stride,
-                    "; this product takes up to ", max_rows_, " rows of ", weights_.k, " in ", name(x_));
+        return fail(ErrorKind::bad_input, "x is (", x.rows, ", ", x.cols, ") of ", name(x.type),
+                    " with a stride of ", x.stride, "; this product takes up to ", max_rows_, " rows of ",
+                    weights_.k, " in ", name(x_));
     if (y.rows != x.rows || y.cols != weights_.n || y.stride < y.cols || !is_number(y.type))
-        return fail(ErrorKind::bad_input, "y is (", y.rows, ", ", y.cols, ") of ", name(y.type), " with a stride of ", y.stride,
-                    "; this product gives (", x.rows, ", ", weights_.n, ") in f32, f16 or bf16");
+        return fail(ErrorKind::bad_input, "y is (", y.rows, ", ", y.cols, ") of ", name(y.type),
+                    " with a stride of ", y.stride, "; this product gives (", x.rows, ", ", weights_.n,
+                    ") in f32, f16 or bf16");
     const Needs need = needs();
-    if (workspace.counters_.elements() < need.counters || workspace.memory_.size_bytes() < need.x_bytes + need.part_bytes)
+    if (workspace.counters_.elements() < need.counters ||
+        workspace.memory_.size_bytes() < need.x_bytes + need.part_bytes)
         return fail(ErrorKind::bad_input, "the workspace has ", workspace.memory_.size_bytes(), " bytes and ",
-                    workspace.counters_.elements(), " counters; this product needs ", need.x_bytes + need.part_bytes, " and ",
-                    need.counters);
+                    workspace.counters_.elements(), " counters; this product needs ",
+                    need.x_bytes + need.part_bytes, " and ", need.counters);
     RunReport report;
     report.kernel = kernel(x.rows);
     report.weight_bytes = weights_.size_bytes();
@@ -112,17 +121,21 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     if (report.copied_x) {
         auto* const copy = reinterpret_cast<std::uint16_t*>(memory);
         stride = weights_.padded_k();
-        if (auto done = checked(cudaMemsetAsync(copy, 0, x.rows * stride * sizeof *copy, cuda_stream), "clearing a copy of x"); !done)
+        if (auto done = checked(cudaMemsetAsync(copy, 0, x.rows * stride * sizeof *copy, cuda_stream),
+                                "clearing a copy of x");
+            !done)
             return Unexpected{std::move(done).error()};
-        if (auto done = checked(cudaMemcpy2DAsync(copy, stride * sizeof *copy, from, x.stride * sizeof *from, x.cols * sizeof *from,
-                                                  x.rows, cudaMemcpyDeviceToDevice, cuda_stream),
-                                "copying x");
+        if (auto done = checked(
+                cudaMemcpy2DAsync(copy, stride * sizeof *copy, from, x.stride * sizeof *from,
+                                  x.cols * sizeof *from, x.rows, cudaMemcpyDeviceToDevice, cuda_stream),
+                "copying x");
             !done)
             return Unexpected{std::move(done).error()};
         from = copy;
     }
     const Way way = way_of(x.rows);
-    const Plan plan = plan_of(weights_.tiles, weights_.chunks, x.rows, resident_blocks_[static_cast<std::size_t>(way)]);
+    const Plan plan =
+        plan_of(weights_.tiles, weights_.chunks, x.rows, resident_blocks_[static_cast<std::size_t>(way)]);
     decoding::Call call{};
     call.codes = weights_.codes.bytes().data();
     call.scales = weights_.scales.bytes().data();
@@ -145,7 +158,9 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     const std::span<const float> table = weights_.format.codebook();
     for (std::size_t i = 0; i < table.size(); ++i)
         call.table[i] = x_ == Scalar::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
-    if (auto done = checked(decoding::launch(kind_of(weights_, x_, way), call, cuda_stream), "starting the kernel"); !done)
+    if (auto done =
+            checked(decoding::launch(kind_of(weights_, x_, way), call, cuda_stream), "starting the kernel");
+        !done)
         return Unexpected{std::move(done).error()};
     return report;
 }

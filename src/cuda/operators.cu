@@ -30,8 +30,8 @@ std::string shape_of(const View& view) {
 }
 /// Error: not (rows, cols) of numbers in rows that do not overlap.
 Result<void> fits(std::string_view what, const View& view, std::size_t rows, std::size_t cols) {
-    if (view.rows == rows && view.cols == cols && view.stride >= cols && is_number(view.type) && rows <= most_rows &&
-        cols <= most_positions)
+    if (view.rows == rows && view.cols == cols && view.stride >= cols && is_number(view.type) &&
+        rows <= most_rows && cols <= most_positions)
         return {};
     return fail(ErrorKind::bad_input, what, " is ", shape_of(view), "; it has to be (", rows, ", ", cols,
                 ") of f32, f16 or bf16, with at most ", most_rows, " rows");
@@ -58,7 +58,8 @@ Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const
     if (auto ok = fits("y", y, y.rows, weights.k); !ok) return ok;
     if (weights.codes.space() != MemorySpace::cuda)
         return fail(ErrorKind::bad_input, "the weights are not on the device; cuda::to_device copies them");
-    if (weights.n > most_positions) return fail(ErrorKind::unsupported, weights.n, " rows are more than ", most_positions);
+    if (weights.n > most_positions)
+        return fail(ErrorKind::unsupported, weights.n, " rows are more than ", most_positions);
     if (y.rows == 0 || y.cols == 0) return {};
     kernels::int_grouped_cuda::GatherCall call{};
     call.codes = weights.codes.bytes().data();
@@ -68,19 +69,22 @@ Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const
     call.y = y.data;
     call.y_stride = y.stride;
     call.n = static_cast<std::uint32_t>(weights.n), call.k = static_cast<std::uint32_t>(weights.k);
-    call.chunks = static_cast<std::uint32_t>(weights.chunks), call.groups = static_cast<std::uint32_t>(weights.groups);
+    call.chunks = static_cast<std::uint32_t>(weights.chunks),
+    call.groups = static_cast<std::uint32_t>(weights.groups);
     call.halves_per_group = mma16::Divisor::of(static_cast<std::uint32_t>(weights.halves_per_group));
     call.kind = weights.kind(), call.zero = zero_of(weights.format);
     call.scale_type = number_of(weights.scales.type()), call.y_type = number_of(y.type);
     const std::span<const float> table = weights.format.codebook();
     std::copy(table.begin(), table.end(), call.table);
-    return checked(kernels::int_grouped_cuda::launch(call, static_cast<std::uint32_t>(y.rows), static_cast<cudaStream_t>(stream)),
+    return checked(kernels::int_grouped_cuda::launch(call, static_cast<std::uint32_t>(y.rows),
+                                                     static_cast<cudaStream_t>(stream)),
                    "starting an embedding");
 }
 
 Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& y, Stream stream) {
     if (table.space() != MemorySpace::cuda || table.shape().size() != 2 || !is_number(table.type()))
-        return fail(ErrorKind::bad_input, "a table of floats has to be a matrix of f32, f16 or bf16 on the device");
+        return fail(ErrorKind::bad_input,
+                    "a table of floats has to be a matrix of f32, f16 or bf16 on the device");
     const std::size_t n = table.shape()[0], k = table.shape()[1];
     if (auto ok = fits("y", y, y.rows, k); !ok) return ok;
     if (n > most_positions) return fail(ErrorKind::unsupported, n, " rows are more than ", most_positions);
@@ -93,16 +97,22 @@ Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& 
     call.y_stride = y.stride;
     call.n = static_cast<std::uint32_t>(n), call.k = static_cast<std::uint32_t>(k);
     call.type = number_of(table.type()), call.y_type = number_of(y.type);
-    return checked(operators::launch(call, static_cast<std::uint32_t>(y.rows), static_cast<cudaStream_t>(stream)), "starting an embedding");
+    return checked(
+        operators::launch(call, static_cast<std::uint32_t>(y.rows), static_cast<cudaStream_t>(stream)),
+        "starting an embedding");
 }
 
-Result<void> rms_norm(const View& residual, const View* delta, const float* gain, float epsilon, const View& y, Stream stream) {
-    if (auto ok = first_error(fits("the residual", residual, residual.rows, residual.cols), fits("y", y, residual.rows, residual.cols),
-                              delta == nullptr ? Result<void>() : fits("delta", *delta, residual.rows, residual.cols));
+Result<void> rms_norm(const View& residual, const View* delta, const float* gain, float epsilon,
+                      const View& y, Stream stream) {
+    if (auto ok = first_error(
+            fits("the residual", residual, residual.rows, residual.cols),
+            fits("y", y, residual.rows, residual.cols),
+            delta == nullptr ? Result<void>() : fits("delta", *delta, residual.rows, residual.cols));
         !ok)
         return ok;
     if (residual.type != Scalar::f32)
-        return fail(ErrorKind::bad_input, "the residual is of ", name(residual.type), "; it has to be of f32");
+        return fail(ErrorKind::bad_input, "the residual is of ", name(residual.type),
+                    "; it has to be of f32");
     if (residual.rows == 0 || residual.cols == 0) return {};
     operators::NormCall call{};
     call.residual = static_cast<float*>(residual.data);
@@ -116,8 +126,9 @@ Result<void> rms_norm(const View& residual, const View* delta, const float* gain
     call.epsilon = epsilon;
     call.delta_type = delta == nullptr ? operators::Number::f32 : number_of(delta->type);
     call.y_type = number_of(y.type);
-    return checked(operators::launch(call, static_cast<std::uint32_t>(residual.rows), static_cast<cudaStream_t>(stream)),
-                   "starting a norm");
+    return checked(
+        operators::launch(call, static_cast<std::uint32_t>(residual.rows), static_cast<cudaStream_t>(stream)),
+        "starting a norm");
 }
 
 Result<void> silu_multiply(const View& gate, const View& up, const View& y, Stream stream) {
@@ -126,7 +137,8 @@ Result<void> silu_multiply(const View& gate, const View& up, const View& y, Stre
         !ok)
         return ok;
     if (gate.type != up.type)
-        return fail(ErrorKind::bad_input, "gate is of ", name(gate.type), " and up of ", name(up.type), "; they have to be of one type");
+        return fail(ErrorKind::bad_input, "gate is of ", name(gate.type), " and up of ", name(up.type),
+                    "; they have to be of one type");
     if (gate.rows == 0 || gate.cols == 0) return {};
     operators::GateCall call{};
     call.gate = gate.data, call.up = up.data, call.y = y.data;
@@ -134,11 +146,13 @@ Result<void> silu_multiply(const View& gate, const View& up, const View& y, Stre
     call.n = static_cast<std::uint32_t>(gate.cols);
     const std::size_t per_row = ceil_div(gate.cols, std::size_t{operators::gate_columns});
     if (gate.rows * per_row > std::numeric_limits<std::int32_t>::max())
-        return fail(ErrorKind::unsupported, "gate of ", gate.rows, " x ", gate.cols, " is too large for a launch");
+        return fail(ErrorKind::unsupported, "gate of ", gate.rows, " x ", gate.cols,
+                    " is too large for a launch");
     call.blocks_per_row = static_cast<std::uint32_t>(per_row);
     call.type = number_of(gate.type), call.y_type = number_of(y.type);
-    return checked(operators::launch(call, static_cast<std::uint32_t>(gate.rows), static_cast<cudaStream_t>(stream)),
-                   "starting SwiGLU");
+    return checked(
+        operators::launch(call, static_cast<std::uint32_t>(gate.rows), static_cast<cudaStream_t>(stream)),
+        "starting SwiGLU");
 }
 
 Result<Tensor> rope_turns(std::size_t positions, std::size_t head_dim, float base) {
@@ -147,7 +161,8 @@ Result<Tensor> rope_turns(std::size_t positions, std::size_t head_dim, float bas
     if (!table) return table;
     const auto to = table->as_mutable<float>();
     for (std::size_t i = 0; i < head_dim; i += 2) {
-        const double frequency = std::pow(static_cast<double>(base), -static_cast<double>(i) / static_cast<double>(head_dim));
+        const double frequency =
+            std::pow(static_cast<double>(base), -static_cast<double>(i) / static_cast<double>(head_dim));
         for (std::size_t p = 0; p < positions; ++p) {
             to[p * head_dim + i] = static_cast<float>(std::cos(static_cast<double>(p) * frequency));
             to[p * head_dim + i + 1] = static_cast<float>(std::sin(static_cast<double>(p) * frequency));
@@ -158,10 +173,13 @@ Result<Tensor> rope_turns(std::size_t positions, std::size_t head_dim, float bas
 
 Result<KvCache> KvCache::create(const CacheShape& shape, Scalar type) {
     if (type != Scalar::f16 && type != Scalar::bf16 && type != Scalar::i8)
-        return fail(ErrorKind::unsupported, "a cache on CUDA cannot be of ", name(type), "; it can be of f16, bf16 or i8");
+        return fail(ErrorKind::unsupported, "a cache on CUDA cannot be of ", name(type),
+                    "; it can be of f16, bf16 or i8");
     if (shape.head_dim == 0 || shape.head_dim % 8 != 0 || shape.head_dim > max_head_dim)
-        return fail(ErrorKind::unsupported, "heads of ", shape.head_dim, " are not a multiple of 8 up to ", max_head_dim);
-    if (shape.positions > most_positions) return fail(ErrorKind::unsupported, shape.positions, " positions are more than ", most_positions);
+        return fail(ErrorKind::unsupported, "heads of ", shape.head_dim, " are not a multiple of 8 up to ",
+                    max_head_dim);
+    if (shape.positions > most_positions)
+        return fail(ErrorKind::unsupported, shape.positions, " positions are more than ", most_positions);
     KvCache cache;
     cache.shape_ = shape;
     cache.type_ = type;
@@ -173,7 +191,8 @@ Result<KvCache> KvCache::create(const CacheShape& shape, Scalar type) {
     };
     const std::size_t scales = type == Scalar::i8 ? shape.positions : 0;
     for (auto& [tensor, of, dims] :
-         {std::tuple<Tensor*, Scalar, Tensor::Shape>{&cache.keys_, type, {shape.layers, shape.heads, shape.positions, shape.head_dim}},
+         {std::tuple<Tensor*, Scalar, Tensor::Shape>{
+              &cache.keys_, type, {shape.layers, shape.heads, shape.positions, shape.head_dim}},
           {&cache.values_, type, {shape.layers, shape.heads, shape.positions, shape.head_dim}},
           {&cache.key_scales_, Scalar::f32, {shape.layers, shape.heads, scales}},
           {&cache.value_scales_, Scalar::f32, {shape.layers, shape.heads, scales}},
@@ -183,35 +202,46 @@ Result<KvCache> KvCache::create(const CacheShape& shape, Scalar type) {
 }
 
 Result<void> KvCache::advance(std::size_t count, Stream stream) {
-    if (count > shape_.positions) return fail(ErrorKind::bad_input, "a cache of ", shape_.positions, " positions cannot advance by ", count);
-    return checked(operators::launch({position_.as_mutable<std::int32_t>().data(), static_cast<std::int32_t>(count), true},
-                                     static_cast<cudaStream_t>(stream)),
+    if (count > shape_.positions)
+        return fail(ErrorKind::bad_input, "a cache of ", shape_.positions, " positions cannot advance by ",
+                    count);
+    return checked(operators::launch(
+                       {position_.as_mutable<std::int32_t>().data(), static_cast<std::int32_t>(count), true},
+                       static_cast<cudaStream_t>(stream)),
                    "advancing the cache");
 }
 
 Result<void> KvCache::rewind(std::size_t position, Stream stream) {
-    if (position > shape_.positions) return fail(ErrorKind::bad_input, "a cache of ", shape_.positions, " positions has no position ", position);
-    return checked(operators::launch({position_.as_mutable<std::int32_t>().data(), static_cast<std::int32_t>(position), false},
+    if (position > shape_.positions)
+        return fail(ErrorKind::bad_input, "a cache of ", shape_.positions, " positions has no position ",
+                    position);
+    return checked(operators::launch({position_.as_mutable<std::int32_t>().data(),
+                                      static_cast<std::int32_t>(position), false},
                                      static_cast<cudaStream_t>(stream)),
                    "rewinding the cache");
 }
 
-Result<void> rotate_and_store(const View& q, const View& k, const View& v, const Tensor& turns, const View& rotated, KvCache& cache,
-                              std::size_t layer, Stream stream) {
+Result<void> rotate_and_store(const View& q, const View& k, const View& v, const Tensor& turns,
+                              const View& rotated, KvCache& cache, std::size_t layer, Stream stream) {
     const CacheShape& shape = cache.shape_;
     const std::size_t d = shape.head_dim, kv = shape.heads * d;
-    if (auto ok = first_error(fits("q", q, q.rows, q.cols), fits("k", k, q.rows, kv), fits("v", v, q.rows, kv),
-                              fits("rotated", rotated, q.rows, q.cols));
+    if (auto ok = first_error(fits("q", q, q.rows, q.cols), fits("k", k, q.rows, kv),
+                              fits("v", v, q.rows, kv), fits("rotated", rotated, q.rows, q.cols));
         !ok)
         return ok;
-    if (q.cols % d != 0) return fail(ErrorKind::bad_input, "q has ", q.cols, " columns, no whole number of heads of ", d);
+    if (q.cols % d != 0)
+        return fail(ErrorKind::bad_input, "q has ", q.cols, " columns, no whole number of heads of ", d);
     if (q.type != k.type || q.type != v.type)
-        return fail(ErrorKind::bad_input, "q, k and v are of ", name(q.type), ", ", name(k.type), " and ", name(v.type), "; they have to be of one type");
+        return fail(ErrorKind::bad_input, "q, k and v are of ", name(q.type), ", ", name(k.type), " and ",
+                    name(v.type), "; they have to be of one type");
     if (rotated.data == q.data && (rotated.type != q.type || rotated.stride != q.stride))
         return fail(ErrorKind::bad_input, "q is turned in place, but rotated is ", shape_of(rotated));
-    if (layer >= shape.layers) return fail(ErrorKind::bad_input, "the cache has ", shape.layers, " layers, and no layer ", layer);
-    if (turns.space() != MemorySpace::cuda || turns.type() != Scalar::f32 || turns.elements() < shape.positions * d)
-        return fail(ErrorKind::bad_input, "turns are not rope_turns(", shape.positions, ", ", d, ", base) on the device");
+    if (layer >= shape.layers)
+        return fail(ErrorKind::bad_input, "the cache has ", shape.layers, " layers, and no layer ", layer);
+    if (turns.space() != MemorySpace::cuda || turns.type() != Scalar::f32 ||
+        turns.elements() < shape.positions * d)
+        return fail(ErrorKind::bad_input, "turns are not rope_turns(", shape.positions, ", ", d,
+                    ", base) on the device");
     if (q.rows == 0) return {};
     operators::StoreCall call{};
     call.q = q.data, call.k = k.data, call.v = v.data;
@@ -220,9 +250,12 @@ Result<void> rotate_and_store(const View& q, const View& k, const View& v, const
     call.rotated = rotated.data;
     const std::size_t row = layer * shape.heads * shape.positions, bytes = d * size_bytes(cache.type_);
     const bool scaled = cache.type_ == Scalar::i8;
-    call.keys = {cache.keys_.mutable_bytes().data() + row * bytes, scaled ? cache.key_scales_.as_mutable<float>().data() + row : nullptr};
-    call.values = {cache.values_.mutable_bytes().data() + row * bytes, scaled ? cache.value_scales_.as_mutable<float>().data() + row : nullptr};
-    call.q_stride = q.stride, call.k_stride = k.stride, call.v_stride = v.stride, call.rotated_stride = rotated.stride;
+    call.keys = {cache.keys_.mutable_bytes().data() + row * bytes,
+                 scaled ? cache.key_scales_.as_mutable<float>().data() + row : nullptr};
+    call.values = {cache.values_.mutable_bytes().data() + row * bytes,
+                   scaled ? cache.value_scales_.as_mutable<float>().data() + row : nullptr};
+    call.q_stride = q.stride, call.k_stride = k.stride, call.v_stride = v.stride,
+    call.rotated_stride = rotated.stride;
     call.m = static_cast<std::uint32_t>(q.rows);
     call.heads = static_cast<std::uint32_t>(q.cols / d);
     call.kv_heads = static_cast<std::uint32_t>(shape.heads);
@@ -231,7 +264,8 @@ Result<void> rotate_and_store(const View& q, const View& k, const View& v, const
     call.type = number_of(q.type), call.rotated_type = number_of(rotated.type);
     call.cache = cache_type_of(cache.type_);
     if (call.warps() / operators::warps_per_block >= std::numeric_limits<std::int32_t>::max())
-        return fail(ErrorKind::unsupported, q.rows, " rows of ", call.heads, " heads are too many for a launch");
+        return fail(ErrorKind::unsupported, q.rows, " rows of ", call.heads,
+                    " heads are too many for a launch");
     return checked(operators::launch(call, static_cast<cudaStream_t>(stream)), "starting the rotary turn");
 }
 
@@ -239,16 +273,21 @@ Result<Attention> Attention::create(const KvCache& cache, std::size_t heads, std
     const CacheShape& shape = cache.shape_;
     if (shape.heads == 0 || heads == 0 || heads % shape.heads != 0)
         return fail(ErrorKind::bad_input, heads, " query heads are no multiple of the cache's ", shape.heads);
-    if (max_rows > most_rows) return fail(ErrorKind::unsupported, max_rows, " rows are more than ", most_rows);
+    if (max_rows > most_rows)
+        return fail(ErrorKind::unsupported, max_rows, " rows are more than ", most_rows);
     Attention attention;
     attention.heads_ = heads;
     attention.max_rows_ = max_rows;
-    const std::size_t units = shape.heads * ceil_div(heads / shape.heads, std::size_t{operators::attention_queries});
-    const std::size_t runs = ceil_div(std::max<std::size_t>(1, shape.positions), std::size_t{operators::attention_run});
-    const std::size_t per_row = units * runs * operators::attention_part(static_cast<unsigned>(shape.head_dim)) * sizeof(float);
+    const std::size_t units =
+        shape.heads * ceil_div(heads / shape.heads, std::size_t{operators::attention_queries});
+    const std::size_t runs =
+        ceil_div(std::max<std::size_t>(1, shape.positions), std::size_t{operators::attention_run});
+    const std::size_t per_row =
+        units * runs * operators::attention_part(static_cast<unsigned>(shape.head_dim)) * sizeof(float);
     const std::size_t blocks = std::numeric_limits<std::int32_t>::max() / (units * runs);
     attention.rows_per_launch_ =
-        std::clamp<std::size_t>(runs == 1 ? blocks : most_part_bytes / per_row, 1, std::max<std::size_t>(1, std::min(max_rows, blocks)));
+        std::clamp<std::size_t>(runs == 1 ? blocks : most_part_bytes / per_row, 1,
+                                std::max<std::size_t>(1, std::min(max_rows, blocks)));
     auto counters = allocate(Scalar::i32, {attention.rows_per_launch_, units});
     if (!counters) return Unexpected{std::move(counters).error()};
     auto parts = allocate(Scalar::u8, {runs == 1 ? 0 : attention.rows_per_launch_ * per_row});
@@ -258,20 +297,27 @@ Result<Attention> Attention::create(const KvCache& cache, std::size_t heads, std
     return attention;
 }
 
-Result<void> Attention::run(const View& q, const KvCache& cache, std::size_t layer, std::size_t seen, const View& out, Stream stream) {
+Result<void> Attention::run(const View& q, const KvCache& cache, std::size_t layer, std::size_t seen,
+                            const View& out, Stream stream) {
     const CacheShape& shape = cache.shape_;
     const std::size_t d = shape.head_dim, cols = heads_ * d;
     if (auto ok = first_error(fits("q", q, q.rows, cols), fits("out", out, q.rows, cols)); !ok) return ok;
-    if (q.rows > max_rows_) return fail(ErrorKind::bad_input, "q has ", q.rows, " rows; this attention was made for up to ", max_rows_);
-    if (layer >= shape.layers) return fail(ErrorKind::bad_input, "the cache has ", shape.layers, " layers, and no layer ", layer);
-    const std::size_t runs = ceil_div(std::clamp<std::size_t>(seen, 1, std::max<std::size_t>(1, shape.positions)), std::size_t{operators::attention_run});
+    if (q.rows > max_rows_)
+        return fail(ErrorKind::bad_input, "q has ", q.rows, " rows; this attention was made for up to ",
+                    max_rows_);
+    if (layer >= shape.layers)
+        return fail(ErrorKind::bad_input, "the cache has ", shape.layers, " layers, and no layer ", layer);
+    const std::size_t runs =
+        ceil_div(std::clamp<std::size_t>(seen, 1, std::max<std::size_t>(1, shape.positions)),
+                 std::size_t{operators::attention_run});
     operators::AttentionCall call{};
     call.first_position = cache.position_.as<std::int32_t>().data();
     const std::size_t row = layer * shape.heads * shape.positions, bytes = d * size_bytes(cache.type_);
     const bool scaled = cache.type_ == Scalar::i8;
     // The kernel only reads them.
     const auto part_of = [&](const Tensor& rows, const Tensor& scales) -> operators::CacheRows {
-        return {const_cast<std::byte*>(rows.bytes().data()) + row * bytes, scaled ? const_cast<float*>(scales.as<float>().data()) + row : nullptr};
+        return {const_cast<std::byte*>(rows.bytes().data()) + row * bytes,
+                scaled ? const_cast<float*>(scales.as<float>().data()) + row : nullptr};
     };
     call.keys = part_of(cache.keys_, cache.key_scales_);
     call.values = part_of(cache.values_, cache.value_scales_);
@@ -286,15 +332,20 @@ Result<void> Attention::run(const View& q, const KvCache& cache, std::size_t lay
     call.scale = 1.0f / std::sqrt(static_cast<float>(d));
     call.cache = cache_type_of(cache.type_);
     call.type = number_of(q.type), call.out_type = number_of(out.type);
-    const std::size_t part_bytes = call.units() * runs * operators::attention_part(call.head_dim) * sizeof(float);
-    if (counters_.elements() < rows_per_launch_ * call.units() || (runs > 1 && parts_.size_bytes() < rows_per_launch_ * part_bytes))
+    const std::size_t part_bytes =
+        call.units() * runs * operators::attention_part(call.head_dim) * sizeof(float);
+    if (counters_.elements() < rows_per_launch_ * call.units() ||
+        (runs > 1 && parts_.size_bytes() < rows_per_launch_ * part_bytes))
         return fail(ErrorKind::bad_input, "this attention was made for a cache of another shape");
     for (std::size_t first = 0; first < q.rows; first += rows_per_launch_) {
         const std::size_t rows = std::min(rows_per_launch_, q.rows - first);
         call.first_row = static_cast<std::uint32_t>(first);
         call.q = static_cast<const std::byte*>(q.data) + first * q.stride * size_bytes(q.type);
         call.out = static_cast<std::byte*>(out.data) + first * out.stride * size_bytes(out.type);
-        if (auto done = checked(operators::launch(call, static_cast<std::uint32_t>(rows), static_cast<cudaStream_t>(stream)), "starting attention"); !done)
+        if (auto done = checked(
+                operators::launch(call, static_cast<std::uint32_t>(rows), static_cast<cudaStream_t>(stream)),
+                "starting attention");
+            !done)
             return done;
     }
     return {};

@@ -122,8 +122,10 @@ struct Layer {
     std::vector<Mma16Matrix> weights;
     std::vector<Tensor> halves;
 
-    Layer(const char* format_name, std::size_t rows, std::size_t cols) : format(format_name), n(rows), k(cols) {
-        const QuantizedMatrix w = testing::random_codes(*parse_format(format_name), n, k, 1 / std::sqrt(static_cast<float>(k)));
+    Layer(const char* format_name, std::size_t rows, std::size_t cols)
+        : format(format_name), n(rows), k(cols) {
+        const QuantizedMatrix w =
+            testing::random_codes(*parse_format(format_name), n, k, 1 / std::sqrt(static_cast<float>(k)));
         const Mma16Matrix packed = must(pack_mma16(w));
         weight_bytes = packed.size_bytes();
         for (const Tensor& codes : copies_of(packed.codes)) {
@@ -147,17 +149,19 @@ class Bench {
 public:
     explicit Bench(const cuda::Device& device) {
         need(cudaStreamCreate(&stream_) == cudaSuccess, "a stream");
-        need(cublasCreate(&cublas_) == CUBLAS_STATUS_SUCCESS && cublasSetStream(cublas_, stream_) == CUBLAS_STATUS_SUCCESS,
+        need(cublasCreate(&cublas_) == CUBLAS_STATUS_SUCCESS &&
+                 cublasSetStream(cublas_, stream_) == CUBLAS_STATUS_SUCCESS,
              "cuBLAS");
         cublas_workspace_ = must(cuda::allocate(Scalar::u8, {std::size_t{64} << 20}));
-        need(cublasSetWorkspace(cublas_, cublas_workspace_.mutable_bytes().data(), cublas_workspace_.size_bytes()) ==
-                 CUBLAS_STATUS_SUCCESS,
+        need(cublasSetWorkspace(cublas_, cublas_workspace_.mutable_bytes().data(),
+                                cublas_workspace_.size_bytes()) == CUBLAS_STATUS_SUCCESS,
              "a workspace for cuBLAS");
         bandwidth_ = read_bandwidth(stream_, device);
-        std::printf("%s, sm_%d%d, %d multiprocessors; reads %.0f GB/s over %.1f GB\n", device.name.c_str(), device.major,
-                    device.minor, device.multiprocessors, bandwidth_ * 1e-9, static_cast<double>(rotated_bytes) * 1e-9);
-        std::printf("%-12s %-8s %5s %6s %6s %10s %7s %6s %10s %6s\n", "weights", "x", "m", "n", "k", "us", "GB/s", "share",
-                    "cuBLAS us", "ratio");
+        std::printf("%s, sm_%d%d, %d multiprocessors; reads %.0f GB/s over %.1f GB\n", device.name.c_str(),
+                    device.major, device.minor, device.multiprocessors, bandwidth_ * 1e-9,
+                    static_cast<double>(rotated_bytes) * 1e-9);
+        std::printf("%-12s %-8s %5s %6s %6s %10s %7s %6s %10s %6s\n", "weights", "x", "m", "n", "k", "us",
+                    "GB/s", "share", "cuBLAS us", "ratio");
     }
     ~Bench() { cublasDestroy(cublas_), cudaStreamDestroy(stream_); }
     Bench(const Bench&) = delete;
@@ -170,7 +174,8 @@ public:
             products.push_back(must(cuda::Product::create(one, Scalar::f16, m)));
         auto workspace = must(cuda::Workspace::create(products[0]));
         compare(layer, "f16", m, 1e-5, [&](const cuda::View& x, const cuda::View& y, int i) {
-            return products[static_cast<std::size_t>(i) % products.size()].run(x, y, nullptr, workspace, stream_);
+            return products[static_cast<std::size_t>(i) % products.size()].run(x, y, nullptr, workspace,
+                                                                               stream_);
         });
     }
     /// x rounded to int8 within the time.
@@ -211,8 +216,9 @@ private:
             need(cublasGemmEx(cublas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n), static_cast<int>(m),
                               static_cast<int>(k), &one,
                               layer.halves[static_cast<std::size_t>(i) % layer.halves.size()].bytes().data(),
-                              CUDA_R_16F, static_cast<int>(k), x.bytes().data(), CUDA_R_16F, static_cast<int>(k),
-                              &none, z.mutable_bytes().data(), CUDA_R_16F, static_cast<int>(n), CUBLAS_COMPUTE_32F,
+                              CUDA_R_16F, static_cast<int>(k), x.bytes().data(), CUDA_R_16F,
+                              static_cast<int>(k), &none, z.mutable_bytes().data(), CUDA_R_16F,
+                              static_cast<int>(n), CUBLAS_COMPUTE_32F,
                               CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS,
                  "cuBLAS's product");
         };
@@ -226,17 +232,19 @@ private:
             lost += (p - q) * (p - q), all += q * q;
         }
         if (!(lost <= allowed * all)) {
-            std::printf("FAILED: %s with x of %s, %zu x %zu x %zu: NMSE %.2e against cuBLAS\n", layer.format.c_str(),
-                        activations, m, n, k, lost / all);
+            std::printf("FAILED: %s with x of %s, %zu x %zu x %zu: NMSE %.2e against cuBLAS\n",
+                        layer.format.c_str(), activations, m, n, k, lost / all);
             std::exit(1);
         }
         const int products = m < 256 ? products_per_graph : 8;
         row.cublas = time_of(stream_, products, run_cublas);
         row.ours = time_of(stream_, products, run_ours);
         row.share = static_cast<double>(row.weight_bytes) / row.ours.median / bandwidth_;
-        std::printf("%-12s %-8s %5zu %6zu %6zu %10.2f %7.0f %6.2f %10.2f %6.2f  %.*s\n", layer.format.c_str(), activations, m, n, k,
-                    row.ours.median * 1e6, static_cast<double>(row.weight_bytes) / row.ours.median * 1e-9, row.share,
-                    row.cublas.median * 1e6, row.cublas.median / row.ours.median, static_cast<int>(row.kernel.size()), row.kernel.data());
+        std::printf("%-12s %-8s %5zu %6zu %6zu %10.2f %7.0f %6.2f %10.2f %6.2f  %.*s\n", layer.format.c_str(),
+                    activations, m, n, k, row.ours.median * 1e6,
+                    static_cast<double>(row.weight_bytes) / row.ours.median * 1e-9, row.share,
+                    row.cublas.median * 1e6, row.cublas.median / row.ours.median,
+                    static_cast<int>(row.kernel.size()), row.kernel.data());
         std::fflush(stdout);
         rows_.push_back(row);
     }
@@ -262,22 +270,24 @@ int main(int argc, char** argv) {
         for (const auto& [n, k] :
              {std::pair<std::size_t, std::size_t>{4096, 4096}, {14336, 4096}, {4096, 14336}, {8192, 28672}}) {
             const Layer layer(format, n, k);
-            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024}) bench.weights_alone(layer, m);
+            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024})
+                bench.weights_alone(layer, m);
             if (layer.format == "int4-g128") bench.weights_alone(layer, 4096);
             if (layer.format == "int8-channel")
                 for (const std::size_t m : {64, 128, 256, 1024, 4096}) bench.int8_rows(layer, m);
         }
     const double bandwidth = bench.bandwidth();
-    std::printf("\n%-12s %12s %10s %12s %7s %12s %6s\n", "whole model", "parameters", "MB a token", "prompt tok/s", "tok/s", "bound tok/s",
-                "share");
+    std::printf("\n%-12s %12s %10s %12s %7s %12s %6s\n", "whole model", "parameters", "MB a token",
+                "prompt tok/s", "tok/s", "bound tok/s", "share");
     std::vector<testing::ModelSpeed> models;
     for (const char* format : {"int4-g128", "int4-g32", "int8-channel"}) {
         models.push_back(testing::time_model(format));
         const testing::ModelSpeed& m = models.back();
         const double bound = bandwidth / static_cast<double>(m.bytes_per_token);
         std::printf("%-12s %12.3g %10.1f %12.0f %7.0f %12.0f %6.2f\n", m.format.c_str(), m.parameters,
-                    static_cast<double>(m.bytes_per_token) * 1e-6, static_cast<double>(m.prompt_tokens) / m.prompt_seconds,
-                    1 / m.token_seconds, bound, 1 / m.token_seconds / bound);
+                    static_cast<double>(m.bytes_per_token) * 1e-6,
+                    static_cast<double>(m.prompt_tokens) / m.prompt_seconds, 1 / m.token_seconds, bound,
+                    1 / m.token_seconds / bound);
         std::fflush(stdout);
     }
     const std::vector<Row>& rows = bench.rows();
@@ -292,25 +302,28 @@ int main(int argc, char** argv) {
         for (std::size_t i = 0; i < rows.size(); ++i) {
             const Row& r = rows[i];
             std::fprintf(file,
-                         "%s\n{\"format\":\"%s\",\"activations\":\"%s\",\"kernel\":\"%.*s\",\"m\":%zu,\"n\":%zu,\"k\":%zu,\"weight_"
+                         "%s\n{\"format\":\"%s\",\"activations\":\"%s\",\"kernel\":\"%.*s\",\"m\":%zu,\"n\":%"
+                         "zu,\"k\":%zu,\"weight_"
                          "bytes\":%zu,\"median_seconds\":%.6g,"
                          "\"spread\":%.3g,\"share_of_read_bandwidth\":%.4f,\"cublas_median_seconds\":%.6g,"
                          "\"cublas_spread\":%.3g,\"ratio_to_cublas\":%.4f}",
-                         i == 0 ? "" : ",", r.format.c_str(), r.activations.c_str(), static_cast<int>(r.kernel.size()), r.kernel.data(), r.m, r.n, r.k,
-                         r.weight_bytes,
+                         i == 0 ? "" : ",", r.format.c_str(), r.activations.c_str(),
+                         static_cast<int>(r.kernel.size()), r.kernel.data(), r.m, r.n, r.k, r.weight_bytes,
                          r.ours.median, r.ours.spread, r.share, r.cublas.median, r.cublas.spread,
                          r.cublas.median / r.ours.median);
         }
         std::fprintf(file, "\n],\"models\":[");
         for (std::size_t i = 0; i < models.size(); ++i) {
             const testing::ModelSpeed& m = models[i];
-            std::fprintf(file,
-                         "%s\n{\"format\":\"%s\",\"parameters\":%.6g,\"bytes_per_token\":%zu,\"prompt_tokens\":%zu,"
-                         "\"prompt_median_seconds\":%.6g,\"generated_tokens\":%zu,\"token_median_seconds\":%.6g,\"spread\":%.3g,"
-                         "\"share_of_read_bandwidth\":%.4f}",
-                         i == 0 ? "" : ",", m.format.c_str(), m.parameters, m.bytes_per_token, m.prompt_tokens, m.prompt_seconds,
-                         m.generated_tokens, m.token_seconds, m.spread,
-                         static_cast<double>(m.bytes_per_token) / m.token_seconds / bandwidth);
+            std::fprintf(
+                file,
+                "%s\n{\"format\":\"%s\",\"parameters\":%.6g,\"bytes_per_token\":%zu,\"prompt_tokens\":%zu,"
+                "\"prompt_median_seconds\":%.6g,\"generated_tokens\":%zu,\"token_median_seconds\":%.6g,"
+                "\"spread\":%.3g,"
+                "\"share_of_read_bandwidth\":%.4f}",
+                i == 0 ? "" : ",", m.format.c_str(), m.parameters, m.bytes_per_token, m.prompt_tokens,
+                m.prompt_seconds, m.generated_tokens, m.token_seconds, m.spread,
+                static_cast<double>(m.bytes_per_token) / m.token_seconds / bandwidth);
         }
         std::fprintf(file, "\n]}\n");
         std::fclose(file);

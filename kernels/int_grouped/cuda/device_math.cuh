@@ -29,11 +29,13 @@ struct DecodeMath : mma16::DeviceMath {
             for (unsigned i = 0; i < Count; ++i) out[i][0] = load_u16(from, pair[i]);
         } else {
             FEWBIT_UNROLL
-            for (unsigned i = 0; i < Count; ++i) out[i][0] = __ldg(static_cast<const std::uint32_t*>(from) + pair[i]);
+            for (unsigned i = 0; i < Count; ++i)
+                out[i][0] = __ldg(static_cast<const std::uint32_t*>(from) + pair[i]);
         }
     }
     template <unsigned Count>
-    __device__ static void numbers(Number type, const std::uint32_t (&raw)[Count][2], float (&out)[Count][2]) {
+    __device__ static void numbers(Number type, const std::uint32_t (&raw)[Count][2],
+                                   float (&out)[Count][2]) {
         if (type == Number::f32) {
             FEWBIT_UNROLL
             for (unsigned i = 0; i < Count; ++i)

@@ -22,7 +22,8 @@ struct Int8Block {
 __global__ void __launch_bounds__(threads_per_block, 1) int8_kernel(const __grid_constant__ Int8Call call) {
     int8_product(call, Int8Block{});
 }
-__global__ void __launch_bounds__(threads_per_block) quantize_kernel(const __grid_constant__ QuantizeCall call) {
+__global__ void __launch_bounds__(threads_per_block)
+    quantize_kernel(const __grid_constant__ QuantizeCall call) {
     quantize_rows(call, Int8Block{});
 }
 

@@ -46,11 +46,12 @@ Launchable launchable(const KernelKind& kind) {
 cudaError_t resident_blocks(const KernelKind& kind, int& per_multiprocessor) {
     const auto [kernel, shared_bytes] = launchable(kind);
     if (shared_bytes > 0)  // more than 48 KB have to be asked for, once on each device
-        if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                           static_cast<int>(shared_bytes));
+        if (const cudaError_t error = cudaFuncSetAttribute(
+                kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
             error != cudaSuccess)
             return error;
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads_per_block, shared_bytes);
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads_per_block,
+                                                         shared_bytes);
 }
 
 cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream) {

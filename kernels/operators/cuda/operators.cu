@@ -15,7 +15,8 @@ struct OperatorMath : int_grouped_cuda::DecodeMath {
     __device__ static float load_one(const void* from, std::uint64_t index) {
         if constexpr (Cache == CacheType::int8) return static_cast<const std::int8_t*>(from)[index];
         const auto bits = static_cast<const unsigned short*>(from)[index];
-        if constexpr (Cache == CacheType::bf16) return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
+        if constexpr (Cache == CacheType::bf16)
+            return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
         return __half2float(__ushort_as_half(bits));
     }
     template <CacheType Cache>
@@ -24,7 +25,8 @@ struct OperatorMath : int_grouped_cuda::DecodeMath {
             const uint2 v = *reinterpret_cast<const uint2*>(static_cast<const std::int8_t*>(from) + index);
             FEWBIT_UNROLL
             for (unsigned i = 0; i < 8; ++i)
-                out[i] = static_cast<float>(static_cast<std::int8_t>((i < 4 ? v.x : v.y) >> 8 * (i % 4) & 0xFF));
+                out[i] =
+                    static_cast<float>(static_cast<std::int8_t>((i < 4 ? v.x : v.y) >> 8 * (i % 4) & 0xFF));
         } else {
             const uint4 v = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(from) + index);
             const std::uint32_t words[4] = {v.x, v.y, v.z, v.w};
@@ -34,8 +36,10 @@ struct OperatorMath : int_grouped_cuda::DecodeMath {
                     out[2 * i] = __uint_as_float(words[i] << 16);
                     out[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000u);
                 } else {
-                    out[2 * i] = __half2float(__ushort_as_half(static_cast<unsigned short>(words[i] & 0xFFFF)));
-                    out[2 * i + 1] = __half2float(__ushort_as_half(static_cast<unsigned short>(words[i] >> 16)));
+                    out[2 * i] =
+                        __half2float(__ushort_as_half(static_cast<unsigned short>(words[i] & 0xFFFF)));
+                    out[2 * i + 1] =
+                        __half2float(__ushort_as_half(static_cast<unsigned short>(words[i] >> 16)));
                 }
             }
         }
@@ -78,9 +82,12 @@ __global__ void __launch_bounds__(threads_per_block) gate_kernel(const __grid_co
 __global__ void __launch_bounds__(threads_per_block) store_kernel(const __grid_constant__ StoreCall call) {
     rotate_and_store(call, Block(nullptr, nullptr));
 }
-__global__ void position_kernel(PositionCall call) { *call.position = call.add ? *call.position + call.value : call.value; }
+__global__ void position_kernel(PositionCall call) {
+    *call.position = call.add ? *call.position + call.value : call.value;
+}
 template <CacheType Cache, unsigned Columns>
-__global__ void __launch_bounds__(threads_per_block, Columns == 1 ? 1 : 0) attention_kernel(const __grid_constant__ AttentionCall call) {
+__global__ void __launch_bounds__(threads_per_block, Columns == 1 ? 1 : 0)
+    attention_kernel(const __grid_constant__ AttentionCall call) {
     extern __shared__ uint4 memory[];
     __shared__ unsigned last;
     Block block(reinterpret_cast<std::uint32_t*>(memory), &last);
@@ -99,7 +106,8 @@ AttentionKernel attention_of(std::uint32_t head_dim) {
 
 }  // namespace
 
-static_assert(attention_floats(max_head_dim) * sizeof(float) <= 48 * 1024, "memory that every device gives unasked");
+static_assert(attention_floats(max_head_dim) * sizeof(float) <= 48 * 1024,
+              "memory that every device gives unasked");
 
 cudaError_t launch(const PickCall& call, std::uint32_t rows, cudaStream_t stream) {
     pick_kernel<<<rows, threads_per_block, 0, stream>>>(call);
@@ -123,10 +131,12 @@ cudaError_t launch(const PositionCall& call, cudaStream_t stream) {
     return cudaGetLastError();
 }
 cudaError_t launch(const AttentionCall& call, std::uint32_t rows, cudaStream_t stream) {
-    const AttentionKernel kernel = call.cache == CacheType::f16    ? attention_of<CacheType::f16>(call.head_dim)
-                                   : call.cache == CacheType::bf16 ? attention_of<CacheType::bf16>(call.head_dim)
-                                                                   : attention_of<CacheType::int8>(call.head_dim);
-    kernel<<<rows * call.units() * call.runs, threads_per_block, attention_floats(call.head_dim) * sizeof(float), stream>>>(call);
+    const AttentionKernel kernel = call.cache == CacheType::f16 ? attention_of<CacheType::f16>(call.head_dim)
+                                   : call.cache == CacheType::bf16
+                                       ? attention_of<CacheType::bf16>(call.head_dim)
+                                       : attention_of<CacheType::int8>(call.head_dim);
+    kernel<<<rows * call.units() * call.runs, threads_per_block,
+             attention_floats(call.head_dim) * sizeof(float), stream>>>(call);
     return cudaGetLastError();
 }
 
