@@ -24,11 +24,12 @@ std::string rows_of(std::size_t first, std::size_t most) {
 /// The kernels, each with the fewest rows of x that it is for.
 template <class Visit>
 void each_kernel(Visit&& visit) {
-    const cuda::KernelInfo* before = nullptr;
     for (const cuda::KernelInfo& info : cuda::kernel_table) {
-        const bool follows = before != nullptr && before->weights == info.weights && before->x == info.x;
-        visit(info, follows ? before->most_rows + 1 : 1);
-        before = &info;
+        std::size_t first = 1;
+        for (const cuda::KernelInfo& other : cuda::kernel_table)
+            if (other.weights == info.weights && other.x == info.x && other.most_rows < info.most_rows)
+                first = std::max(first, other.most_rows + 1);
+        visit(info, first);
     }
 }
 
@@ -55,7 +56,7 @@ Json cuda_kernels_json(std::span<const Format> formats) {
     each_kernel([&](const cuda::KernelInfo& info, std::size_t first) {
         Json chosen = Json::array();
         for (const Format& format : formats)
-            if (const auto selected = cuda::select_kernel(format, info.x, first);
+            if (const auto selected = cuda::select_kernel(format, info.x, first, info.wgmma);
                 selected && selected->name == info.name)
                 chosen.push_back(name(format));
         kernels.push_back({{"name", info.name},

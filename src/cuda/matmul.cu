@@ -16,9 +16,10 @@
 namespace fewbit::inline v0::cuda {
 namespace {
 
-decoding::KernelKind kind_of(const Mma16Matrix& w, Scalar x, Way way) {
+decoding::KernelKind kind_of(const Mma16Matrix& w, Scalar x, Way way, bool wgmma) {
     return {w.kind(), x == Scalar::f16 ? mma16::Half::f16 : mma16::Half::bf16, zero_of(w.format),
-            way == Way::prompt ? decoding::any_rows : static_cast<unsigned>(most_rows(way, 0) / 8)};
+            way == Way::prompt ? decoding::any_rows : static_cast<unsigned>(most_rows(way, 0) / 8),
+            wgmma && way == Way::prompt};
 }
 
 constexpr std::size_t largest_k = std::size_t{mma16::half_inputs} << 16;  // mma16::Divisor
@@ -60,10 +61,14 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
     product.weights_ = weights;
     product.x_ = x;
     product.max_rows_ = max_rows;
+    if (device->major == 9)
+        if (auto asked = checked(decoding::has_wgmma(product.wgmma_), "asking for kernels of sm_90a"); !asked)
+            return Unexpected{std::move(asked).error()};
     for (std::size_t i = 0; i < ways; ++i) {
         int resident = 0;
-        if (auto done = checked(decoding::resident_blocks(kind_of(weights, x, static_cast<Way>(i)), resident),
-                                "asking how many blocks a multiprocessor holds");
+        if (auto done = checked(
+                decoding::resident_blocks(kind_of(weights, x, static_cast<Way>(i), product.wgmma_), resident),
+                "asking how many blocks a multiprocessor holds");
             !done)
             return Unexpected{std::move(done).error()};
         product.resident_blocks_[i] =
@@ -73,13 +78,13 @@ Result<Product> Product::create(const Mma16Matrix& weights, Scalar x, std::size_
 }
 
 std::string_view Product::kernel(std::size_t rows) const noexcept {
-    const auto selected = select_kernel(weights_.format, x_, rows);
+    const auto selected = select_kernel(weights_.format, x_, rows, wgmma_);
     return selected ? selected->name : std::string_view{};
 }
 
 Product::Needs Product::needs() const noexcept {
     const Memory memory = memory_of(weights_.tiles, weights_.chunks, weights_.padded_k(),
-                                    std::max<std::size_t>(1, max_rows_), resident_blocks_);
+                                    std::max<std::size_t>(1, max_rows_), resident_blocks_, wgmma_);
     // x is read in pieces of 16 bytes: its copy comes first.
     return {std::max<std::size_t>(1, memory.counters),
             round_up(memory.x_elements * sizeof(std::uint16_t), 256), memory.part_floats * sizeof(float)};
@@ -88,6 +93,29 @@ Product::Needs Product::needs() const noexcept {
 std::size_t Product::workspace_bytes() const noexcept {
     const Needs n = needs();
     return n.counters * sizeof(std::uint32_t) + n.x_bytes + n.part_bytes;
+}
+
+/// Rows of padded K, whole chunks and aligned.
+Result<void> Product::pad(const View& x, void* to, Stream stream) const {
+    const std::size_t bytes = weights_.padded_k() * sizeof(std::uint16_t), element = sizeof(std::uint16_t);
+    const auto cuda_stream = static_cast<cudaStream_t>(stream);
+    if (auto done = checked(cudaMemsetAsync(to, 0, x.rows * bytes, cuda_stream), "clearing a copy of x");
+        !done)
+        return done;
+    return checked(cudaMemcpy2DAsync(to, bytes, x.data, x.stride * element, x.cols * element, x.rows,
+                                     cudaMemcpyDeviceToDevice, cuda_stream),
+                   "copying x");
+}
+
+/// Rows as prompt_wgmma.hpp wants them.
+Result<void> Product::arrange(const View& x, void* to, Stream stream) const {
+    const decoding::ArrangeCall call{x.data,
+                                     to,
+                                     x.stride,
+                                     static_cast<std::uint32_t>(x.rows),
+                                     static_cast<std::uint32_t>(x.cols),
+                                     static_cast<std::uint32_t>(weights_.padded_k() / mma16::half_inputs)};
+    return checked(decoding::launch(call, static_cast<cudaStream_t>(stream)), "arranging x");
 }
 
 Result<RunReport> Product::run(const View& x, const View& y, const float* bias, Workspace& workspace,
@@ -115,25 +143,18 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     std::byte* const memory = workspace.memory_.mutable_bytes().data();
     const bool as_it_is = weights_.k == weights_.padded_k() && x.stride % 8 == 0 &&
                           reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
-    report.copied_x = !as_it_is && weights_.k != 0;
+    const Way way = way_of(x.rows);
+    const bool arranged = wgmma_ && way == Way::prompt;
+    report.copied_x = (arranged || !as_it_is) && weights_.k != 0;
     const auto* from = static_cast<const std::uint16_t*>(x.data);
     std::size_t stride = x.stride;
     if (report.copied_x) {
         auto* const copy = reinterpret_cast<std::uint16_t*>(memory);
-        stride = weights_.padded_k();
-        if (auto done = checked(cudaMemsetAsync(copy, 0, x.rows * stride * sizeof *copy, cuda_stream),
-                                "clearing a copy of x");
-            !done)
-            return Unexpected{std::move(done).error()};
-        if (auto done = checked(
-                cudaMemcpy2DAsync(copy, stride * sizeof *copy, from, x.stride * sizeof *from,
-                                  x.cols * sizeof *from, x.rows, cudaMemcpyDeviceToDevice, cuda_stream),
-                "copying x");
-            !done)
+        if (auto done = arranged ? arrange(x, copy, cuda_stream) : pad(x, copy, cuda_stream); !done)
             return Unexpected{std::move(done).error()};
         from = copy;
+        stride = weights_.padded_k();
     }
-    const Way way = way_of(x.rows);
     const Plan plan =
         plan_of(weights_.tiles, weights_.chunks, x.rows, resident_blocks_[static_cast<std::size_t>(way)]);
     decoding::Call call{};
@@ -158,8 +179,8 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     const std::span<const float> table = weights_.format.codebook();
     for (std::size_t i = 0; i < table.size(); ++i)
         call.table[i] = x_ == Scalar::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
-    if (auto done =
-            checked(decoding::launch(kind_of(weights_, x_, way), call, cuda_stream), "starting the kernel");
+    if (auto done = checked(decoding::launch(kind_of(weights_, x_, way, wgmma_), call, cuda_stream),
+                            "starting the kernel");
         !done)
         return Unexpected{std::move(done).error()};
     return report;

@@ -10,7 +10,7 @@
 #include "fewbit/cuda/selection.hpp"
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
-#include "kernels/int_grouped/cuda/prompt.hpp"
+#include "kernels/int_grouped/cuda/prompt_wgmma.hpp"
 
 namespace fewbit::inline v0::cuda {
 
@@ -76,9 +76,9 @@ struct Memory {
     std::size_t part_floats = 0;
     std::size_t x_elements = 0;  ///< of a copy of x
 };
-/// `resident`: of each way.
+/// `resident`: of each way; `wgmma`: x of prompts is arranged.
 inline Memory memory_of(std::size_t tiles, std::size_t chunks, std::size_t padded_k, std::size_t rows,
-                        const std::size_t (&resident)[ways]) {
+                        const std::size_t (&resident)[ways], bool wgmma = false) {
     Memory out;
     for (std::size_t i = 0; i < ways; ++i) {
         const auto way = static_cast<Way>(i);
@@ -90,7 +90,9 @@ inline Memory memory_of(std::size_t tiles, std::size_t chunks, std::size_t padde
         out.part_floats =
             std::max(out.part_floats,
                      way == Way::prompt ? 2 * resident[i] * decoding::prompt_part_floats : plan.part_floats);
-        out.x_elements = std::max(out.x_elements, most * padded_k);
+        out.x_elements = std::max<std::size_t>(
+            out.x_elements,
+            wgmma && way == Way::prompt ? decoding::arranged_elements(most, padded_k) : most * padded_k);
     }
     return out;
 }

@@ -27,9 +27,20 @@ unsigned run_block(const decoding::Call& call, cuda::Way way, unsigned index) {
             return run(decoding::batch_shared_words<Kind>,
                        [&](HostBlock& b) { decoding::batch<Kind, Type, Offset, 8>(call, b); });
         default:
-            return run(decoding::PromptMemory<Kind>::words,
-                       [&](HostBlock& b) { decoding::prompt<Kind, Type, Offset>(call, b); });
+            return run(decoding::MmaMemory<Kind>::words, [&](HostBlock& b) {
+                decoding::prompt<decoding::MmaWay<Kind, Type, Offset>>(call, b);
+            });
     }
+}
+
+/// A block of prompt_wgmma.hpp; call.x is arranged.
+template <mma16::Codes Kind, Half Type, decoding::Zero Offset>
+unsigned run_wgmma_block(const decoding::Call& call, unsigned index) {
+    using Way = decoding::WgmmaWay<Kind, Type, Offset>;
+    HostBlock block(index, Way::Memory::words);
+    block.wgmma_reads_copies();
+    decoding::prompt<Way>(call, block);
+    return block.hazards();
 }
 
 /// A block of attention, with as many columns for a lane as the device takes.

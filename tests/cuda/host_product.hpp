@@ -26,15 +26,17 @@ struct Case {
     std::size_t m = 1, n = 16, k = 64;
     unsigned blocks = 1;
     std::uint64_t seed = 1;
+    bool wgmma = false;  ///< prompt_wgmma.hpp, for any number of rows
 };
 
 /// Everything that a launch needs, on the host.
 struct Launch {
     Mma16Matrix w;
-    std::vector<std::uint16_t> x;
+    std::vector<std::uint16_t> x, arranged;
     std::vector<float> bias, y, parts;
     std::vector<std::uint32_t> counters;
     decoding::Call call{};
+    bool wgmma = false;
 
     static constexpr float untouched = -12345.0f;
 
@@ -53,7 +55,8 @@ struct Launch {
                    : type == Scalar::bf16 ? decoding::Number::bf16
                                           : decoding::Number::e8m0;
         };
-        const cuda::Plan plan = cuda::plan_of(w.tiles, w.chunks, c.m, c.blocks);
+        const cuda::Plan plan = cuda::plan_of(
+            w.tiles, w.chunks, c.wgmma ? std::max<std::size_t>(c.m, cuda::batch_rows + 1) : c.m, c.blocks);
         parts.assign(plan.part_floats, std::numeric_limits<float>::quiet_NaN());
         counters.assign(plan.counters(), 0);
         call = decoding::Call{w.codes.bytes().data(),
@@ -75,9 +78,28 @@ struct Launch {
                               number(w.scales.type()),
                               decoding::Number::f32,
                               {}};
+        wgmma = c.wgmma;
+        if (wgmma) arrange(c);
         const auto table = w.format.codebook();
         for (std::size_t i = 0; i < table.size(); ++i)
             call.table[i] = c.type == Half::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
+    }
+
+    /// x as prompt_wgmma.hpp wants it, from rows that have no padding.
+    void arrange(const Case& c) {
+        std::vector<std::uint16_t> rows(c.m * c.k);
+        for (std::size_t t = 0; t < c.m; ++t)
+            std::copy_n(x.data() + t * call.x_stride, c.k, rows.data() + t * c.k);
+        arranged.assign(decoding::arranged_elements(c.m, w.padded_k()), 0x7E00);  // NaN
+        const decoding::ArrangeCall how{rows.data(),
+                                        arranged.data(),
+                                        c.k,
+                                        static_cast<std::uint32_t>(c.m),
+                                        static_cast<std::uint32_t>(c.k),
+                                        static_cast<std::uint32_t>(w.padded_k() / mma16::half_inputs)};
+        for (unsigned b = 0; b < ceil_div(how.threads(), std::uint64_t{decoding::threads_per_block}); ++b)
+            decoding::arrange_rows(how, HostBlock(b, 1));
+        call.x = arranged.data();
     }
 
     /// Blocks one after another; how often they would have needed a barrier that is not there.
@@ -88,7 +110,8 @@ struct Launch {
         unsigned hazards = 0;
         decoding::with_kind(w.kind(), type, zero, [&]<mma16::Codes Kind, Half Type, decoding::Zero Offset>() {
             for (const unsigned b : order)
-                hazards += run_block<Kind, Type, Offset>(call, cuda::way_of(call.m), b);
+                hazards += wgmma ? run_wgmma_block<Kind, Type, Offset>(call, b)
+                                 : run_block<Kind, Type, Offset>(call, cuda::way_of(call.m), b);
         });
         return hazards;
     }

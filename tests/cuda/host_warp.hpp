@@ -16,7 +16,8 @@
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/gather.hpp"
 #include "kernels/int_grouped/cuda/int8_product.hpp"
-#include "kernels/int_grouped/cuda/prompt.hpp"
+#include "kernels/int_grouped/cuda/prompt_mma.hpp"
+#include "kernels/int_grouped/cuda/prompt_wgmma.hpp"
 #include "kernels/mma16/fragments.hpp"
 #include "kernels/operators/cuda/attention.hpp"
 
@@ -118,6 +119,9 @@ struct HostMath {
     static float load_number(const void* from, decoding::Number type, std::uint64_t index) {
         const Scalar scalar = scalar_of(type);
         return load_float(scalar, static_cast<const std::byte*>(from) + index * size_bytes(scalar));
+    }
+    static void store_words(void* to, std::uint64_t index, const mma16::Words& words) {
+        std::memcpy(static_cast<std::byte*>(to) + index * sizeof words, &words, sizeof words);
     }
     static void load_int8(const std::int8_t* from, std::uint32_t (&out)[2]) {
         std::memcpy(out, from, sizeof out);
@@ -256,6 +260,42 @@ public:
                 c = static_cast<float>(sum);
             }
     }
+    /// The rows of a warp among the 64 of four; x is read where a descriptor says (PTX ISA, "Strides").
+    template <Half Type>
+    void multiply_staged(const Lanes<mma16::FragmentA> (&a)[2], const std::uint32_t* x, bool onto,
+                         Lanes<decoding::Sums<16>>& part) const {
+        const auto* const bytes = reinterpret_cast<const std::byte*>(x);
+        for (unsigned step = 0; step < 2; ++step) {
+            const std::uint64_t descriptor = mma16::wgmma_descriptor(step * 2 * mma16::wgmma_leading_bytes);
+            const auto field = [&](unsigned bit) { return (descriptor >> bit & 0x3FFF) << 4; };
+            const std::uint64_t start = field(0), leading = field(16), stride = field(32);
+            double rows[16][16];
+            for (unsigned lane = 0; lane < mma16::lanes; ++lane)
+                for (unsigned r = 0; r < 4; ++r)
+                    for (unsigned e = 0; e < 2; ++e) {
+                        const mma16::Element at = mma16::element_of_a(lane, r, e);
+                        rows[at.row][at.column] =
+                            static_cast<double>(half_value(Type, a[step].v[lane].r[r] >> 16 * e & 0xFFFF));
+                    }
+            for (unsigned n = 0; n < mma16::wgmma_rows; ++n) {
+                double column[16];
+                for (unsigned k = 0; k < 16; ++k) {
+                    std::uint16_t bits;
+                    std::memcpy(&bits,
+                                bytes + start + k / 8 * leading + n / 8 * stride + n % 8 * 16 + k % 8 * 2,
+                                sizeof bits);
+                    column[k] = static_cast<double>(half_value(Type, bits));
+                }
+                for (unsigned g = 0; g < 8; ++g)
+                    for (unsigned high = 0; high < 2; ++high) {
+                        float& c = part.v[g * 4 + n % 8 / 2].c[n / 8][2 * high + n % 2];
+                        double sum = onto || step > 0 ? static_cast<double>(c) : 0.0;
+                        for (unsigned k = 0; k < 16; ++k) sum += rows[g + 8 * high][k] * column[k];
+                        c = static_cast<float>(sum);
+                    }
+            }
+        }
+    }
 };
 
 /// A block of threads on the host: its warps and threads take turns between barriers. Shared memory and parts start as NaN, so that
@@ -308,7 +348,13 @@ public:
         });
         arrived_ = true;
     }
-    void barrier() { arrived_ = reading_ = false; }
+    void barrier() {
+        hazards_ += arrived_ && needs_show_ && !shown_;
+        arrived_ = reading_ = shown_ = false;
+    }
+    /// Copies are there for wgmma only behind this, and then a barrier.
+    void show_to_tensor_cores() const { shown_ = true; }
+    void wgmma_reads_copies() { needs_show_ = true; }
     [[nodiscard]] unsigned hazards() const { return hazards_; }
     bool comes_last(std::uint32_t* counter, std::uint32_t others) const {
         if ((*counter)++ != others) return false;
@@ -333,7 +379,8 @@ private:
 
     unsigned index_;
     unsigned committed_ = 0, hazards_ = 0;
-    bool arrived_ = false, reading_ = false;
+    bool arrived_ = false, reading_ = false, needs_show_ = false;
+    mutable bool shown_ = false;
     std::vector<Copy> copies_;
     std::vector<float> shared_;
     std::vector<std::uint32_t> words_;

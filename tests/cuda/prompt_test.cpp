@@ -40,7 +40,7 @@ unsigned conflicts(unsigned lanes_at_once, unsigned words, Word&& word) {
 
 template <mma16::Codes Kind>
 void check_memory() {
-    using Memory = decoding::PromptMemory<Kind>;
+    using Memory = decoding::MmaMemory<Kind>;
     // x: read as a fragment, written as it comes; every place once.
     std::set<unsigned> places;
     for (unsigned row = 0; row < decoding::prompt_block_rows; ++row)

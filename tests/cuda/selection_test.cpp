@@ -14,6 +14,7 @@ using namespace fewbit::testing;
 
 TEST_CASE("cuda selection: a kernel is chosen for exactly what can be packed", "[cuda]") {
     std::set<std::string_view> used;
+    bool wgmma = false;
     auto formats = all_formats({16, 32, 48, 128});
     for (const ggml::BlockTraits& block : ggml::block_types) formats.push_back(block_format(block.type));
     for (const char* codebook : {"nf4-g64", "nf4-channel", "nf4-g64-dq", "int4-g64-dq", "iq4-g32-sbf16",
@@ -21,9 +22,10 @@ TEST_CASE("cuda selection: a kernel is chosen for exactly what can be packed", "
         if (const auto format = parse_format(codebook)) formats.push_back(*format);
     for (const Format& format : formats)
         for (const Scalar x : {Scalar::f16, Scalar::bf16, Scalar::i8, Scalar::f32})
-            for (const std::size_t rows : {1, 16, 17, 64, 65, 100000}) {
-                INFO(name(format) << ", x of " << name(x) << ", " << rows << " rows");
-                const auto selected = cuda::select_kernel(format, x, rows);
+            for (const std::size_t rows : {1, 16, 17, 64, 65, 65, 100000, 100000}) {
+                wgmma = !wgmma;
+                INFO(name(format) << ", x of " << name(x) << ", " << rows << " rows, wgmma " << wgmma);
+                const auto selected = cuda::select_kernel(format, x, rows, wgmma);
                 if (!selected) {
                     CHECK(selected.error().kind == ErrorKind::no_kernel);
                     CHECK(selected.error().message.find(name(format)) != std::string::npos);
@@ -49,7 +51,7 @@ TEST_CASE("cuda selection: a kernel is chosen for exactly what can be packed", "
                 // The kernel's name and the way that src/cuda takes are of one mind.
                 if (format.is_float() || x == Scalar::i8) continue;
                 const cuda::Way way = cuda::way_of(rows);
-                const std::string part = way == cuda::Way::prompt  ? "/prompt-"
+                const std::string part = way == cuda::Way::prompt  ? wgmma ? "/wgmma-" : "/prompt-"
                                          : way == cuda::Way::batch ? "/batch-"
                                                                    : "/decode-";
                 CHECK(selected->name.find(part + std::string(name(x))) != std::string::npos);

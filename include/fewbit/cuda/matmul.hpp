@@ -32,7 +32,8 @@ struct View {
 struct RunReport {
     std::string_view kernel;  ///< "int_grouped/cuda/decode-f16"
     std::size_t weight_bytes = 0;
-    bool copied_x = false;  ///< rows that are not whole chunks, or not 16-byte aligned, are copied first
+    bool copied_x =
+        false;  ///< rows that are not whole chunks, or not 16-byte aligned, are copied first; for wgmma all are
 };
 
 class Workspace;
@@ -46,7 +47,7 @@ public:
     [[nodiscard]] FEWBIT_API static Result<Product> create(const Mma16Matrix& weights, Scalar x,
                                                            std::size_t max_rows);
 
-    /// What runs for so many rows: "int_grouped/cuda/decode-f16" to 16, "batch" to 64, then "prompt".
+    /// What runs for so many rows: "int_grouped/cuda/decode-f16" to 16, "batch" to 64, then "prompt", or "wgmma" on sm_90a.
     [[nodiscard]] FEWBIT_API std::string_view kernel(std::size_t rows) const noexcept;
     [[nodiscard]] const Mma16Matrix& weights() const noexcept { return weights_; }
     [[nodiscard]] std::size_t max_rows() const noexcept { return max_rows_; }
@@ -64,10 +65,13 @@ private:
     };
     Product() = default;
     [[nodiscard]] Needs needs() const noexcept;
+    [[nodiscard]] Result<void> pad(const View& x, void* to, Stream stream) const;
+    [[nodiscard]] Result<void> arrange(const View& x, void* to, Stream stream) const;
 
     Mma16Matrix weights_;
     Scalar x_ = Scalar::f16;
     std::size_t max_rows_ = 0;
+    bool wgmma_ = false;  // for more than 64 rows
     /// Of the whole device, for up to 8, 16, 64 and more rows.
     [[maybe_unused]] std::size_t resident_blocks_[4] = {1, 1, 1, 1};
 };

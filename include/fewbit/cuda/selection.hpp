@@ -25,6 +25,7 @@ struct KernelInfo {
     Weights weights;
     Scalar x;               ///< i8: rows rounded by Int8Rows
     std::size_t most_rows;  ///< of x; those with fewer have kernels of their own, ahead of this one
+    bool wgmma = false;     ///< only where the device and the build have it (sm_90a); then ahead of its like
 };
 
 inline constexpr std::size_t decode_rows = 16, batch_rows = 64;
@@ -34,22 +35,28 @@ inline constexpr KernelInfo kernel_table[] = {
     {"int_grouped/cuda/decode-f16", Weights::integers, Scalar::f16, decode_rows},
     {"int_grouped/cuda/batch-f16", Weights::integers, Scalar::f16, batch_rows},
     {"int_grouped/cuda/prompt-f16", Weights::integers, Scalar::f16, any_rows},
+    {"int_grouped/cuda/wgmma-f16", Weights::integers, Scalar::f16, any_rows, true},
     {"int_grouped/cuda/decode-bf16", Weights::integers, Scalar::bf16, decode_rows},
     {"int_grouped/cuda/batch-bf16", Weights::integers, Scalar::bf16, batch_rows},
     {"int_grouped/cuda/prompt-bf16", Weights::integers, Scalar::bf16, any_rows},
+    {"int_grouped/cuda/wgmma-bf16", Weights::integers, Scalar::bf16, any_rows, true},
     {"int_grouped/cuda/int8", Weights::integers, Scalar::i8, any_rows},
     {"codebook/cuda/decode-f16", Weights::tables, Scalar::f16, decode_rows},
     {"codebook/cuda/batch-f16", Weights::tables, Scalar::f16, batch_rows},
     {"codebook/cuda/prompt-f16", Weights::tables, Scalar::f16, any_rows},
+    {"codebook/cuda/wgmma-f16", Weights::tables, Scalar::f16, any_rows, true},
     {"codebook/cuda/decode-bf16", Weights::tables, Scalar::bf16, decode_rows},
     {"codebook/cuda/batch-bf16", Weights::tables, Scalar::bf16, batch_rows},
     {"codebook/cuda/prompt-bf16", Weights::tables, Scalar::bf16, any_rows},
+    {"codebook/cuda/wgmma-bf16", Weights::tables, Scalar::bf16, any_rows, true},
     {"cublas/gemm-f16", Weights::floats, Scalar::f16, any_rows},
     {"cublas/gemm-bf16", Weights::floats, Scalar::bf16, any_rows},
 };
 
-/// The kernel for weights of `format` and `rows` rows of x. Error, no_kernel: a type of x or a format that none takes, and why.
-[[nodiscard]] inline Result<KernelInfo> select_kernel(const Format& format, Scalar x, std::size_t rows) {
+/// The kernel for weights of `format` and `rows` rows of x, on a device with or without wgmma. Error, no_kernel: a type of x or a format
+/// that none takes, and why.
+[[nodiscard]] inline Result<KernelInfo> select_kernel(const Format& format, Scalar x, std::size_t rows,
+                                                      bool wgmma = false) {
     const auto none = [&](const auto&... why) {
         return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies ", name(format), " with x of ", name(x),
                     ": ", why...);
@@ -69,8 +76,13 @@ inline constexpr KernelInfo kernel_table[] = {
             (held.is_codebook() || held.bits != 8 || held.granularity == Granularity::group))
             return none("W8A8 takes codes in fields of 8 bits with a scale per channel or tensor");
     }
-    for (const KernelInfo& info : kernel_table)
-        if (info.weights == weights && info.x == x && rows <= info.most_rows) return info;
+    const KernelInfo* chosen = nullptr;
+    for (const KernelInfo& info : kernel_table) {
+        const bool fits =
+            info.weights == weights && info.x == x && rows <= info.most_rows && (wgmma || !info.wgmma);
+        if (fits && (chosen == nullptr || (info.wgmma && chosen->most_rows == any_rows))) chosen = &info;
+    }
+    if (chosen != nullptr) return *chosen;
     return none("float weights have no product with rounded x");
 }
 

@@ -89,6 +89,9 @@ struct DecodeMath : mma16::DeviceMath {
         const uint2 v = *reinterpret_cast<const uint2*>(from);
         out[0] = v.x, out[1] = v.y;
     }
+    __device__ static void store_words(void* to, std::uint64_t index, const mma16::Words& words) {
+        static_cast<uint4*>(to)[index] = make_uint4(words.w[0], words.w[1], words.w[2], words.w[3]);
+    }
     __device__ static void load_int8(const std::int8_t* from, std::uint32_t (&out)[2]) {
         const uint2 both = __ldg(reinterpret_cast<const uint2*>(from));
         out[0] = both.x, out[1] = both.y;

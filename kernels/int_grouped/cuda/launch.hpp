@@ -1,4 +1,4 @@
-// How the host starts decode.hpp, batch.hpp, prompt.hpp, int8_product.hpp and gather.hpp.
+// How the host starts decode.hpp, batch.hpp, prompt_mma.hpp, prompt_wgmma.hpp, int8_product.hpp and gather.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -7,6 +7,7 @@
 
 #include "kernels/int_grouped/cuda/gather.hpp"
 #include "kernels/int_grouped/cuda/int8_product.hpp"
+#include "kernels/int_grouped/cuda/prompt_wgmma.hpp"
 #include "kernels/int_grouped/cuda/weights.hpp"
 
 namespace fewbit::inline v0::kernels::int_grouped_cuda {
@@ -18,6 +19,7 @@ struct KernelKind {
     Zero offset;
     /// Most rows of x, in tiles of 8: 1, 2 (decode.hpp), 8 (batch.hpp); any_rows (prompt.hpp).
     unsigned token_tiles;
+    bool wgmma = false;  ///< of any_rows: prompt_wgmma.hpp instead; has_wgmma() says whether it may
 };
 inline constexpr unsigned any_rows = 0xFFFFFFFFu;
 
@@ -27,6 +29,9 @@ struct Launchable {
     std::size_t shared_bytes;  ///< dynamic
 };
 Launchable prompt_kernel(const KernelKind& kind);
+Launchable wgmma_kernel(const KernelKind& kind);
+/// Whether the device is of the kind that this build has such kernels for: sm_90a.
+cudaError_t has_wgmma(bool& has);
 
 /// Blocks of threads that a multiprocessor holds at once. To be asked on a device before the first launch there.
 cudaError_t resident_blocks(const KernelKind& kind, int& per_multiprocessor);
@@ -36,6 +41,7 @@ cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream
 /// Preconditions: at least one row; what the calls say of their members; for Int8Call at least one channel.
 cudaError_t launch(const QuantizeCall& call, cudaStream_t stream);
 cudaError_t launch(const Int8Call& call, cudaStream_t stream);
+cudaError_t launch(const ArrangeCall& call, cudaStream_t stream);
 cudaError_t launch(const GatherCall& call, std::uint32_t rows, cudaStream_t stream);
 
 }  // namespace fewbit::inline v0::kernels::int_grouped_cuda

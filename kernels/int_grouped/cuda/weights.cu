@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(threads_per_block, 1) batch_kernel(const __gri
 
 /// The kernel and its dynamic shared memory.
 Launchable launchable(const KernelKind& kind) {
-    if (kind.token_tiles > 8) return prompt_kernel(kind);
+    if (kind.token_tiles > 8) return kind.wgmma ? wgmma_kernel(kind) : prompt_kernel(kind);
     const auto kernel = [&]<Codes Kind, Half Type, Zero Offset>() -> Kernel {
         switch (kind.token_tiles) {
             case 1: return decode_kernel<Kind, Type, Offset, 1>;

@@ -35,11 +35,13 @@ cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream
                           : kind.token_tiles == 2 ? cuda::Way::decode16
                           : kind.token_tiles == 8 ? cuda::Way::batch
                                                   : cuda::Way::prompt;
-    if (call.m > cuda::most_rows(way, call.m)) return cudaErrorInvalidValue;
+    if (call.m > cuda::most_rows(way, call.m) || (kind.wgmma && emulated_major() != 9))
+        return cudaErrorInvalidValue;
     return each_block(stream, call.partition.blocks, [=](unsigned b) {
         unsigned hazards = 0;
         with_kind(kind.codes, kind.type, kind.offset, [&]<Codes Kind, Half Type, Zero Offset>() {
-            hazards = fewbit::testing::run_block<Kind, Type, Offset>(call, way, b);
+            hazards = kind.wgmma ? fewbit::testing::run_wgmma_block<Kind, Type, Offset>(call, b)
+                                 : fewbit::testing::run_block<Kind, Type, Offset>(call, way, b);
         });
         if (hazards == 0) return;
         std::printf("FAILED: a block lacks %u barriers\n", hazards);
@@ -52,6 +54,14 @@ cudaError_t launch(const QuantizeCall& call, cudaStream_t stream) {
 }
 cudaError_t launch(const Int8Call& call, cudaStream_t stream) {
     return each_block(stream, call.blocks(), [=](unsigned b) { int8_product(call, HostBlock(b, 1)); });
+}
+cudaError_t has_wgmma(bool& has) {
+    has = emulated_major() == 9;
+    return cudaSuccess;
+}
+cudaError_t launch(const ArrangeCall& call, cudaStream_t stream) {
+    return each_block(stream, ceil_div(call.threads(), std::uint64_t{threads_per_block}),
+                      [=](unsigned b) { arrange_rows(call, HostBlock(b, 1)); });
 }
 cudaError_t launch(const GatherCall& call, std::uint32_t rows, cudaStream_t stream) {
     return each_block(stream, rows, [=](unsigned b) { gather_row(call, HostBlock(b, 1)); });
