@@ -261,11 +261,11 @@ public:
             }
     }
     /// The rows of a warp among the 64 of four; x is read where a descriptor says (PTX ISA, "Strides").
-    template <Half Type>
-    void multiply_staged(const Lanes<mma16::FragmentA> (&a)[2], const std::uint32_t* x, bool onto,
+    template <Half Type, unsigned Steps>
+    void multiply_staged(const Lanes<mma16::FragmentA> (&a)[Steps], const std::uint32_t* x,
                          Lanes<decoding::Sums<16>>& part) const {
         const auto* const bytes = reinterpret_cast<const std::byte*>(x);
-        for (unsigned step = 0; step < 2; ++step) {
+        for (unsigned step = 0; step < Steps; ++step) {
             const std::uint64_t descriptor = mma16::wgmma_descriptor(step * 2 * mma16::wgmma_leading_bytes);
             const auto field = [&](unsigned bit) { return (descriptor >> bit & 0x3FFF) << 4; };
             const std::uint64_t start = field(0), leading = field(16), stride = field(32);
@@ -289,7 +289,7 @@ public:
                 for (unsigned g = 0; g < 8; ++g)
                     for (unsigned high = 0; high < 2; ++high) {
                         float& c = part.v[g * 4 + n % 8 / 2].c[n / 8][2 * high + n % 2];
-                        double sum = onto || step > 0 ? static_cast<double>(c) : 0.0;
+                        double sum = step > 0 ? static_cast<double>(c) : 0.0;
                         for (unsigned k = 0; k < 16; ++k) sum += rows[g + 8 * high][k] * column[k];
                         c = static_cast<float>(sum);
                     }

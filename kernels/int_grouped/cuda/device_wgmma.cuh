@@ -9,17 +9,17 @@ namespace fewbit::inline v0::kernels::int_grouped_cuda {
 struct WgmmaDeviceWarp : DecodeWarp {
     using DecodeWarp::DecodeWarp;
 
-    /// part = A times B, or += with `onto`: 32 inputs in two steps, 128 rows of x that lie at `x` in shared memory.
-    template <Half Type>
-    __device__ void multiply_staged(const mma16::FragmentA (&a)[2], const std::uint32_t* x, bool onto,
+    /// part = A times B: 16 inputs a step, 128 rows of x that lie at `x` in shared memory.
+    template <Half Type, unsigned Steps>
+    __device__ void multiply_staged(const mma16::FragmentA (&a)[Steps], const std::uint32_t* x,
                                     Sums<16>& part) const {
         const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(x));
         together(part);
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
         FEWBIT_UNROLL
-        for (unsigned step = 0; step < 2; ++step)
+        for (unsigned step = 0; step < Steps; ++step)
             start<Type>(a[step], mma16::wgmma_descriptor(address + step * 2 * mma16::wgmma_leading_bytes),
-                        onto || step > 0, part.c);
+                        step > 0, part.c);
         asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
         asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
         together(part);

@@ -118,65 +118,77 @@ struct WgmmaWarp : Weights<Kind, Type, Offset> {
     [[nodiscard]] FEWBIT_HOST_DEVICE std::uint32_t group_of(std::uint32_t chunk, unsigned half) const {
         return call.halves_per_group.quotient(chunk * Memory::halves + half);
     }
-    /// Whether what follows a half has other parameters, or another stage.
-    [[nodiscard]] FEWBIT_HOST_DEVICE bool ends(std::uint32_t chunk, unsigned half) const {
-        return half + 1 == Memory::halves || group_of(chunk, half + 1) != group_of(chunk, half);
-    }
     FEWBIT_HOST_DEVICE void multiply(const std::uint32_t* stage, std::uint32_t chunk, Kept& kept) const {
+        const std::uint32_t first = group_of(chunk, 0);
+        if constexpr (Memory::halves == 1) {
+            multiply_run<1>(stage, 0, first, kept);
+        } else {
+            const std::uint32_t second = group_of(chunk, 1);
+            if (first == second) {
+                multiply_run<2>(stage, 0, first, kept);
+            } else {
+                FEWBIT_ROLL
+                for (unsigned half = 0; half < 2; ++half)
+                    multiply_run<1>(stage, half, half == 0 ? first : second, kept);
+            }
+        }
+    }
+
+    /// Adds `Halves` times 32 inputs from half `half` on, all of one group.
+    template <unsigned Halves>
+    FEWBIT_HOST_DEVICE void multiply_run(const std::uint32_t* stage, unsigned half, std::uint32_t a_group,
+                                         Kept& kept) const {
         FEWBIT_UNROLL
         for (unsigned i = 0; i < wgmma_warp_tiles; ++i) {
-            bool onto = false;
-            FEWBIT_ROLL
-            for (unsigned half = 0; half < Memory::halves; ++half) {
-                // Hidden, so that nothing of the next tile is found while the sums of this one need the registers.
-                const std::uint32_t group = Math::hidden(group_of(chunk, half));
+            // Hidden, so that nothing of the next tile is found while the sums of this one need the registers.
+            const std::uint32_t group = Math::hidden(a_group);
+            Value<mma16::FragmentA> a[2 * Halves];
+            FEWBIT_UNROLL
+            for (unsigned h = 0; h < Halves; ++h) {
                 const auto codes = warp.template map<mma16::Words>([&](unsigned lane) {
                     mma16::Words out{};
                     const std::uint32_t* const from = stage + (tile_of(i) * mma16::lanes + lane) * 4;
                     if constexpr (Memory::halves == 1)
                         Math::load_staged(from, out.w);
                     else
-                        Math::load_staged_half(from + 2 * half, out.w);
+                        Math::load_staged_half(from + 2 * (half + h), out.w);
                     return out;
                 });
-                Value<mma16::FragmentA> a[2];
                 FEWBIT_UNROLL
                 for (unsigned step = 0; step < 2; ++step)
-                    a[step] = warp.template map<mma16::FragmentA>(
+                    a[2 * h + step] = warp.template map<mma16::FragmentA>(
                         [&](unsigned lane, const mma16::Words& words) {
                             return this->template fragment<Math>(lane, words, 0, step, pair(i, group));
                         },
                         codes);
-                // On their way while the tensor cores work, unless codes of 8 bits need the registers.
-                constexpr bool early = Memory::halves == 2;
-                Value<Raw> scales{};
-                if constexpr (early) scales = load(i, call.scales, group);
-                warp.template multiply_staged<Type>(a, x_of(stage, half), onto, kept.part);
-                if constexpr (!early) scales = load(i, call.scales, group);
-                onto = !ends(chunk, half);
-                if (!onto) add(i, scales, kept);
             }
+            // On their way while the tensor cores work, unless codes of 8 bits or offsets need the registers.
+            constexpr bool early = Memory::halves == 2 && Offset != Zero::real;
+            Value<Raw> scales{};
+            if constexpr (early) scales = load(i, call.scales, group);
+            warp.template multiply_staged<Type>(a, x_of(stage, half), kept.part);
+            if constexpr (!early) scales = load(i, call.scales, group);
+            add(i, scales, kept);
         }
-        if constexpr (Offset == Zero::real) add_offsets(stage, chunk, kept);
+        if constexpr (Offset == Zero::real) add_offsets<Halves>(stage, half, a_group, kept);
     }
     /// Sums of x are the same for all channels.
-    FEWBIT_HOST_DEVICE void add_offsets(const std::uint32_t* stage, std::uint32_t chunk, Kept& kept) const {
-        Value<mma16::FragmentA> one[2];
+    template <unsigned Halves>
+    FEWBIT_HOST_DEVICE void add_offsets(const std::uint32_t* stage, unsigned half, std::uint32_t group,
+                                        Kept& kept) const {
+        Value<mma16::FragmentA> one[2 * Halves];
         FEWBIT_UNROLL
-        for (unsigned step = 0; step < 2; ++step)
+        for (unsigned step = 0; step < 2 * Halves; ++step)
             one[step] = warp.template map<mma16::FragmentA>([](unsigned) { return ones<Type>(); });
-        bool onto = false;
-        FEWBIT_ROLL
-        for (unsigned half = 0; half < Memory::halves; ++half) {
-            warp.template multiply_staged<Type>(one, x_of(stage, half), onto, kept.part);
-            onto = !ends(chunk, half);
-            if (onto) continue;
-            FEWBIT_UNROLL
-            for (unsigned i = 0; i < wgmma_warp_tiles; ++i)
-                add(i, load(i, call.offsets, group_of(chunk, half)), kept);
+        warp.template multiply_staged<Type>(one, x_of(stage, half), kept.part);
+        FEWBIT_UNROLL
+        for (unsigned i = 0; i < wgmma_warp_tiles; ++i) {
+            WgmmaWarp here = *this;  // so that no place is found before it is needed
+            here.of.tile = Math::hidden(of.tile);
+            here.add(i, here.load(i, call.offsets, Math::hidden(group)), kept);
         }
     }
-    /// The four units of a half of x.
+    /// The units of x from a half on.
     [[nodiscard]] FEWBIT_HOST_DEVICE static const std::uint32_t* x_of(const std::uint32_t* stage,
                                                                       unsigned half) {
         return stage + Memory::code_words + half * 4 * prompt_block_rows * 4;
