@@ -41,7 +41,7 @@ void print_cuda_kernels() {
     each_kernel([&](const cuda::KernelInfo& info, std::size_t first) {
         table.add({std::string(info.name), std::string(words_of(info.weights)),
                    info.x == Scalar::i8 ? "int8-row" : std::string(name(info.x)),
-                   rows_of(first, info.most_rows)});
+                   rows_of(first, info.most_rows) + (info.wgmma ? ", on sm_90a" : "")});
     });
     say("\nOn CUDA, from sm_80 on; none is a fallback (docs/cuda.md)\n\n{}", table.text());
     if (device)
