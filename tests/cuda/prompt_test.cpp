@@ -19,8 +19,11 @@ TEST_CASE("cuda prompt: right for every kind of weights, shape and number of blo
                   {130, 270, 64, 2},  // four tiles of the partition, of which three are mostly empty
                   {70, 40, 1120, 4},  // more chunks than stages, shared by blocks
                   {129, 17, 700, 3},  // blocks that end in the middle of a tile
-                  {200, 16, 0, 5}})
-                check_product({*parse_format(format), type, m, n, k, blocks, ++seed});
+                  {200, 16, 0, 5}}) {
+                ++seed;
+                if (fewbit_test::sampled() && seed % 4 != 0) continue;
+                check_product({*parse_format(format), type, m, n, k, blocks, seed});
+            }
 }
 
 namespace {
