@@ -46,8 +46,9 @@ TEST_CASE("--kv-cache in generate: it runs, says so, and few enough bits change 
     const auto text = [](const std::string& cache) {
         const Folder folder;
         const std::string json = folder / "out.json";
-        const Outcome outcome = run({"generate", "embedded", "--prompt", "sort: ", "--temperature", "0",
-                                     "--tokens", "48", "--kv-cache", cache, "--json", json});
+        const Outcome outcome =
+            run({"generate", "embedded", "--prompt", "sort: ", "--temperature", "0", "--tokens", "48",
+                 "--kv-cache", cache, "--fallback", "allow", "--json", json});
         INFO(outcome.err);
         REQUIRE(outcome.status == 0);
         CHECK(outcome.err.find(cache + " keys") != std::string::npos);
