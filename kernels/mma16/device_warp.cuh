@@ -94,14 +94,22 @@ public:
     __device__ Words load_shared_codes(const void* codes, std::uint64_t chunk) const {
         return Math::load_x(codes, (chunk * chunk_bytes + lane_ * sizeof(Words)) / sizeof(std::uint16_t));
     }
-    /// sums.c[tile8] += A times the registers of B for 8 tokens, signed bytes, 32 inputs.
-    template <class B, class Sums>
-    __device__ void multiply_int8(const FragmentA& a, const B& b, unsigned tile8, Sums& sums) const {
-        std::int32_t* const c = sums.c[tile8];
-        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-            : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[tile8][0]), "r"(b.r[tile8][1]));
+    /// sums.c[tile8] += A times B of 8 tokens, 32 inputs: signed bytes, or e4m3 from sm_89 on.
+    template <Codes Kind, class B, class Sums>
+    __device__ void multiply_bytes(const FragmentA& a, const B& b, unsigned tile8, Sums& sums) const {
+        auto* const c = sums.c[tile8];
+        if constexpr (Kind == Codes::int8)
+            asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+                "%9}, "
+                "{%0, %1, %2, %3};"
+                : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+        else
+            asm("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+                "{%8, %9}, "
+                "{%0, %1, %2, %3};"
+                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
     }
     /// The largest of all lanes' numbers, their sum; known to all lanes.
     __device__ std::uint32_t largest(std::uint32_t value) const {

@@ -46,9 +46,9 @@ template <class Lanes>
 }
 
 /// `Count` of rows times `Steps` steps of codes of each tile of channels, from k on: quads of K (or what a product takes)
-/// go to parts 0, 1, ... in turn.
+/// go to parts 0, 1, ... in turn. Codes of the tiles of a stream stand `apart` bytes from each other.
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
-[[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes,
+[[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes, std::size_t apart,
                                              const RowsOf<Lanes, Count>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
@@ -67,11 +67,22 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 #pragma GCC unroll 4
                 for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
                     Lanes::fetch_ahead(from + stream_ahead + line);
+            if (!is_unpacked<Codes> && Tiles > 1 && half == 0)
+#pragma GCC unroll 4
+                for (int t = 0; t < Tiles; ++t)
+#pragma GCC unroll 4
+                    for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
+                        Lanes::fetch(from + static_cast<std::size_t>(t) * apart + 1024 + line);
             typename Codes::Steps::Step step[C];
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c)
-                step[c] = Codes::Steps::read(from, c,
-                                             is_unpacked<Codes> ? Lanes::load_bytes : Lanes::load_in_order);
+            for (int c = 0; c < C; ++c) {
+                if constexpr (is_unpacked<Codes>)
+                    step[c] = Codes::Steps::read(from, c, Lanes::load_bytes);
+                else
+                    step[c] =
+                        Codes::Steps::read(from + static_cast<std::size_t>(c / Lanes::registers) * apart,
+                                           c % Lanes::registers, Lanes::load_in_order);
+            }
             for_each<quads>([&](auto number) __attribute__((always_inline)) {
                 constexpr int v = number / Codes::quads, q = number % Codes::quads;
                 const int quad = s * quads + number;
@@ -113,8 +124,8 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 /// any number; Unit 0: any.
 template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
-                                                const RowsOf<Lanes, Count>& x, std::size_t k, std::size_t end,
-                                                Ahead& ahead,
+                                                std::size_t apart, const RowsOf<Lanes, Count>& x,
+                                                std::size_t k, std::size_t end, Ahead& ahead,
                                                 Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
     // Too few sums do not hide the latency of their instruction: each gets several parts.
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
@@ -132,19 +143,19 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
     if constexpr (Unit != 0) {
         do {
             if constexpr (is_unpacked<Codes>) ahead.fetch<Lanes>();
-            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
+            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, apart, x, k, part);
             k += unrolled * step;
             codes += unrolled * step_bytes;
         } while (!IsOne && k != end);
     } else {
         if constexpr (step < step_overhang || Lanes::narrow_quads != 0)  // else one has enough to do
             for (; k + unrolled * step <= end; k += unrolled * step, codes += unrolled * step_bytes)
-                add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, x, k, part);
+                add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, apart, x, k, part);
         if constexpr (run > 1)
             for (; k + (run - 1) * step < end; k += run * step, codes += run * step_bytes)
-                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, x, k, part);
+                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, apart, x, k, part);
         for (; k < end; k += step, codes += step_bytes)
-            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, x, k, part);
+            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, apart, x, k, part);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -201,11 +212,11 @@ using Totals = typename Lanes::Floats[row_registers<Lanes, Count>][Registers];
 
 /// before += (what pieces [begin, end), a group of activations, still lack) * sums of the pieces.
 template <class Lanes, class Source, int Count>
-[[gnu::always_inline]] inline void add_nest(const Source& source, const Chunk& chunk, std::size_t begin,
-                                            std::size_t end, bool two_levels, bool has_offsets,
-                                            const Totals<Lanes, Count, Lanes::registers>& sums,
-                                            Totals<Lanes, Count, Lanes::registers>& before) {
-    constexpr int C = Lanes::registers;
+[[gnu::always_inline]] inline void add_nest(
+    const Source& source, const Chunk& chunk, std::size_t begin, std::size_t end, bool two_levels,
+    bool has_offsets, const Totals<Lanes, Count, Source::tiles * Lanes::registers>& sums,
+    Totals<Lanes, Count, Source::tiles * Lanes::registers>& before) {
+    constexpr int C = Source::tiles * Lanes::registers;
     Sums<Lanes, 1, Count, C> offsets;
     if (two_levels && has_offsets) {
 #pragma GCC unroll 16
@@ -245,8 +256,8 @@ template <class Lanes, class Source, int Count>
 template <class Lanes, class Source, int Count>
 [[gnu::noinline]] void add_nest_apart(const Source& source, const Chunk& chunk, std::size_t begin,
                                       std::size_t end, bool two_levels, bool has_offsets,
-                                      const Totals<Lanes, Count, Lanes::registers>& sums,
-                                      Totals<Lanes, Count, Lanes::registers>& before) {
+                                      const Totals<Lanes, Count, Source::tiles * Lanes::registers>& sums,
+                                      Totals<Lanes, Count, Source::tiles * Lanes::registers>& before) {
     add_nest<Lanes, Source, Count>(source, chunk, begin, end, two_levels, has_offsets, sums, before);
 }
 
@@ -325,12 +336,12 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
                 source.each_line_of(piece.parameters, piece.codes, [](const std::uint8_t* line) {
                     Lanes::fetch_ahead(line + stream_ahead);
                 });
-            else if constexpr (!Source::is_panel && Source::known != Scales::two_levels &&
-                               (Unit == 32 || Count > 1))
+            else if constexpr (!Source::is_panel && Source::tiles == 1 &&
+                               Source::known != Scales::two_levels && (Unit == 32 || Count > 1))
                 hint_stream<Lanes>(source.codes(piece.codes), source.codes(chunk.pieces[p + 1].codes));
             add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit, nested_ones>(
-                source.field(), source.codes(piece.codes), x, piece.begin, chunk.pieces[p + 1].begin, ahead,
-                sums);
+                source.field(), source.codes(piece.codes), source.apart(), x, piece.begin,
+                chunk.pieces[p + 1].begin, ahead, sums);
 
             const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
 #pragma GCC unroll 16

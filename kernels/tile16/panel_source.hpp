@@ -110,6 +110,7 @@ public:
     [[nodiscard]] static bool has_two_levels() { return false; }
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
+    [[nodiscard]] static std::size_t apart() { return 0; }
     [[nodiscard]] PanelField<Lanes> field() const { return {}; }
 
 private:

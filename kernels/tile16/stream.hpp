@@ -59,11 +59,11 @@ constexpr int stream_tile_rows(int field_bits) {
 /// What is known of scales and offsets when a tile is compiled: nothing, that each group has its own f16, or an i8 under an f16.
 enum class Scales { any, halves, two_levels };
 
-/// Codes where the packed matrix has them: the tile of channel n.
-template <class Lanes, class Field, Scales Known = Scales::any>
+/// Codes where the packed matrix has them: the tile of channel n, or `Tiles` from there on, which are read side by side.
+template <class Lanes, class Field, Scales Known = Scales::any, int Tiles = 1>
 class StreamSource {
 public:
-    static constexpr int tiles = 1;
+    static constexpr int tiles = Tiles;
     static constexpr bool is_panel = false;
     static constexpr Scales known = Known;
     /// Whether tiles of so many rows are worth versions of their own.
@@ -89,7 +89,7 @@ public:
                                : parameter(at, places_.scales + places_.zeros, c);
     }
     [[nodiscard]] typename Lanes::Ints zero(ParametersPlace at, int c) const {
-        const std::uint8_t* const p = tile_ + at.group + places_.scales;
+        const std::uint8_t* const p = tile(c) + at.group + places_.scales;
         const auto zero = w_.per_tensor              ? Lanes::set_int(w_.zeros[0] & ((1 << w_.bits) - 1))
                           : Field::Steps::field == 4 ? Lanes::nibbles_to_ints(p, channel(c))
                                                      : Lanes::bytes_to_ints(p + channel(c));
@@ -104,19 +104,21 @@ public:
         return field_.unit() == 1.0f ? scale : Lanes::multiply(scale, Lanes::set(field_.unit()));
     }
     [[nodiscard]] typename Lanes::Floats lower_scale(ParametersPlace at, int c) const {
-        return Lanes::load_signed(tile_ + at.group + channel(c));
+        return Lanes::load_signed(tile(c) + at.group + channel(c));
     }
     [[nodiscard]] typename Lanes::Floats upper_offset(ParametersPlace at, int c) const {
         return upper(at, places_.scales + places_.zeros, c);
     }
     /// Of two groups, as words of 16 bits side by side.
     [[nodiscard]] typename Lanes::Ints lower_offsets(ParametersPlace a, ParametersPlace b, int c) const {
-        const std::uint8_t* const first = tile_ + places_.scales + places_.zeros + channel(c);
+        const std::uint8_t* const first = tile(c) + places_.scales + places_.zeros + channel(c);
         return Lanes::load_signed_pairs(first + a.group, first + b.group);
     }
     /// The code of 0 where groups have none of their own.
     [[nodiscard]] std::int32_t middle() const { return Field::bias + (w_.has_offsets ? 0 : w_.middle_code); }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return tile_ + at; }
+    /// Bytes from the codes of a tile to those of the next.
+    [[nodiscard]] std::size_t apart() const { return w_.codes_stride_bytes; }
     /// use(address) of each line of the parameters before the codes at `codes`.
     void each_line_of(ParametersPlace at, std::size_t codes, auto&& use) const {
         for (std::size_t line = places_.begin(at); line < codes; line += vector_bytes) use(tile_ + line);
@@ -124,17 +126,23 @@ public:
     [[nodiscard]] const Field& field() const { return field_; }
 
 private:
-    static std::size_t channel(int c) { return static_cast<std::size_t>(c) * Lanes::channels; }
+    /// Of register c: the first of its channels within their tile, and the tile.
+    static std::size_t channel(int c) {
+        return static_cast<std::size_t>(c % Lanes::registers) * Lanes::channels;
+    }
+    [[nodiscard]] const std::uint8_t* tile(int c) const {
+        return tile_ + static_cast<std::size_t>(c / Lanes::registers) * (Tiles == 1 ? 0 : apart());
+    }
     [[nodiscard]] bool is_per_tensor() const { return Known == Scales::any && w_.per_tensor; }
     /// The number of type `scale` that stands `before` bytes behind the first of its group; in super-blocks, times its factor.
     [[nodiscard]] typename Lanes::Floats parameter(ParametersPlace at, std::size_t before, int c) const {
-        const std::uint8_t* const p = tile_ + at.group + before;
+        const std::uint8_t* const p = tile(c) + at.group + before;
         if (Known == Scales::halves) return Lanes::load(p, Scalar::f16, channel(c));
         if (Known == Scales::any && w_.super_groups == 0) return Lanes::load(p, w_.scale, channel(c));
         return Lanes::multiply(upper(at, before, c), Lanes::load_signed(p + channel(c)));
     }
     [[nodiscard]] typename Lanes::Floats upper(ParametersPlace at, std::size_t before, int c) const {
-        return Lanes::load(tile_ + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
+        return Lanes::load(tile(c) + at.super + before * scalar_bytes(Scalar::f16), Scalar::f16, channel(c));
     }
 
     const WeightsView& w_;

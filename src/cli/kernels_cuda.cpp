@@ -11,6 +11,7 @@ std::string_view words_of(cuda::Weights weights) {
     switch (weights) {
         case cuda::Weights::integers: return "int2-8";
         case cuda::Weights::tables: return "nf4 e2m1 iq4";
+        case cuda::Weights::fp8: return "fp8-e4m3";
         case cuda::Weights::floats: return "f16 bf16";
     }
     return "?";
@@ -19,6 +20,15 @@ std::string_view words_of(cuda::Weights weights) {
 /// "1-16", "17-64", "65-", by the kernel before it of the same weights and type of x.
 std::string rows_of(std::size_t first, std::size_t most) {
     return most == cuda::any_rows ? fmt::format("{}-", first) : fmt::format("{}-{}", first, most);
+}
+
+/// As activation formats are called.
+std::string_view rows_called(Scalar x) {
+    switch (x) {
+        case Scalar::i8: return "int8-row";
+        case Scalar::fp8_e4m3: return "fp8-e4m3-row";
+        default: return name(x);
+    }
 }
 
 /// The kernels, each with the fewest rows of x that it is for.
@@ -40,7 +50,7 @@ void print_cuda_kernels() {
     Table table({{"kernel"}, {"weights"}, {"x"}, {"rows of x"}});
     each_kernel([&](const cuda::KernelInfo& info, std::size_t first) {
         table.add({std::string(info.name), std::string(words_of(info.weights)),
-                   info.x == Scalar::i8 ? "int8-row" : std::string(name(info.x)),
+                   std::string(rows_called(info.x)),
                    rows_of(first, info.most_rows) + (info.wgmma ? ", on sm_90a" : "")});
     });
     say("\nOn CUDA, from sm_80 on; none is a fallback (docs/cuda.md)\n\n{}", table.text());
@@ -60,7 +70,7 @@ Json cuda_kernels_json(std::span<const Format> formats) {
                 selected && selected->name == info.name)
                 chosen.push_back(name(format));
         kernels.push_back({{"name", info.name},
-                           {"x", info.x == Scalar::i8 ? "int8-row" : name(info.x)},
+                           {"x", rows_called(info.x)},
                            {"rows_from", first},
                            {"rows_to", info.most_rows == cuda::any_rows ? Json() : Json(info.most_rows)},
                            {"chosen_for", chosen}});

@@ -2,10 +2,11 @@
 #if !defined(FEWBIT_BUILT_CUDA)
 
 #include "fewbit/cuda/float_product.hpp"
-#include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
 #include "fewbit/cuda/operators.hpp"
+#include "fewbit/cuda/quantize.hpp"
 #include "fewbit/cuda/stream.hpp"
+#include "fewbit/cuda/w8a8.hpp"
 
 namespace fewbit::inline v0::cuda {
 namespace {
@@ -34,17 +35,20 @@ Result<RunReport> FloatProducts::run(const Tensor&, const View&, const View&, bo
 Result<Mma16Matrix> to_device(const Mma16Matrix&) { return absent(); }
 Result<Product> Product::create(const Mma16Matrix&, Scalar, std::size_t) { return absent(); }
 std::string_view Product::kernel(std::size_t) const noexcept { return {}; }
-std::size_t Product::workspace_bytes() const noexcept { return 0; }
+WorkspaceSize Product::workspace_size() const noexcept { return {}; }
 Result<RunReport> Product::run(const View&, const View&, const float*, Workspace&, Stream) const {
     return absent();
 }
-Result<Workspace> Workspace::create(std::span<const Product>) { return absent(); }
-Result<Int8Rows> Int8Rows::create(std::size_t, std::size_t) { return absent(); }
-Result<void> Int8Rows::quantize(const View&, Stream) { return absent(); }
-Result<Int8Product> Int8Product::create(const Mma16Matrix&) { return absent(); }
-Result<RunReport> Int8Product::run(const Int8Rows&, const View&, const float*, Stream) const {
+Result<Workspace> Workspace::create(const WorkspaceSize&) { return absent(); }
+Result<RoundedRows> RoundedRows::create(std::size_t, std::size_t, Scalar) { return absent(); }
+Result<void> RoundedRows::quantize(const View&, Stream) { return absent(); }
+Result<W8A8Product> W8A8Product::create(const Mma16Matrix&, std::size_t) { return absent(); }
+std::string_view W8A8Product::kernel() const noexcept { return {}; }
+Result<RunReport> W8A8Product::run(const RoundedRows&, const View&, const float*, Workspace&, Stream) const {
     return absent();
 }
+Result<Mma16Matrix> quantize(const View&, const Format&, Stream) { return absent(); }
+Result<Mma16Matrix> pack(const QuantizedMatrix&, ExecutionContext, Stream) { return absent(); }
 Result<void> embed(const Mma16Matrix&, const std::int32_t*, const View&, Stream) { return absent(); }
 Result<void> embed(const Tensor&, const std::int32_t*, const View&, Stream) { return absent(); }
 Result<void> rms_norm(const View&, const View*, const float*, float, const View&, Stream) { return absent(); }

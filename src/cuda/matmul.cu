@@ -11,6 +11,7 @@
 #include "kernels/int_grouped/cuda/launch.hpp"
 #include "src/cuda/number.hpp"
 #include "src/cuda/plan.hpp"
+#include "src/cuda/product_checks.hpp"
 #include "src/cuda/status.hpp"
 
 namespace fewbit::inline v0::cuda {
@@ -90,9 +91,9 @@ Product::Needs Product::needs() const noexcept {
             round_up(memory.x_elements * sizeof(std::uint16_t), 256), memory.part_floats * sizeof(float)};
 }
 
-std::size_t Product::workspace_bytes() const noexcept {
+WorkspaceSize Product::workspace_size() const noexcept {
     const Needs n = needs();
-    return n.counters * sizeof(std::uint32_t) + n.x_bytes + n.part_bytes;
+    return {n.counters, n.x_bytes + n.part_bytes};
 }
 
 /// Rows of padded K, whole chunks and aligned.
@@ -124,16 +125,10 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
         return fail(ErrorKind::bad_input, "x is (", x.rows, ", ", x.cols, ") of ", name(x.type),
                     " with a stride of ", x.stride, "; this product takes up to ", max_rows_, " rows of ",
                     weights_.k, " in ", name(x_));
-    if (y.rows != x.rows || y.cols != weights_.n || y.stride < y.cols || !is_number(y.type))
-        return fail(ErrorKind::bad_input, "y is (", y.rows, ", ", y.cols, ") of ", name(y.type),
-                    " with a stride of ", y.stride, "; this product gives (", x.rows, ", ", weights_.n,
-                    ") in f32, f16 or bf16");
+    if (auto fits = check_y(y, x.rows, weights_.n); !fits) return Unexpected{std::move(fits).error()};
     const Needs need = needs();
-    if (workspace.counters_.elements() < need.counters ||
-        workspace.memory_.size_bytes() < need.x_bytes + need.part_bytes)
-        return fail(ErrorKind::bad_input, "the workspace has ", workspace.memory_.size_bytes(), " bytes and ",
-                    workspace.counters_.elements(), " counters; this product needs ",
-                    need.x_bytes + need.part_bytes, " and ", need.counters);
+    if (auto fits = check_workspace(workspace.size(), workspace_size()); !fits)
+        return Unexpected{std::move(fits).error()};
     RunReport report;
     report.kernel = kernel(x.rows);
     report.weight_bytes = weights_.size_bytes();
@@ -186,16 +181,10 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     return report;
 }
 
-Result<Workspace> Workspace::create(std::span<const Product> products) {
-    std::size_t most_counters = 0, most_bytes = 0;
-    for (const Product& product : products) {
-        const Product::Needs need = product.needs();
-        most_counters = std::max(most_counters, need.counters);
-        most_bytes = std::max(most_bytes, need.x_bytes + need.part_bytes);
-    }
-    auto counters = allocate(Scalar::i32, {most_counters});
+Result<Workspace> Workspace::create(const WorkspaceSize& size) {
+    auto counters = allocate(Scalar::i32, {size.counters});
     if (!counters) return Unexpected{std::move(counters).error()};
-    auto memory = allocate(Scalar::u8, {most_bytes});
+    auto memory = allocate(Scalar::u8, {size.bytes});
     if (!memory) return Unexpected{std::move(memory).error()};
     Workspace workspace;
     workspace.counters_ = *std::move(counters);

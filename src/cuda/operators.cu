@@ -34,7 +34,7 @@ Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const
     call.kind = weights.kind(), call.zero = zero_of(weights.format);
     call.scale_type = number_of(weights.scales.type()), call.y_type = number_of(y.type);
     const std::span<const float> table = weights.format.codebook();
-    std::copy(table.begin(), table.end(), call.table);
+    if (call.kind == mma16::Codes::table4) std::copy(table.begin(), table.end(), call.table);
     return checked(kernels::int_grouped_cuda::launch(call, static_cast<std::uint32_t>(y.rows),
                                                      static_cast<cudaStream_t>(stream)),
                    "starting an embedding");

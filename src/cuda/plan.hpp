@@ -43,9 +43,8 @@ struct Plan {
 };
 
 /// The plan for a matrix of `tiles` times 16 channels, `chunks` long, on a device that holds `resident` blocks of the way at once.
-/// Preconditions: rows > 0, resident > 0, fewer than 2^31 tiles of the way.
-inline Plan plan_of(std::size_t tiles, std::size_t chunks, std::size_t rows, std::size_t resident) {
-    const Way way = way_of(rows);
+/// Preconditions: the way takes so many rows, rows > 0, resident > 0, fewer than 2^31 tiles of the way.
+inline Plan plan_as(Way way, std::size_t tiles, std::size_t chunks, std::size_t rows, std::size_t resident) {
     const bool wide = way == Way::batch || way == Way::prompt;
     static_assert(decoding::tiles_per_block == decoding::prompt_block_tiles);
     std::size_t of_way = wide ? ceil_div(tiles, std::size_t{decoding::tiles_per_block}) : tiles;
@@ -68,6 +67,9 @@ inline Plan plan_of(std::size_t tiles, std::size_t chunks, std::size_t rows, std
             {static_cast<std::uint32_t>(of_way), static_cast<std::uint32_t>(units),
              static_cast<std::uint32_t>(blocks)},
             shares ? 2 * blocks * floats : 0};
+}
+inline Plan plan_of(std::size_t tiles, std::size_t chunks, std::size_t rows, std::size_t resident) {
+    return plan_as(way_of(rows), tiles, chunks, rows, resident);
 }
 
 /// What products of up to `rows` rows need.

@@ -87,7 +87,7 @@ Result<CudaSequence::State> CudaSequence::State::create(std::shared_ptr<const Cu
     model->for_each_layer([&](const CudaLayer& layer) {
         if (layer.product) products.push_back(*layer.product);
     });
-    auto workspace = cuda::Workspace::create(products);
+    auto workspace = cuda::Workspace::create(std::span<const cuda::Product>(products));
     if (!workspace) return Unexpected{std::move(workspace).error()};
     auto turns = cuda::rope_turns(positions, s.head_dim, s.rope_base);
     if (!turns) return Unexpected{std::move(turns).error()};

@@ -94,7 +94,7 @@ TEST_CASE("cuda decode: codes of every width, and scales of two levels", "[cuda]
 TEST_CASE("cuda decode: formats that the order does not hold say why", "[cuda]") {
     for (const auto& [format, why] : {std::pair<const char*, const char*>{"int4-g16", "multiple of 32"},
                                       {"int4-g48", "multiple of 32"},
-                                      {"fp8-e4m3-channel", "tables of 16"},
+                                      {"fp8-e5m2-channel", "tables of 16"},
                                       {"q6_k", "multiple of 32"},
                                       {"q3_k", "multiple of 32"},
                                       {"f16", "tables of 16"}}) {

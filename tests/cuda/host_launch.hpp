@@ -1,6 +1,7 @@
 // One block of threads of the kernel that so many rows of x ask for, on the host.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "cuda/host_warp.hpp"
@@ -40,6 +41,20 @@ unsigned run_wgmma_block(const decoding::Call& call, unsigned index) {
     HostBlock block(index, Way::Memory::words);
     block.wgmma_reads_copies();
     decoding::prompt<Way>(call, block);
+    return block.hazards();
+}
+
+/// A block of W8A8.
+template <mma16::Codes Kind>
+unsigned run_w8a8_block(const decoding::Call& call, bool wgmma, unsigned index) {
+    HostBlock block(
+        index, std::max(decoding::W8A8Mma<Kind>::Memory::words, decoding::W8A8Wgmma<Kind>::Memory::words));
+    if (wgmma) {
+        block.wgmma_reads_copies();
+        decoding::prompt<decoding::W8A8Wgmma<Kind>>(call, block);
+    } else {
+        decoding::prompt<decoding::W8A8Mma<Kind>>(call, block);
+    }
     return block.hazards();
 }
 

@@ -55,8 +55,8 @@ struct Launch {
                    : type == Scalar::bf16 ? decoding::Number::bf16
                                           : decoding::Number::e8m0;
         };
-        const cuda::Plan plan = cuda::plan_of(
-            w.tiles, w.chunks, c.wgmma ? std::max<std::size_t>(c.m, cuda::batch_rows + 1) : c.m, c.blocks);
+        const cuda::Plan plan =
+            cuda::plan_as(c.wgmma ? cuda::Way::prompt : cuda::way_of(c.m), w.tiles, w.chunks, c.m, c.blocks);
         parts.assign(plan.part_floats, std::numeric_limits<float>::quiet_NaN());
         counters.assign(plan.counters(), 0);
         call = decoding::Call{w.codes.bytes().data(),
@@ -77,7 +77,10 @@ struct Launch {
                               plan.partition,
                               number(w.scales.type()),
                               decoding::Number::f32,
-                              {}};
+                              {},
+                              nullptr,
+                              nullptr,
+                              decoding::Zero::middle};
         wgmma = c.wgmma;
         if (wgmma) arrange(c);
         const auto table = w.format.codebook();

@@ -15,9 +15,10 @@
 #include "kernels/int_grouped/cuda/batch.hpp"
 #include "kernels/int_grouped/cuda/decode.hpp"
 #include "kernels/int_grouped/cuda/gather.hpp"
-#include "kernels/int_grouped/cuda/int8_product.hpp"
 #include "kernels/int_grouped/cuda/prompt_mma.hpp"
 #include "kernels/int_grouped/cuda/prompt_wgmma.hpp"
+#include "kernels/int_grouped/cuda/w8a8_mma.hpp"
+#include "kernels/int_grouped/cuda/w8a8_wgmma.hpp"
 #include "kernels/mma16/fragments.hpp"
 #include "kernels/operators/cuda/attention.hpp"
 
@@ -123,13 +124,16 @@ struct HostMath {
     static void store_words(void* to, std::uint64_t index, const mma16::Words& words) {
         std::memcpy(static_cast<std::byte*>(to) + index * sizeof words, &words, sizeof words);
     }
-    static void load_int8(const std::int8_t* from, std::uint32_t (&out)[2]) {
-        std::memcpy(out, from, sizeof out);
-    }
     static std::uint32_t bits(float value) { return std::bit_cast<std::uint32_t>(value); }
     static float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
     static float divide(float a, float b) { return a / b; }
     static std::int32_t nearest(float value) { return static_cast<std::int32_t>(std::nearbyint(value)); }
+    static std::uint64_t bits_of_double(double value) { return std::bit_cast<std::uint64_t>(value); }
+    static double double_of_bits(std::uint64_t bits) { return std::bit_cast<double>(bits); }
+    static std::uint32_t e4m3(float value) { return fp8_e4m3_from_float(value); }
+    static float from_e4m3(std::uint32_t code) {
+        return float_from_fp8_e4m3(static_cast<std::uint8_t>(code));
+    }
     static float infinity() { return std::numeric_limits<float>::infinity(); }
     static float exponential(float value) { return std::exp(value); }
     static float square_root(float value) { return std::sqrt(value); }
@@ -182,12 +186,12 @@ public:
     Lanes<mma16::Words> load_shared_codes(const void* codes, std::uint64_t chunk) const {
         return load_codes(codes, chunk);
     }
-    template <class B, class Sums>
-    void multiply_int8(const Lanes<mma16::FragmentA>& a, const Lanes<B>& b, unsigned tile8,
-                       Lanes<Sums>& sums) const {
-        std::int32_t rows[16][32], columns[32][8];
+    template <mma16::Codes Kind, class B, class Sums>
+    void multiply_bytes(const Lanes<mma16::FragmentA>& a, const Lanes<B>& b, unsigned tile8,
+                        Lanes<Sums>& sums) const {
+        std::uint8_t rows[16][32], columns[8][32];
         const auto byte = [](std::uint32_t word, unsigned e) {
-            return static_cast<std::int8_t>(word >> 8 * e & 0xFF);
+            return static_cast<std::uint8_t>(word >> 8 * e);
         };
         for (unsigned lane = 0; lane < mma16::lanes; ++lane)
             for (unsigned e = 0; e < 4; ++e) {
@@ -197,15 +201,37 @@ public:
                 }
                 for (unsigned r = 0; r < 2; ++r) {
                     const mma16::Element at = mma16::byte_of_b(lane, r, e);
-                    columns[at.row][at.column] = byte(b.v[lane].r[tile8][r], e);
+                    columns[at.column][at.row] = byte(b.v[lane].r[r], e);
                 }
             }
         for (unsigned lane = 0; lane < mma16::lanes; ++lane)
             for (unsigned i = 0; i < 4; ++i) {
                 const mma16::Element at = mma16::element_of_c(lane, i);
-                for (unsigned k = 0; k < 32; ++k)
-                    sums.v[lane].c[tile8][i] += rows[at.row][k] * columns[k][at.column];
+                auto& c = sums.v[lane].c[tile8][i];
+                c = sum_of_bytes<Kind>(c, rows[at.row], columns[at.column]);
             }
+    }
+    /// c + the products of 32 pairs of bytes. Integers are exact. Of fp8 nobody says how tensor cores add; measured on Hopper
+    /// (DeepSeek-V3, 3.3.2), they keep about 14 bits: here all terms, c too, lose what lies 2^-13 below the power of two of the largest.
+    template <mma16::Codes Kind, class T>
+    static T sum_of_bytes(T c, const std::uint8_t (&a)[32], const std::uint8_t (&b)[32]) {
+        if constexpr (Kind == mma16::Codes::int8) {
+            for (unsigned k = 0; k < 32; ++k)
+                c += static_cast<std::int8_t>(a[k]) * static_cast<std::int8_t>(b[k]);
+            return c;
+        } else {
+            double terms[33];
+            for (unsigned k = 0; k < 32; ++k)
+                terms[k] = static_cast<double>(float_from_fp8_e4m3(a[k])) *
+                           static_cast<double>(float_from_fp8_e4m3(b[k]));
+            terms[32] = static_cast<double>(c);
+            double largest = 0, sum = 0;
+            for (const double term : terms) largest = std::max(largest, std::fabs(term));
+            if (!(largest > 0)) return c;
+            const double unit = std::ldexp(1.0, std::ilogb(largest) - 13);
+            for (const double term : terms) sum += std::trunc(term / unit) * unit;
+            return static_cast<float>(sum);
+        }
     }
     std::uint32_t largest(const Lanes<std::uint32_t>& values) const { return std::ranges::max(values.v); }
     std::int32_t sum(const Lanes<std::int32_t>& values) const {
@@ -264,11 +290,7 @@ public:
     template <Half Type, unsigned Steps>
     void multiply_staged(const Lanes<mma16::FragmentA> (&a)[Steps], const std::uint32_t* x,
                          Lanes<decoding::Sums<16>>& part) const {
-        const auto* const bytes = reinterpret_cast<const std::byte*>(x);
         for (unsigned step = 0; step < Steps; ++step) {
-            const std::uint64_t descriptor = mma16::wgmma_descriptor(step * 2 * mma16::wgmma_leading_bytes);
-            const auto field = [&](unsigned bit) { return (descriptor >> bit & 0x3FFF) << 4; };
-            const std::uint64_t start = field(0), leading = field(16), stride = field(32);
             double rows[16][16];
             for (unsigned lane = 0; lane < mma16::lanes; ++lane)
                 for (unsigned r = 0; r < 4; ++r)
@@ -277,24 +299,61 @@ public:
                         rows[at.row][at.column] =
                             static_cast<double>(half_value(Type, a[step].v[lane].r[r] >> 16 * e & 0xFFFF));
                     }
-            for (unsigned n = 0; n < mma16::wgmma_rows; ++n) {
+            each_staged_row(x, step, [&](unsigned n, const std::uint8_t(&bytes)[32]) {
                 double column[16];
-                for (unsigned k = 0; k < 16; ++k) {
-                    std::uint16_t bits;
-                    std::memcpy(&bits,
-                                bytes + start + k / 8 * leading + n / 8 * stride + n % 8 * 16 + k % 8 * 2,
-                                sizeof bits);
-                    column[k] = static_cast<double>(half_value(Type, bits));
-                }
-                for (unsigned g = 0; g < 8; ++g)
-                    for (unsigned high = 0; high < 2; ++high) {
-                        float& c = part.v[g * 4 + n % 8 / 2].c[n / 8][2 * high + n % 2];
-                        double sum = step > 0 ? static_cast<double>(c) : 0.0;
-                        for (unsigned k = 0; k < 16; ++k) sum += rows[g + 8 * high][k] * column[k];
-                        c = static_cast<float>(sum);
-                    }
-            }
+                for (unsigned k = 0; k < 16; ++k)
+                    column[k] = static_cast<double>(
+                        half_value(Type, bytes[2 * k] | static_cast<std::uint32_t>(bytes[2 * k + 1]) << 8));
+                each_sum_of_row(n, part, [&](unsigned row, float& c) {
+                    double sum = step > 0 ? static_cast<double>(c) : 0.0;
+                    for (unsigned k = 0; k < 16; ++k) sum += rows[row][k] * column[k];
+                    c = static_cast<float>(sum);
+                });
+            });
         }
+    }
+    template <mma16::Codes Kind, unsigned Steps, class T>
+    void multiply_staged_bytes(const Lanes<mma16::FragmentA> (&a)[Steps], const std::uint32_t* x, bool onto,
+                               Lanes<decoding::Sums<16, T>>& sums) const {
+        for (unsigned step = 0; step < Steps; ++step) {
+            std::uint8_t rows[16][32];
+            for (unsigned lane = 0; lane < mma16::lanes; ++lane)
+                for (unsigned r = 0; r < 4; ++r)
+                    for (unsigned e = 0; e < 4; ++e) {
+                        const mma16::Element at = mma16::byte_of_a(lane, r, e);
+                        rows[at.row][at.column] = static_cast<std::uint8_t>(a[step].v[lane].r[r] >> 8 * e);
+                    }
+            each_staged_row(x, step, [&](unsigned n, const std::uint8_t(&bytes)[32]) {
+                each_sum_of_row(n, sums, [&](unsigned row, T& c) {
+                    c = sum_of_bytes<Kind>(onto || step > 0 ? c : T{}, rows[row], bytes);
+                });
+            });
+        }
+    }
+
+private:
+    /// f(n, the 32 bytes that a step multiplies) for each of 128 rows of x.
+    template <class F>
+    static void each_staged_row(const std::uint32_t* x, unsigned step, F&& f) {
+        const std::uint64_t descriptor = mma16::wgmma_descriptor(step * 2 * mma16::wgmma_leading_bytes);
+        const auto field = [&](unsigned bit) { return (descriptor >> bit & 0x3FFF) << 4; };
+        const std::uint64_t start = field(0), leading = field(16), stride = field(32);
+        for (unsigned n = 0; n < mma16::wgmma_rows; ++n) {
+            std::uint8_t bytes[32];
+            for (unsigned half = 0; half < 2; ++half)
+                std::memcpy(bytes + 16 * half,
+                            reinterpret_cast<const std::byte*>(x) + start + half * leading + n / 8 * stride +
+                                n % 8 * 16,
+                            16);
+            f(n, bytes);
+        }
+    }
+    /// f(row, c) for the sums of 16 channels and row n of x, where C of m64nNk16 has them.
+    template <class T, class F>
+    static void each_sum_of_row(unsigned n, Lanes<decoding::Sums<16, T>>& sums, F&& f) {
+        for (unsigned g = 0; g < 8; ++g)
+            for (unsigned high = 0; high < 2; ++high)
+                f(g + 8 * high, sums.v[g * 4 + n % 8 / 2].c[n / 8][2 * high + n % 2]);
     }
 };
 
@@ -315,7 +374,10 @@ public:
           words_(shared_words, 0xFFFFFFFFu) {}
 
     [[nodiscard]] unsigned index() const { return index_; }
-    float* shared() { return shared_.data(); }
+    template <class T = float>
+    T* shared() {
+        return reinterpret_cast<T*>(shared_.data());
+    }
     std::uint32_t* words() { return words_.data(); }  // apart from the floats: one memory on the device
     template <class F>
     void each_warp(F&& f) const {
@@ -361,7 +423,10 @@ public:
         *counter = 0;
         return true;
     }
-    float read_part(const float* part) const { return *part; }
+    template <class T>
+    T read_part(const T* part) const {
+        return *part;
+    }
     void store(const decoding::Call& call, unsigned token, unsigned channel, float sum) const {
         if (token >= call.m || channel >= call.n) return;
         if (call.bias != nullptr) sum += call.bias[channel];

@@ -21,7 +21,7 @@ TEST_CASE("cuda selection: a kernel is chosen for exactly what can be packed", "
                                  "iq4-g16", "e2m1-g32-se8m0", "fp8-e4m3-channel", "mxfp8"})
         if (const auto format = parse_format(codebook)) formats.push_back(*format);
     for (const Format& format : formats)
-        for (const Scalar x : {Scalar::f16, Scalar::bf16, Scalar::i8, Scalar::f32})
+        for (const Scalar x : {Scalar::f16, Scalar::bf16, Scalar::i8, Scalar::fp8_e4m3, Scalar::f32})
             for (const std::size_t rows : {1, 16, 17, 64, 65, 65, 100000, 100000}) {
                 wgmma = !wgmma;
                 INFO(name(format) << ", x of " << name(x) << ", " << rows << " rows, wgmma " << wgmma);
@@ -38,18 +38,27 @@ TEST_CASE("cuda selection: a kernel is chosen for exactly what can be packed", "
                 } else {
                     const auto empty = QuantizedMatrix::allocate(format, 0, 0);
                     REQUIRE(empty);
-                    const bool packs = pack_mma16(*empty).has_value(), nf4 = format.element == Element::nf4;
-                    if (x == Scalar::i8)
-                        CHECK((!selected || (packs && mma16_format(format).bits == 8)));
+                    const bool packs = pack_mma16(*empty).has_value(), nf4 = format.element == Element::nf4,
+                               fp8 = format.element == Element::fp8_e4m3;
+                    const Format held = mma16_format(format);
+                    if (x == Scalar::i8 || x == Scalar::fp8_e4m3)
+                        CHECK(selected.has_value() ==
+                              (packs && held.bits == 8 && fp8 == (x == Scalar::fp8_e4m3) &&
+                               held.granularity != Granularity::group));
                     else
-                        CHECK(selected.has_value() == (packs && has_type && !(nf4 && x == Scalar::bf16)));
+                        CHECK(selected.has_value() ==
+                              (packs && has_type && !fp8 && !(nf4 && x == Scalar::bf16)));
                 }
                 if (!selected) continue;
                 used.insert(selected->name);
                 CHECK(selected->x == x);
                 CHECK(rows <= selected->most_rows);
                 // The kernel's name and the way that src/cuda takes are of one mind.
-                if (format.is_float() || x == Scalar::i8) continue;
+                if (format.is_float()) continue;
+                if (x == Scalar::i8 || x == Scalar::fp8_e4m3) {
+                    CHECK((selected->name.find(wgmma ? "/wgmma-" : "/prompt-") != std::string::npos));
+                    continue;
+                }
                 const cuda::Way way = cuda::way_of(rows);
                 const std::string part = way == cuda::Way::prompt  ? wgmma ? "/wgmma-" : "/prompt-"
                                          : way == cuda::Way::batch ? "/batch-"

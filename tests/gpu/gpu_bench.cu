@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
+#include "fewbit/cuda/w8a8.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "gpu/gpu_bench_model.hpp"
 #include "gpu/random_codes.hpp"
@@ -178,17 +178,30 @@ public:
                                                                                stream_);
         });
     }
-    /// x rounded to int8 within the time.
-    void int8_rows(const Layer& layer, std::size_t m) {
-        std::vector<cuda::Int8Product> products;
-        for (const Mma16Matrix& one : layer.weights) products.push_back(must(cuda::Int8Product::create(one)));
-        auto rows = must(cuda::Int8Rows::create(m, layer.k));
-        // Gaussian rows of thousands have errors of (4 sigma / 127)^2 / 12 = 1e-4 of their square.
-        compare(layer, "int8-row", m, 3e-4, [&](const cuda::View& x, const cuda::View& y, int i) {
-            const auto done = rows.quantize(x, stream_);
-            need(done.has_value(), "rounding x");
-            return products[static_cast<std::size_t>(i) % products.size()].run(rows, y, nullptr, stream_);
-        });
+    /// x rounded to int8 or fp8 within the time; nothing where the device has no fp8.
+    void rounded_rows(const Layer& layer, std::size_t m) {
+        std::vector<cuda::W8A8Product> products;
+        for (const Mma16Matrix& one : layer.weights) {
+            auto product = cuda::W8A8Product::create(one, m);
+            if (!product && one.format.is_codebook()) {
+                std::printf("%s: %s\n", layer.format.c_str(), product.error().message.c_str());
+                return;
+            }
+            products.push_back(must(std::move(product)));
+        }
+        const Scalar type = products[0].activations();
+        auto rows = must(cuda::RoundedRows::create(m, layer.k, type));
+        auto workspace = must(cuda::Workspace::create(products[0]));
+        // Gaussian rows of thousands have errors of (4 sigma / 127)^2 / 12 = 1e-4 of their square in int8; numbers of e4m3 are within
+        // 2^-4 of themselves, their errors 2^-8 / 12 / 0.7 = 5e-4 of the square.
+        const bool fp8 = type == Scalar::fp8_e4m3;
+        compare(layer, fp8 ? "fp8-row" : "int8-row", m, fp8 ? 2e-3 : 3e-4,
+                [&](const cuda::View& x, const cuda::View& y, int i) {
+                    const auto done = rows.quantize(x, stream_);
+                    need(done.has_value(), "rounding x");
+                    return products[static_cast<std::size_t>(i) % products.size()].run(rows, y, nullptr,
+                                                                                       workspace, stream_);
+                });
     }
 
     [[nodiscard]] const std::vector<Row>& rows() const { return rows_; }
@@ -266,15 +279,16 @@ int main(int argc, char** argv) {
     }
     rotated_bytes = std::min(rotated_bytes, device->memory_bytes / 8);
     Bench bench(*device);
-    for (const char* format : {"int4-g128", "int4-g32", "int8-channel", "nf4-g64"})
+    for (const char* format : {"int4-g128", "int4-g32", "int8-channel", "nf4-g64", "fp8-e4m3-channel"})
         for (const auto& [n, k] :
              {std::pair<std::size_t, std::size_t>{4096, 4096}, {14336, 4096}, {4096, 14336}, {8192, 28672}}) {
             const Layer layer(format, n, k);
+            const bool fp8 = parse_format(format)->element == Element::fp8_e4m3;
             for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024})
-                bench.weights_alone(layer, m);
+                if (!fp8) bench.weights_alone(layer, m);
             if (layer.format == "int4-g128") bench.weights_alone(layer, 4096);
-            if (layer.format == "int8-channel")
-                for (const std::size_t m : {64, 128, 256, 1024, 4096}) bench.int8_rows(layer, m);
+            if (layer.format == "int8-channel" || fp8)
+                for (const std::size_t m : {64, 128, 256, 1024, 4096}) bench.rounded_rows(layer, m);
         }
     const double bandwidth = bench.bandwidth();
     std::printf("\n%-12s %12s %10s %12s %7s %12s %6s\n", "whole model", "parameters", "MB a token",

@@ -48,6 +48,8 @@ inline Tensor tensor_of(const std::vector<float>& values, Scalar type, Tensor::S
     return out;
 }
 
+/// Weights that become codes (gpu_quantize.cpp).
+void check_quantize(bool small);
 /// Everything between products (gpu_operators.cpp). `small`: shapes for compute-sanitizer.
 void check_operators(bool small);
 /// Whole models (gpu_transformer.cpp).

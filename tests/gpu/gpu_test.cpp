@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "fewbit/cuda/int8_product.hpp"
 #include "fewbit/cuda/matmul.hpp"
+#include "fewbit/cuda/w8a8.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "fewbit/quantize/rtn.hpp"
 #include "gpu/gpu_support.hpp"
@@ -113,17 +113,19 @@ void check(const Case& c, std::uint64_t seed) {
     expect(c.y != Scalar::f32 || all == 0 || lost / all <= 1e-6, text(what, ": NMSE ", lost / all));
 }
 
-/// W8A8: codes as the CPU makes them, exact sums.
-void check_int8(const char* format, Scalar type, std::size_t m, std::size_t n, std::size_t k,
-                std::uint64_t seed) {
+/// W8A8: rows rounded as the CPU does it, exact sums of integers; of fp8 what tensor cores lose is at most 1e-6 of the square.
+void check_w8a8(const char* format, Scalar type, const Size& size, std::uint64_t seed) {
+    const auto [m, n, k] = size;
     const std::string what = text("W8A8 ", format, ", x ", name(type), ", ", m, " x ", n, " x ", k);
     const Matrix values = testing::gaussian_matrix(n, k, seed),
                  drawn = testing::gaussian_matrix(m, k, seed + 1);
     const auto quantized = must(quantize_rtn(values.view(), *parse_format(format)), what);
     const QuantizedMatrix& w = quantized.linear.weights;
-    const auto product =
-        must(cuda::Int8Product::create(must(cuda::to_device(must(pack_mma16(w), what)), what)), what);
-    auto rows = must(cuda::Int8Rows::create(m, k), what);
+    const auto weights = must(cuda::to_device(must(pack_mma16(w), what)), what);
+    const auto product = must(cuda::W8A8Product::create(weights, m), what);
+    const bool fp8 = product.activations() == Scalar::fp8_e4m3;
+    auto workspace = must(cuda::Workspace::create(product), what);
+    auto rows = must(cuda::RoundedRows::create(m, k, product.activations()), what);
     const std::size_t x_stride = k + seed % 3, y_stride = n + seed % 2 * 3;
     std::vector<float> x(m * x_stride, poison), bias(n);
     for (std::size_t t = 0; t < m; ++t) std::copy_n(drawn.row(t).data(), k, x.data() + t * x_stride);
@@ -140,7 +142,7 @@ void check_int8(const char* format, Scalar type, std::size_t m, std::size_t n, s
         const auto rounded = rows.quantize({x_device.mutable_bytes().data(), type, m, k, x_stride}, nullptr);
         if (!rounded) return expect(false, what + ": " + rounded.error().message);
         const auto report = product.run(rows, {y.mutable_bytes().data(), Scalar::f32, m, n, y_stride},
-                                        bias_device.as<float>().data(), nullptr);
+                                        bias_device.as<float>().data(), workspace, nullptr);
         if (!report) return expect(false, what + ": " + report.error().message);
         const Tensor got = must(cuda::to_host(y), what);
         if (round == 0) first = got;
@@ -149,34 +151,40 @@ void check_int8(const char* format, Scalar type, std::size_t m, std::size_t n, s
     }
     const std::vector<float> y = floats_of(first);
     std::vector<std::uint8_t> codes(k);
-    std::vector<int> codes_of_x(m * k);
+    std::vector<double> numbers(m * k);  // of x, rounded, unscaled
     std::vector<float> scales(m);
     for (std::size_t t = 0; t < m; ++t) {
         float largest = 0;
         for (std::size_t i = 0; i < k; ++i) largest = std::max(largest, std::fabs(x[t * x_stride + i]));
-        scales[t] = largest / 127.0f;
-        for (std::size_t i = 0; i < k && scales[t] > 0; ++i)
-            codes_of_x[t * k + i] = static_cast<int>(std::nearbyint(x[t * x_stride + i] / scales[t]));
+        scales[t] = largest / (fp8 ? 448.0f : 127.0f);
+        for (std::size_t i = 0; i < k && scales[t] > 0; ++i) {
+            const float ratio = x[t * x_stride + i] / scales[t];
+            numbers[t * k + i] = static_cast<double>(fp8 ? float_from_fp8_e4m3(fp8_e4m3_from_float(ratio))
+                                                         : std::nearbyint(ratio));
+        }
     }
-    double worst = 0;
+    double worst = 0, lost = 0, all = 0;
     for (std::size_t r = 0; r < n; ++r) {
         w.unpack(r, 0, codes);
         for (std::size_t t = 0; t < m; ++t) {
             double sum = 0, of_x = 0;
             for (std::size_t i = 0; i < k; ++i) {
-                sum += (codes[i] - w.zero(r, 0)) * codes_of_x[t * k + i];
-                of_x += codes_of_x[t * k + i];
+                sum += static_cast<double>(w.level(r, 0, codes[i])) * numbers[t * k + i];
+                of_x += numbers[t * k + i];
             }
             const auto scale = static_cast<double>(w.scale(r, 0)),
                        offset = static_cast<double>(w.offset(r, 0)), of_row = static_cast<double>(scales[t]),
                        b = static_cast<double>(bias[r]);
             const double exact = of_row * (scale * sum + offset * of_x) + b;
-            const double size = of_row * (scale * std::fabs(sum) + std::fabs(offset * of_x)) + std::fabs(b);
-            worst = std::max(worst, std::fabs(static_cast<double>(y[t * y_stride + r]) - exact) /
-                                        (5 * 0x1p-24 * size + 1e-30));
+            const double size_of =
+                of_row * (scale * std::fabs(sum) + std::fabs(offset * of_x)) + std::fabs(b);
+            const double error = std::fabs(static_cast<double>(y[t * y_stride + r]) - exact);
+            if (!fp8) worst = std::max(worst, error / (5 * 0x1p-24 * size_of + 1e-30));
+            lost += error * error, all += exact * exact;
         }
     }
     expect(worst <= 1, text(what, ": ", worst, " times the error that is allowed"));
+    expect(all == 0 || lost / all <= 1e-6, text(what, ": NMSE ", lost / all));
     for (std::size_t t = 0; t < m; ++t)
         for (std::size_t i = n; i < y_stride; ++i)
             expect(y[t * y_stride + i] == poison, what + ": wrote behind a row of y");
@@ -264,6 +272,16 @@ void check_shared_workspace(bool small) {
         }
 }
 
+/// Whether this device and build multiply fp8; where not, that has to be said.
+bool has_fp8() {
+    const auto w = must(QuantizedMatrix::allocate(*parse_format("fp8-e4m3-channel"), 16, 32), "fp8");
+    const auto product =
+        cuda::W8A8Product::create(must(cuda::to_device(must(pack_mma16(w), "fp8")), "fp8"), 1);
+    expect(product || product.error().message.find("sm_89") != std::string::npos,
+           "where there is no fp8, the device is named");
+    return product.has_value();
+}
+
 void check_refusals() {
     const auto weights =
         must(cuda::to_device(must(pack_mma16(*QuantizedMatrix::allocate(*parse_format("int4-g128"), 32, 128)),
@@ -288,8 +306,9 @@ void check_refusals() {
     expect(!product.run({at, Scalar::bf16, 1, 128, 128}, {at, Scalar::u8, 1, 32, 32}, nullptr, workspace,
                         nullptr),
            "y of integers");
-    expect(!cuda::Int8Product::create(weights), "W8A8 with codes of 4 bits");
-    expect(!cuda::Int8Rows::create(1, 100000), "W8A8 with rows whose sums leave int32");
+    expect(!cuda::W8A8Product::create(weights, 1), "W8A8 with codes of 4 bits");
+    expect(!cuda::RoundedRows::create(1, 100000), "W8A8 with rows whose sums leave int32");
+    expect(!cuda::RoundedRows::create(1, 128, Scalar::f16), "rows rounded to f16");
     const auto empty = product.run({at, Scalar::bf16, 0, 128, 128}, {at, Scalar::f32, 0, 32, 32}, nullptr,
                                    workspace, nullptr);
     expect(empty.has_value(), "no rows are no work");
@@ -329,14 +348,18 @@ int main(int argc, char** argv) {
                       seed);
                 ++seed;
             }
-    const std::vector<Size> int8_sizes =
-        small ? std::vector<Size>{{1, 17, 100}, {70, 40, 96}}
+    const std::vector<Size> w8a8_sizes =
+        small ? std::vector<Size>{{1, 17, 100}, {70, 40, 96}, {140, 20, 300}, {2, 16, 0}}
               : std::vector<Size>{{1, 1, 1},        {3, 17, 100},     {64, 256, 512},
                                   {129, 300, 1000}, {300, 530, 4096}, {2, 16, 0}};
     for (const char* format :
-         {"int8-channel", "int8-tensor", "int8-channel-asym", "int8-channel-fzero-sbf16"})
+         {"int8-channel", "int8-tensor", "int8-channel-asym", "int8-channel-fzero-sbf16", "fp8-e4m3-channel"})
         for (const Scalar x : {Scalar::f32, Scalar::f16, Scalar::bf16})
-            for (const auto& [m, n, k] : int8_sizes) check_int8(format, x, m, n, k, ++seed);
+            for (const Size& size : w8a8_sizes) {
+                ++seed;
+                if (parse_format(format)->is_codebook() && !has_fp8()) continue;
+                check_w8a8(format, x, size, seed);
+            }
     if (!small) {
         check({"int4-g128", Scalar::f16, Scalar::f32, 1, 4096, 4096, 0, 0, 100}, ++seed);
         check({"int4-g32-asym", Scalar::bf16, Scalar::f32, 16, 4096, 2048, 8, 0, 100}, ++seed);
@@ -346,6 +369,7 @@ int main(int argc, char** argv) {
     check_graph();
     check_shared_workspace(small);
     check_refusals();
+    check_quantize(small);
     check_operators(small);
     check_transformer(small);
     std::printf("%d checks, %d failed; largest NMSE with y of f32 %.2e\n", checks, failures, worst_nmse);

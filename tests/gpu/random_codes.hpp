@@ -19,13 +19,15 @@ namespace fewbit::testing {
         state = state * 6364136223846793005u + 1442695040888963407u;
         return static_cast<std::uint32_t>(state >> 33);
     };
-    // Codes are uniform: their deviation is the range / sqrt(12), of tables about half of the largest number.
-    const float range = format.is_codebook() ? 2.0f : static_cast<float>(format.max_code());
+    // Codes are uniform: their deviation is the range / sqrt(12), of tables about half of the largest number, of e4m3 103.
+    const bool fp8 = format.element == Element::fp8_e4m3;
+    const float range = fp8 ? 356.0f : format.is_codebook() ? 2.0f : static_cast<float>(format.max_code());
     const float scale = deviation * 3.46f / range;
     std::vector<std::uint8_t> row(k);
     for (std::size_t r = 0; r < n; ++r) {
-        for (std::uint8_t& code : row)
-            code = static_cast<std::uint8_t>(draw() & static_cast<std::uint32_t>(format.max_code()));
+        for (std::uint8_t& code : row) do
+                code = static_cast<std::uint8_t>(draw() & static_cast<std::uint32_t>(format.max_code()));
+            while (fp8 && (code & 0x7F) == 0x7F);  // NaN
         w.codes.pack_row(r, row);
         for (std::size_t g = 0; g < w.groups_per_row(); ++g)
             w.set_scale(r, g, scale * (0.75f + 0.0078125f * static_cast<float>(draw() % 64)));

@@ -36,6 +36,12 @@ struct RunReport {
         false;  ///< rows that are not whole chunks, or not 16-byte aligned, are copied first; for wgmma all are
 };
 
+/// What a product needs beside its operands.
+struct WorkspaceSize {
+    std::size_t counters = 0;  ///< of 4 bytes, 0 between products
+    std::size_t bytes = 0;     ///< for copies of x and sums that blocks of threads share
+};
+
 class Workspace;
 
 /// A chosen kernel with everything that does not change from call to call. Copies share the weights.
@@ -51,7 +57,7 @@ public:
     [[nodiscard]] FEWBIT_API std::string_view kernel(std::size_t rows) const noexcept;
     [[nodiscard]] const Mma16Matrix& weights() const noexcept { return weights_; }
     [[nodiscard]] std::size_t max_rows() const noexcept { return max_rows_; }
-    [[nodiscard]] FEWBIT_API std::size_t workspace_bytes() const noexcept;
+    [[nodiscard]] FEWBIT_API WorkspaceSize workspace_size() const noexcept;
 
     /// Enqueues y = x W^T + bias. x (rows, K), y (rows, N) of f32, f16 or bf16, bias (N) of f32 on the device or null.
     /// Errors: shapes or types that do not fit, a workspace that is too small; what the launch said.
@@ -59,7 +65,6 @@ public:
                                                    Workspace& workspace, Stream stream) const;
 
 private:
-    friend class Workspace;
     struct Needs {
         std::size_t counters = 0, x_bytes = 0, part_bytes = 0;
     };
@@ -79,15 +84,28 @@ private:
 /// Memory for the sums that blocks of threads share, and for copies of x. One product at a time may use it.
 class Workspace {
 public:
-    /// Large enough for each of `products`, and for every other one that needs no more.
-    [[nodiscard]] FEWBIT_API static Result<Workspace> create(std::span<const Product> products);
-    [[nodiscard]] static Result<Workspace> create(const Product& product) { return create({&product, 1}); }
-    [[nodiscard]] std::size_t size_bytes() const noexcept {
-        return counters_.size_bytes() + memory_.size_bytes();
+    /// For every product that needs no more. Errors: those of current_device(); no memory.
+    [[nodiscard]] FEWBIT_API static Result<Workspace> create(const WorkspaceSize& size);
+    /// Large enough for each of `products`, which are all Products or all W8A8Products.
+    template <class AnyProduct>
+    [[nodiscard]] static Result<Workspace> create(std::span<const AnyProduct> products) {
+        WorkspaceSize most;
+        for (const AnyProduct& product : products) {
+            const WorkspaceSize size = product.workspace_size();
+            most.counters = size.counters > most.counters ? size.counters : most.counters;
+            most.bytes = size.bytes > most.bytes ? size.bytes : most.bytes;
+        }
+        return create(most);
     }
+    template <class AnyProduct>
+    [[nodiscard]] static Result<Workspace> create(const AnyProduct& product) {
+        return create(product.workspace_size());
+    }
+    [[nodiscard]] WorkspaceSize size() const noexcept { return {counters_.elements(), memory_.size_bytes()}; }
 
 private:
     friend class Product;
+    friend class W8A8Product;
     Tensor counters_;  // 0 between products, so nothing else may ever stand there
     Tensor memory_;    // a copy of x, parts
 };

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 #include <string_view>
 
 #include "fewbit/core/result.hpp"
@@ -17,13 +16,13 @@
 namespace fewbit::inline v0::cuda {
 
 /// What codes of a kernel's weights stand for.
-enum class Weights : std::uint8_t { integers, tables, floats };
+enum class Weights : std::uint8_t { integers, tables, fp8, floats };
 
 /// A kernel of the catalogue.
 struct KernelInfo {
     std::string_view name;  ///< family/cuda/what it is made for-type of x
     Weights weights;
-    Scalar x;               ///< i8: rows rounded by Int8Rows
+    Scalar x;               ///< i8, fp8_e4m3: rows rounded by RoundedRows
     std::size_t most_rows;  ///< of x; those with fewer have kernels of their own, ahead of this one
     bool wgmma = false;     ///< only where the device and the build have it (sm_90a); then ahead of its like
 };
@@ -40,7 +39,8 @@ inline constexpr KernelInfo kernel_table[] = {
     {"int_grouped/cuda/batch-bf16", Weights::integers, Scalar::bf16, batch_rows},
     {"int_grouped/cuda/prompt-bf16", Weights::integers, Scalar::bf16, any_rows},
     {"int_grouped/cuda/wgmma-bf16", Weights::integers, Scalar::bf16, any_rows, true},
-    {"int_grouped/cuda/int8", Weights::integers, Scalar::i8, any_rows},
+    {"int_grouped/cuda/prompt-int8", Weights::integers, Scalar::i8, any_rows},
+    {"int_grouped/cuda/wgmma-int8", Weights::integers, Scalar::i8, any_rows, true},
     {"codebook/cuda/decode-f16", Weights::tables, Scalar::f16, decode_rows},
     {"codebook/cuda/batch-f16", Weights::tables, Scalar::f16, batch_rows},
     {"codebook/cuda/prompt-f16", Weights::tables, Scalar::f16, any_rows},
@@ -49,6 +49,8 @@ inline constexpr KernelInfo kernel_table[] = {
     {"codebook/cuda/batch-bf16", Weights::tables, Scalar::bf16, batch_rows},
     {"codebook/cuda/prompt-bf16", Weights::tables, Scalar::bf16, any_rows},
     {"codebook/cuda/wgmma-bf16", Weights::tables, Scalar::bf16, any_rows, true},
+    {"codebook/cuda/prompt-fp8", Weights::fp8, Scalar::fp8_e4m3, any_rows},
+    {"codebook/cuda/wgmma-fp8", Weights::fp8, Scalar::fp8_e4m3, any_rows, true},
     {"cublas/gemm-f16", Weights::floats, Scalar::f16, any_rows},
     {"cublas/gemm-bf16", Weights::floats, Scalar::bf16, any_rows},
 };
@@ -61,19 +63,21 @@ inline constexpr KernelInfo kernel_table[] = {
         return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies ", name(format), " with x of ", name(x),
                     ": ", why...);
     };
-    if (x != Scalar::f16 && x != Scalar::bf16 && x != Scalar::i8)
-        return none("x has to be f16, bf16, or i8 (Int8Rows)");
+    const bool rounded = x == Scalar::i8 || x == Scalar::fp8_e4m3;
+    if (x != Scalar::f16 && x != Scalar::bf16 && !rounded)
+        return none("x has to be f16, bf16, or rounded to i8 or fp8-e4m3 (RoundedRows)");
     Weights weights = Weights::floats;
     if (format.is_float()) {
         if (element_scalar(format) != x) return none("float weights have to be of the type of x");
     } else {
         if (const std::string why = mma16_refuses(format); !why.empty()) return none("order mma16 ", why);
         const Format held = mma16_format(format);
-        weights = held.is_codebook() ? Weights::tables : Weights::integers;
+        weights = held.element == Element::fp8_e4m3 ? Weights::fp8
+                  : held.is_codebook()              ? Weights::tables
+                                                    : Weights::integers;
         if (held.element == Element::nf4 && x == Scalar::bf16)
             return none("its numbers do not survive bf16 (errors of 2^-9); x of f16 keeps them");
-        if (x == Scalar::i8 &&
-            (held.is_codebook() || held.bits != 8 || held.granularity == Granularity::group))
+        if (rounded && (held.bits != 8 || held.granularity == Granularity::group))
             return none("W8A8 takes codes in fields of 8 bits with a scale per channel or tensor");
     }
     const KernelInfo* chosen = nullptr;
@@ -83,7 +87,10 @@ inline constexpr KernelInfo kernel_table[] = {
         if (fits && (chosen == nullptr || (info.wgmma && chosen->most_rows == any_rows))) chosen = &info;
     }
     if (chosen != nullptr) return *chosen;
-    return none("float weights have no product with rounded x");
+    if (weights == Weights::fp8)
+        return none("weights of fp8 are multiplied with x of fp8-e4m3 (RoundedRows)");
+    return none(weights == Weights::floats ? "float weights have no product with rounded x"
+                                           : "integers are multiplied with x of i8, fp8 with x of fp8-e4m3");
 }
 
 }  // namespace fewbit::inline v0::cuda

@@ -11,7 +11,7 @@
 //
 //   int4    word 2 half + step of the lane's 16 bytes, nibble r + 4 e: a mask gives the two elements of a register
 //   table4  the same word, nibble 2 r + e: a byte is the index of both elements
-//   int8    word 2 step + (r >> 1), byte 2 (r & 1) + e
+//   int8    word 2 step + (r >> 1), byte 2 (r & 1) + e; fp8 alike
 //
 //   stream  (tile, chunk, lane, 16 bytes)
 //   scales  (tile, group, g): those of channels g and g + 8 side by side; zero points and offsets alike
@@ -39,10 +39,12 @@ inline constexpr unsigned half_inputs = 32;
 inline constexpr unsigned lanes = 32;
 inline constexpr unsigned chunk_bytes = 512;
 
-/// What codes are: integers of 4 or 8 bits, or 4 bits that count in a table of 16.
-enum class Codes : std::uint8_t { int4, int8, table4 };
+/// What codes are: integers of 4 or 8 bits, 4 bits that count in a table of 16, numbers of e4m3.
+enum class Codes : std::uint8_t { int4, int8, table4, fp8 };
 
-FEWBIT_HOST_DEVICE constexpr unsigned bits_of(Codes codes) { return codes == Codes::int8 ? 8 : 4; }
+FEWBIT_HOST_DEVICE constexpr unsigned bits_of(Codes codes) {
+    return codes == Codes::int8 || codes == Codes::fp8 ? 8 : 4;
+}
 
 /// Input channels of a chunk.
 FEWBIT_HOST_DEVICE constexpr unsigned chunk_inputs(unsigned bits) {
@@ -68,9 +70,10 @@ FEWBIT_HOST_DEVICE constexpr Place place_of(unsigned lane, unsigned half, unsign
 /// Bit of the chunk at which the code of an element starts.
 FEWBIT_HOST_DEVICE constexpr unsigned bit_of(Codes codes, unsigned lane, unsigned half, unsigned step,
                                              unsigned r, unsigned e) {
-    const unsigned word = codes == Codes::int8 ? 2 * step + (r >> 1) : 2 * half + step;
-    const unsigned within = codes == Codes::int4   ? 4 * (r + 4 * e)
-                            : codes == Codes::int8 ? 8 * (2 * (r & 1) + e)
+    const bool bytes = bits_of(codes) == 8;
+    const unsigned word = bytes ? 2 * step + (r >> 1) : 2 * half + step;
+    const unsigned within = bytes                  ? 8 * (2 * (r & 1) + e)
+                            : codes == Codes::int4 ? 4 * (r + 4 * e)
                                                    : 4 * (2 * r + e);
     return (lane * 4 + word) * 32 + within;
 }

@@ -24,7 +24,10 @@ public:
         return out;
     }
     __device__ std::uint32_t* words() const { return words_; }
-    __device__ float* shared() const { return reinterpret_cast<float*>(words_); }
+    template <class T = float>
+    __device__ T* shared() const {
+        return reinterpret_cast<T*>(words_);
+    }
     template <class F>
     __device__ void each_warp(F&& f) const {
         const unsigned t = thread();
@@ -69,7 +72,10 @@ public:
         if (last) __threadfence();
         return last;
     }
-    __device__ float read_part(const float* part) const { return __ldcg(part); }
+    template <class T>
+    __device__ T read_part(const T* part) const {
+        return __ldcg(part);
+    }
     __device__ void store(const Call& call, unsigned token, unsigned channel, float sum) const {
         if (token >= call.m || channel >= call.n) return;
         if (call.bias != nullptr) sum += __ldg(call.bias + channel);

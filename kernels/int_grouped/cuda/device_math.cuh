@@ -92,15 +92,32 @@ struct DecodeMath : mma16::DeviceMath {
     __device__ static void store_words(void* to, std::uint64_t index, const mma16::Words& words) {
         static_cast<uint4*>(to)[index] = make_uint4(words.w[0], words.w[1], words.w[2], words.w[3]);
     }
-    __device__ static void load_int8(const std::int8_t* from, std::uint32_t (&out)[2]) {
-        const uint2 both = __ldg(reinterpret_cast<const uint2*>(from));
-        out[0] = both.x, out[1] = both.y;
-    }
     __device__ static std::uint32_t bits(float value) { return __float_as_uint(value); }
     __device__ static float from_bits(std::uint32_t bits) { return __uint_as_float(bits); }
     __device__ static float divide(float a, float b) { return __fdiv_rn(a, b); }
     /// Ties to even.
     __device__ static std::int32_t nearest(float value) { return __float2int_rn(value); }
+    /// Of a code that is a number: exponent and fraction are where f16 has them, the exponent's zero 8 lower.
+    __device__ static float from_e4m3(std::uint32_t code) {
+        const auto half = static_cast<unsigned short>((code & 0x80) << 8 | (code & 0x7F) << 7);
+        return __half2float(__ushort_as_half(half)) * 256.0f;
+    }
+    __device__ static std::uint64_t bits_of_double(double value) {
+        return static_cast<std::uint64_t>(__double_as_longlong(value));
+    }
+    __device__ static double double_of_bits(std::uint64_t bits) {
+        return __longlong_as_double(static_cast<long long>(bits));
+    }
+    /// Ties to even, saturating. Only devices that multiply such numbers have it.
+    __device__ static std::uint32_t e4m3(float value) {
+#if __CUDA_ARCH__ >= 890
+        std::uint16_t both;
+        asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(both) : "f"(0.0f), "f"(value));
+        return both;
+#else
+        return 0;
+#endif
+    }
 };
 
 struct DecodeWarp : mma16::DeviceWarp {

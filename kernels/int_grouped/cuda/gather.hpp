@@ -49,6 +49,8 @@ FEWBIT_HOST_DEVICE void gather_row(const GatherCall& call, const Block& block) {
                 Math::load_pair(call.scales, call.scale_type, pair, scale);
                 if (call.kind == Codes::table4) {
                     value = call.table[code] * (second == 0 ? scale[0] : scale[1]);
+                } else if (call.kind == Codes::fp8) {
+                    value = Math::from_e4m3(code) * (second == 0 ? scale[0] : scale[1]);
                 } else {
                     std::uint32_t zero = call.zero == Zero::real ? 0 : 1u << (bits - 1);
                     if (call.zero == Zero::integer)

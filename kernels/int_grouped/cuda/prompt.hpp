@@ -17,19 +17,22 @@ inline constexpr unsigned prompt_block_rows = 128;
 /// What blocks that share a tile leave for each other.
 inline constexpr unsigned prompt_part_floats = prompt_block_tiles * mma16::tile_channels * prompt_block_rows;
 
-/// Sizes in 4-byte words.
-template <Codes Kind, unsigned Stages>
+/// Sizes in 4-byte words; stages of `Chunks` chunks, numbers of x of `XBytes` bytes.
+template <Codes Kind, unsigned Stages, unsigned Chunks = 1, unsigned XBytes = 2>
 struct PromptMemory {
     static constexpr Codes kind = Kind;
     static constexpr unsigned halves = mma16::halves_per_chunk(mma16::bits_of(Kind));
-    static constexpr unsigned stages = Stages;
-    static constexpr unsigned code_words = prompt_block_tiles * mma16::chunk_bytes / 4;
-    static constexpr unsigned units_per_row = 4 * halves;  ///< of 16 bytes
-    static constexpr unsigned stage_words = code_words + prompt_block_rows * units_per_row * 4;
+    static constexpr unsigned stages = Stages, chunks = Chunks;
+    static constexpr unsigned chunk_code_words = prompt_block_tiles * mma16::chunk_bytes / 4;
+    static constexpr unsigned code_words = chunks * chunk_code_words;
+    static constexpr unsigned units_per_row =
+        halves * mma16::half_inputs * XBytes / 16;  ///< of 16 bytes, of a chunk
+    static constexpr unsigned stage_words = code_words + chunks * prompt_block_rows * units_per_row * 4;
     static constexpr unsigned table_at = stages * stage_words;
     static constexpr unsigned words = table_at + (Kind == Codes::table4 ? mma16::table_words : 0);
 
     static_assert(warps_per_block * staged_words <= table_at);
+    static_assert(chunks_per_unit % chunks == 0, "a stage is of one unit");
 };
 
 /// The tile of a block of threads: the same channels for all rows, then the next, so that blocks that run together share codes.
@@ -48,13 +51,13 @@ struct PromptTile {
     }
 };
 
-/// Starts the copies of chunk `chunk` to a stage.
+/// Starts the copies of the chunks from `chunk` on to a stage; those that are not there become zeros.
 template <class Way, class Block>
 FEWBIT_HOST_DEVICE void fill_stage(const Call& call, Block& block, PromptTile of, std::uint32_t chunk,
                                    unsigned stage) {
     using Memory = typename Way::Memory;
     using Math = typename Block::Warp::Math;
-    constexpr unsigned code_units = Memory::code_words / 4;
+    constexpr unsigned code_units = Memory::chunk_code_words / 4;
     block.each_thread([&](unsigned thread) {
         // A thread's copies are equally far from each other, here and there. How far is hidden: found each time, it takes no
         // register from the sums.
@@ -68,12 +71,32 @@ FEWBIT_HOST_DEVICE void fill_stage(const Call& call, Block& block, PromptTile of
                 std::uint64_t{call.chunks} * Math::hidden(tiles_apart * mma16::chunk_bytes);
             const std::uint32_t last = (call.n - 1) / mma16::tile_channels;
             FEWBIT_UNROLL
+            for (unsigned c = 0; c < Memory::chunks; ++c) FEWBIT_UNROLL
             for (unsigned i = 0; i < code_units / threads_per_block; ++i)
-                block.copy16(at + (i * threads_per_block + thread) * 4, call.codes, first + i * apart,
-                             tile + i * tiles_apart <= last);
+                block.copy16(at + c * Memory::chunk_code_words + (i * threads_per_block + thread) * 4,
+                             call.codes, first + c * mma16::chunk_bytes + i * apart,
+                             tile + i * tiles_apart <= last && (c == 0 || chunk + c < call.chunks));
         }
         Way::copy_x(call, block, of, chunk, at, thread);
     });
+}
+
+/// Sums of ways whose products are scaled before they are added.
+struct FloatSums {
+    using Sum = float;
+    template <class Math>
+    FEWBIT_HOST_DEVICE static float value(const Call&, float sum, std::uint32_t, std::uint32_t) {
+        return sum;
+    }
+};
+
+/// y of a sum, where there is such a row and channel.
+template <class Way, class Block>
+FEWBIT_HOST_DEVICE void store_value(const Call& call, const Block& block, std::uint32_t token,
+                                    std::uint32_t channel, typename Way::Sum sum) {
+    if (token < call.m && channel < call.n)
+        block.store(call, token, channel,
+                    Way::template value<typename Block::Warp::Math>(call, sum, token, channel));
 }
 
 /// The work of one block of threads. Units of the partition are chunks_per_unit chunks, its tiles those of PromptTile.
@@ -84,6 +107,7 @@ FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
     using Math = typename Warp::Math;
     using Worker = typename Way::template Worker<Warp>;
     using Kept = typename Worker::Kept;
+    using Sum = typename Way::Sum;
     const mma16::Partition& work = call.partition;
     std::uint32_t* const memory = block.words();
     std::uint32_t* const table = memory + Memory::table_at;
@@ -106,18 +130,19 @@ FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
         sums = {};
         FEWBIT_UNROLL
         for (unsigned i = 0; i + 1 < Memory::stages; ++i) {
-            if (chunk + i < last) fill_stage<Way>(call, block, of, chunk + i, i);
+            if (chunk + i * Memory::chunks < last)
+                fill_stage<Way>(call, block, of, chunk + i * Memory::chunks, i);
             block.commit();
         }
         unsigned stage = 0;
         FEWBIT_ROLL
-        for (; chunk < last; ++chunk) {
+        for (; chunk < last; chunk += Memory::chunks) {
             block.template wait<Memory::stages - 2>();
             Way::copied(block);
             block.barrier();  // all copies are there, and nobody reads the stage that is filled next any more
-            if (chunk + Memory::stages - 1 < last)
-                fill_stage<Way>(call, block, of, chunk + Memory::stages - 1,
-                                stage == 0 ? Memory::stages - 1 : stage - 1);
+            constexpr unsigned ahead = (Memory::stages - 1) * Memory::chunks;
+            if (chunk + ahead < last)
+                fill_stage<Way>(call, block, of, chunk + ahead, stage == 0 ? Memory::stages - 1 : stage - 1);
             block.commit();
             block.each_warp(sums, [&](const Warp& warp, unsigned index, Kept& own) {
                 const Worker worker(call, table, warp, index, of);
@@ -129,21 +154,22 @@ FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
         // Found again, rather than kept where every register is a sum.
         const mma16::Run run = work.run_of(block.index(), of.index(call.m));
         const std::uint64_t mine = std::uint64_t{work.slot(block.index(), run.tile)} * prompt_part_floats;
+        Sum* const parts = reinterpret_cast<Sum*>(call.parts);
         block.each_warp(sums, [&](const Warp& warp, unsigned index, Kept& own) {
             const Worker worker(call, table, warp, index, of);
             if (!worker.has_work()) return;
             FEWBIT_UNROLL
             for (unsigned i = 0; i < Worker::tiles; ++i)
                 each_staged<Worker::tokens>(
-                    warp, own.tile[i], block.shared() + index * staged_words,
-                    [&](unsigned of_warp, unsigned channel, float sum) {
+                    warp, own.tile[i], block.template shared<Sum>() + index * staged_words,
+                    [&](unsigned of_warp, unsigned channel, Sum sum) {
                         const unsigned tile = worker.tile_of(i), row = worker.first_row + of_warp;
                         if (run.whole)
-                            block.store(call, of.row + row, (of.tile + tile) * mma16::tile_channels + channel,
-                                        sum);
+                            store_value<Way>(call, block, of.row + row,
+                                             (of.tile + tile) * mma16::tile_channels + channel, sum);
                         else
-                            call.parts[mine + (tile * prompt_block_rows + row) * mma16::tile_channels +
-                                       channel] = sum;
+                            parts[mine + (tile * prompt_block_rows + row) * mma16::tile_channels + channel] =
+                                sum;
                     });
         });
         if (!run.whole && block.comes_last(call.counters + run.tile,
@@ -156,12 +182,12 @@ FEWBIT_HOST_DEVICE void prompt(const Call& call, Block& block) {
                     const unsigned channel =
                         (of.tile + tile) * mma16::tile_channels + i % mma16::tile_channels;
                     if (row >= call.m || channel >= call.n) continue;  // nobody has left anything there
-                    float sum = 0;
+                    Sum sum = 0;
                     FEWBIT_ROLL
                     for (std::uint32_t b = work.first_block(run.tile); b <= work.last_block(run.tile); ++b)
                         sum += block.read_part(
-                            call.parts + std::uint64_t{work.slot(b, run.tile)} * prompt_part_floats + i);
-                    block.store(call, row, channel, sum);
+                            parts + std::uint64_t{work.slot(b, run.tile)} * prompt_part_floats + i);
+                    store_value<Way>(call, block, row, channel, sum);
                 }
             });
         block.barrier();  // the next tile's stages take the place of sums

@@ -191,7 +191,7 @@ struct MmaWarp : Weights<Kind, Type, Offset> {
 };
 
 template <Codes Kind, Half Type, Zero Offset>
-struct MmaWay {
+struct MmaWay : FloatSums {
     using Memory = MmaMemory<Kind>;
     template <class Warp>
     using Worker = MmaWarp<Kind, Type, Offset, Warp>;

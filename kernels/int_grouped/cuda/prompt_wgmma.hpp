@@ -67,6 +67,24 @@ FEWBIT_HOST_DEVICE constexpr std::uint64_t arranged_elements(std::uint64_t rows,
     return (rows + prompt_block_rows - 1) / prompt_block_rows * prompt_block_rows * padded_k;
 }
 
+/// Which channels of a block's tile a warp has.
+struct WgmmaPlace {
+    unsigned group_of_warps, within;
+
+    FEWBIT_HOST_DEVICE explicit WgmmaPlace(unsigned warp_index)
+        : group_of_warps(warp_index / wgmma_warps), within(warp_index % wgmma_warps) {}
+    [[nodiscard]] FEWBIT_HOST_DEVICE unsigned tile_of(unsigned i) const {
+        return (group_of_warps * wgmma_warp_tiles + i) * wgmma_warps + within;
+    }
+    /// Of all four warps, or of none: they multiply together.
+    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work(const Call& call, PromptTile of) const {
+        return (std::uint64_t{of.tile} + group_of_warps * wgmma_warp_tiles * wgmma_warps) *
+                       mma16::tile_channels <
+                   call.n &&
+               of.row < call.m;
+    }
+};
+
 /// What one warp does with a stage.
 template <Codes Kind, Half Type, Zero Offset, class Warp>
 struct WgmmaWarp : Weights<Kind, Type, Offset> {
@@ -89,27 +107,15 @@ struct WgmmaWarp : Weights<Kind, Type, Offset> {
     static constexpr unsigned first_row = 0;
 
     const Warp& warp;
-    unsigned group_of_warps, within;
+    WgmmaPlace place;
     PromptTile of;
 
     FEWBIT_HOST_DEVICE WgmmaWarp(const Call& a_call, const std::uint32_t* table, const Warp& a_warp,
                                  unsigned warp_index, PromptTile tile)
-        : Weights<Kind, Type, Offset>{a_call, table},
-          warp(a_warp),
-          group_of_warps(warp_index / wgmma_warps),
-          within(warp_index % wgmma_warps),
-          of(tile) {}
+        : Weights<Kind, Type, Offset>{a_call, table}, warp(a_warp), place(warp_index), of(tile) {}
 
-    [[nodiscard]] FEWBIT_HOST_DEVICE unsigned tile_of(unsigned i) const {
-        return (group_of_warps * wgmma_warp_tiles + i) * wgmma_warps + within;
-    }
-    /// Of all four warps, or of none: they multiply together.
-    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work() const {
-        return (std::uint64_t{of.tile} + group_of_warps * wgmma_warp_tiles * wgmma_warps) *
-                       mma16::tile_channels <
-                   call.n &&
-               of.row < call.m;
-    }
+    [[nodiscard]] FEWBIT_HOST_DEVICE unsigned tile_of(unsigned i) const { return place.tile_of(i); }
+    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work() const { return place.has_work(call, of); }
     /// Tiles that are not there multiply zeros with the parameters of the last.
     [[nodiscard]] FEWBIT_HOST_DEVICE std::uint64_t pair(unsigned i, std::uint32_t group) const {
         const std::uint32_t last = (call.n - 1) / mma16::tile_channels, tile = of.tile + tile_of(i);
@@ -220,7 +226,7 @@ struct WgmmaWarp : Weights<Kind, Type, Offset> {
 
 /// Call::x is what ArrangeCall has written.
 template <Codes Kind, Half Type, Zero Offset>
-struct WgmmaWay {
+struct WgmmaWay : FloatSums {
     using Memory = PromptMemory<Kind, 4>;
     template <class Warp>
     using Worker = WgmmaWarp<Kind, Type, Offset, Warp>;

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(threads_per_block, 1) batch_kernel(const __gri
 
 /// The kernel and its dynamic shared memory.
 Launchable launchable(const KernelKind& kind) {
+    if (kind.w8a8) return kind.wgmma ? w8a8_wgmma_kernel(kind.codes) : w8a8_kernel(kind.codes);
     if (kind.token_tiles > 8) return kind.wgmma ? wgmma_kernel(kind) : prompt_kernel(kind);
     const auto kernel = [&]<Codes Kind, Half Type, Zero Offset>() -> Kernel {
         switch (kind.token_tiles) {

@@ -36,12 +36,16 @@ struct Call {
     mma16::Partition partition;
     Number scale_type, y_type;
     std::uint16_t table[16];  ///< of Codes::table4, in the type of x
+    // Of w8a8.hpp alone: scales of rows of x (m), and sums of their codes (m), read where zero points or offsets are.
+    const float* x_scales;
+    const std::int32_t* x_sums;
+    Zero zero;
 };
 
 /// A lane's sums: register i of C for each 8 rows of x.
-template <unsigned TokenTiles>
+template <unsigned TokenTiles, class T = float>
 struct Sums {
-    float c[TokenTiles][4] = {};
+    T c[TokenTiles][4] = {};
 };
 
 /// The operands of 32 input channels for a lane.
@@ -128,15 +132,15 @@ inline constexpr unsigned staged_words = 16 * staged_stride;
 
 /// Hands 16 channels x 8 TokenTiles rows to f(row, channel, sum), a row's channels by neighbouring lanes: through `staged`,
 /// staged_words of shared memory of the warp's own.
-template <unsigned TokenTiles, class Warp, class F>
+template <unsigned TokenTiles, class T, class Warp, class F>
 FEWBIT_HOST_DEVICE void each_staged(const Warp& warp,
-                                    const typename Warp::template Value<Sums<TokenTiles>>& sums,
-                                    float* staged, F&& f) {
+                                    const typename Warp::template Value<Sums<TokenTiles, T>>& sums, T* staged,
+                                    F&& f) {
     static_assert(TokenTiles % 2 == 0);
     FEWBIT_UNROLL
     for (unsigned first = 0; first < TokenTiles; first += 2) {
         warp.update(
-            [&](unsigned lane, const Sums<TokenTiles>& sum) {
+            [&](unsigned lane, const Sums<TokenTiles, T>& sum) {
                 FEWBIT_UNROLL
                 for (unsigned t = 0; t < 2; ++t) FEWBIT_UNROLL
                 for (unsigned c = 0; c < 4; ++c)

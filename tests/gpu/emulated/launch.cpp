@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "cuda/host_launch.hpp"
+#include "kernels/encode/cuda/launch.hpp"
 #include "kernels/int_grouped/cuda/launch.hpp"
 #include "kernels/operators/cuda/launch.hpp"
 
@@ -35,25 +36,36 @@ cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream
                           : kind.token_tiles == 2 ? cuda::Way::decode16
                           : kind.token_tiles == 8 ? cuda::Way::batch
                                                   : cuda::Way::prompt;
-    if (call.m > cuda::most_rows(way, call.m) || (kind.wgmma && emulated_major() != 9))
+    if (call.m > cuda::most_rows(way, call.m) || (kind.wgmma && emulated_major() != 9) ||
+        (kind.codes == Codes::fp8 && !kind.wgmma))
         return cudaErrorInvalidValue;
     return each_block(stream, call.partition.blocks, [=](unsigned b) {
         unsigned hazards = 0;
-        with_kind(kind.codes, kind.type, kind.offset, [&]<Codes Kind, Half Type, Zero Offset>() {
-            hazards = kind.wgmma ? fewbit::testing::run_wgmma_block<Kind, Type, Offset>(call, b)
-                                 : fewbit::testing::run_block<Kind, Type, Offset>(call, way, b);
-        });
+        if (kind.w8a8)
+            hazards = kind.codes == Codes::fp8
+                          ? fewbit::testing::run_w8a8_block<Codes::fp8>(call, kind.wgmma, b)
+                          : fewbit::testing::run_w8a8_block<Codes::int8>(call, kind.wgmma, b);
+        else
+            with_kind(kind.codes, kind.type, kind.offset, [&]<Codes Kind, Half Type, Zero Offset>() {
+                hazards = kind.wgmma ? fewbit::testing::run_wgmma_block<Kind, Type, Offset>(call, b)
+                                     : fewbit::testing::run_block<Kind, Type, Offset>(call, way, b);
+            });
         if (hazards == 0) return;
         std::printf("FAILED: a block lacks %u barriers\n", hazards);
         std::exit(1);
     });
 }
-cudaError_t launch(const QuantizeCall& call, cudaStream_t stream) {
-    return each_block(stream, ceil_div(call.m, std::size_t{warps_per_block}),
-                      [=](unsigned b) { quantize_rows(call, HostBlock(b, 1)); });
+cudaError_t launch(Codes codes, const RoundCall& call, cudaStream_t stream) {
+    return each_block(stream, ceil_div(call.m, std::size_t{warps_per_block}), [=](unsigned b) {
+        if (codes == Codes::fp8)
+            round_rows<Codes::fp8>(call, HostBlock(b, 1));
+        else
+            round_rows<Codes::int8>(call, HostBlock(b, 1));
+    });
 }
-cudaError_t launch(const Int8Call& call, cudaStream_t stream) {
-    return each_block(stream, call.blocks(), [=](unsigned b) { int8_product(call, HostBlock(b, 1)); });
+cudaError_t has_fp8_mma(bool& has) {
+    has = false;  // the emulated devices are of sm_80 and sm_90a
+    return cudaSuccess;
 }
 cudaError_t has_wgmma(bool& has) {
     has = emulated_major() == 9;
@@ -68,6 +80,27 @@ cudaError_t launch(const GatherCall& call, std::uint32_t rows, cudaStream_t stre
 }
 
 }  // namespace int_grouped_cuda
+
+namespace encode_cuda {
+
+using int_grouped_cuda::threads_per_block;
+
+cudaError_t launch(const RangeCall& call, cudaStream_t stream) {
+    return each_block(stream, ceil_div(call.all, std::uint64_t{warps_per_block}),
+                      [=](unsigned b) { find_ranges(call, HostBlock(b, 1)); });
+}
+cudaError_t launch(Codes codes, bool from_weights, const OrderCall& call, cudaStream_t stream) {
+    return each_block(stream, ceil_div(call.all, std::uint64_t{threads_per_block}), [=](unsigned b) {
+        with_codes(codes, [&]<Codes Kind>() {
+            if (from_weights)
+                order_codes<Kind, true>(call, HostBlock(b, 1));
+            else
+                order_codes<Kind, false>(call, HostBlock(b, 1));
+        });
+    });
+}
+
+}  // namespace encode_cuda
 
 namespace operators_cuda {
 
