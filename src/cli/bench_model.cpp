@@ -79,7 +79,7 @@ private:
         say("\n{} weights, {} activations: {} read per token\n{}\n{:>3}  {:<10} {:>6} {:>9} {:>5} {:>9} "
             "{:>8} {:>9}\n",
             name(format), name(activations), bytes_text(static_cast<double>(transformer.bytes_per_token())),
-            kernels_text(transformer.kernels()), "thr", "what", "tokens", "tokens/s", "±", "GOPS", "GB/s",
+            kernels_text(kernel_rows(transformer)), "thr", "what", "tokens", "tokens/s", "±", "GOPS", "GB/s",
             "of limit");
         flush_out();
     }

@@ -2,35 +2,51 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "fewbit/model/cuda_transformer.hpp"
+#include "src/cli/cache_options.hpp"
 #include "src/cli/command.hpp"
+#include "src/cli/load.hpp"
+#include "src/cli/options.hpp"
 
 namespace fewbit::cli {
 
 enum class DeviceKind : std::uint8_t { cpu, cuda };
 
-/// --device cpu|cuda; `device` holds the default.
-void add_device(CLI::App& command, DeviceKind& device);
+/// How a model runs: --device cpu|cuda, --activations, --kv-cache, --rotate-keys, --fallback. What is not given means something else
+/// on CUDA, which rounds no activations and stores no few-bit caches but int8.
+struct DeviceOptions {
+    DeviceKind device = DeviceKind::cpu;
+    ActivationFormat activations{};
+    model::KvCacheOptions cache{};
+    Fallback fallback = Fallback::refuse;
+    const CLI::Option *activations_given = nullptr, *cache_given = nullptr, *rotation_given = nullptr;
+};
+/// `options` holds the defaults.
+void add_device_options(CLI::App& command, DeviceOptions& options,
+                        StaticActivations ranges = StaticActivations::refused);
+/// Throws Failure before anything long begins: caches that do not fit the model; no device, or options that mean nothing there.
+void check_device(const DeviceOptions& options, const io::ModelShape& shape);
+[[nodiscard]] std::string name(DeviceKind device);
 
-/// Options of a model on CUDA. `activations` and `cache`: what --activations and --kv-cache asked for, or null. Throws Failure
-/// where CUDA has nothing of the kind: it rounds no activations and stores no few-bit caches but int8.
-[[nodiscard]] model::CudaModelOptions cuda_options(const ActivationFormat* activations,
-                                                   const model::KvCacheOptions* cache, Fallback fallback);
-
-/// CudaTransformer::create; where it fails because only fallbacks fit, the message says how to allow them.
-[[nodiscard]] model::CudaTransformer make_cuda_transformer(const io::ModelFile& model,
-                                                           const model::CudaModelOptions& options,
-                                                           ExecutionContext context);
-
-/// As kernels_text and kernels_json of a Transformer's kernels.
-[[nodiscard]] std::string kernels_text(const std::vector<model::CudaKernelUse>& kernels);
-[[nodiscard]] Json kernels_json(const std::vector<model::CudaKernelUse>& kernels);
-
-/// "f16 keys and values on the device: 16 bits per element", and the same keys as cache_json.
-[[nodiscard]] std::string cache_text(const model::CudaModelOptions& options, const io::ModelShape& shape);
-[[nodiscard]] Json cache_json(const model::CudaModelOptions& options, const io::ModelShape& shape);
+/// A model where it runs: one of the two.
+struct RunningModel {
+    std::unique_ptr<model::Transformer> cpu;
+    std::optional<model::CudaTransformer> cuda;
+    std::size_t bytes_per_token = 0;
+    std::string activations;  ///< their name
+    std::string cache_text;
+    Json cache;
+    std::vector<KernelRow> kernels;
+};
+/// `ranges`: of static activations. Throws Failure; where only fallbacks fit, the message says how to allow them.
+[[nodiscard]] RunningModel start_model(const io::ModelFile& file, const DeviceOptions& options,
+                                       std::map<std::string, StaticRange, std::less<>> ranges,
+                                       ExecutionContext context);
 
 }  // namespace fewbit::cli

@@ -4,10 +4,11 @@
 #include <algorithm>
 
 #include "fewbit/evaluate/behaviours.hpp"
+#include "fewbit/evaluate/cuda_source.hpp"
 #include "fewbit/evaluate/divergence.hpp"
 #include "src/cli/allocation.hpp"
-#include "src/cli/cache_options.hpp"
 #include "src/cli/calibration.hpp"
+#include "src/cli/device.hpp"
 #include "src/cli/evaluate_output.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
@@ -23,11 +24,14 @@ struct EvaluateOptions {
     std::size_t worst = 3, items = 1000;
     PlanOptions plan;
     AllocationOptions allocation;
-    ActivationFormat activations;
+    DeviceOptions how{.fallback = Fallback::allow};
     CalibrationOptions calibration;
-    model::KvCacheOptions cache;
-    Fallback fallback = Fallback::allow;
 };
+
+std::unique_ptr<evaluate::LogitSource> source_of(const RunningModel& running) {
+    if (running.cuda) return std::make_unique<evaluate::CudaSource>(*running.cuda);
+    return std::make_unique<evaluate::TransformerSource>(*running.cpu);
+}
 
 Status run(const EvaluateOptions& given, Program& program) {
     EvaluateOptions options = given;
@@ -37,7 +41,7 @@ Status run(const EvaluateOptions& given, Program& program) {
             "--max-documents: the text is one document; --split MARK says what stands between "
             "documents");
     io::ModelFile file = load_model(options.model);
-    check_cache(options.cache, file.shape);
+    check_device(options.how, file.shape);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     options.documents.context = window_context(options.documents.context, file.shape.context);
     const bool on_corpus = options.text.empty();
@@ -58,25 +62,27 @@ Status run(const EvaluateOptions& given, Program& program) {
                    .file;
     }
     const ModelSize size = size_of(file);
-    model::ModelOptions how{options.activations, options.fallback};
-    how.static_ranges =
-        calibrate(file, tokenizer, options.activations, options.calibration, program.context());
-    how.cache = options.cache;
-    const model::Transformer transformer = make_transformer(file, how, program.context());
-    const evaluate::TransformerSource source(transformer);
+    const bool on_cpu = options.how.device == DeviceKind::cpu;
+    const bool static_ranges = on_cpu && options.how.activations.is_static;
+    const RunningModel running = start_model(
+        file, options.how,
+        on_cpu ? calibrate(file, tokenizer, options.how.activations, options.calibration, program.context())
+               : std::map<std::string, StaticRange, std::less<>>{},
+        program.context());
+    const auto source = source_of(running);
     const auto shown_by = [](Progress& progress) {
         return [&progress](std::size_t done, std::size_t total) { progress.update(done, total); };
     };
 
     evaluate::Perplexity perplexity;
     std::optional<evaluate::Divergence> divergence;
-    std::vector<model::KernelUse> reference_kernels;
+    std::vector<KernelRow> reference_kernels;
     const double seconds = [&] {
         const auto start = std::chrono::steady_clock::now();
         if (options.reference.empty()) {
             Progress progress("evaluating");
             perplexity =
-                expect(evaluate::measure_perplexity(source, windows, program.context(), shown_by(progress)));
+                expect(evaluate::measure_perplexity(*source, windows, program.context(), shown_by(progress)));
         } else {
             io::ModelFile other = load_model(options.reference);
             if (other.shape.vocabulary != file.shape.vocabulary)
@@ -87,8 +93,8 @@ Status run(const EvaluateOptions& given, Program& program) {
                           options.reference);  // the same function, so the same yardstick
             // The reference is exact whatever --activations and --kv-cache say: it is the yardstick.
             const model::Transformer exact =
-                make_transformer(other, {exact_activations(), options.fallback}, program.context());
-            reference_kernels = exact.kernels();
+                make_transformer(other, {exact_activations(), options.how.fallback}, program.context());
+            reference_kernels = kernel_rows(exact);
             const evaluate::TransformerSource exact_source(exact);
             Progress progress("reference");
             const evaluate::Reference reference = expect(evaluate::Reference::create(
@@ -96,7 +102,7 @@ Status run(const EvaluateOptions& given, Program& program) {
             progress.clear();
             Progress second("evaluating");
             divergence =
-                expect(reference.measure(source, program.context(), shown_by(second), options.worst));
+                expect(reference.measure(*source, program.context(), shown_by(second), options.worst));
             perplexity = divergence->model;
         }
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -104,7 +110,7 @@ Status run(const EvaluateOptions& given, Program& program) {
     std::vector<evaluate::BehaviourScore> behaviours;
     if (on_corpus && options.items > 0) {
         Progress progress("behaviours");
-        behaviours = expect(evaluate::measure_behaviours(transformer, tokenizer, {.items = options.items},
+        behaviours = expect(evaluate::measure_behaviours(*source, tokenizer, {.items = options.items},
                                                          program.context(), shown_by(progress)));
     }
 
@@ -121,16 +127,16 @@ Status run(const EvaluateOptions& given, Program& program) {
     say("text        {}{}\n            {} window{} of at most {} tokens\n", name_of_text(options.text),
         on_corpus ? " (docs/corpus.md)" : "", grouped(windows.size()), windows.size() == 1 ? "" : "s",
         options.documents.context);
-    say("activations {}\n", name(options.activations));
-    if (options.activations.is_static)
+    say("activations {}{}\n", running.activations, on_cpu ? "" : ", on a CUDA device");
+    if (static_ranges)
         say("            ranges: {}\n", wrapped(calibration_text(options.calibration), 80, 12));
-    say("kv cache    {}\n", wrapped(cache_text(options.cache, file.shape), 80, 12));
+    say("kv cache    {}\n", wrapped(running.cache_text, 80, 12));
     say("\n");
     say("predictions {}\nnll         {:.4f} nats per prediction\nperplexity  {:.4f}\n",
         grouped(perplexity.tokens), perplexity.nll, perplexity.perplexity);
     if (divergence) print_divergence(*divergence, windows, tokenizer);
     if (!behaviours.empty()) print_behaviours(behaviours);
-    say("\n{}", kernels_text(transformer.kernels()));
+    say("\n{}", kernels_text(running.kernels));
     say("{}, {:.0f} predictions per second\n", seconds_text(seconds),
         static_cast<double>(perplexity.tokens) / seconds);
 
@@ -139,9 +145,10 @@ Status run(const EvaluateOptions& given, Program& program) {
               {"context", options.documents.context},
               {"split", options.documents.split},
               {"windows", windows.size()},
-              {"activations", name(options.activations)},
-              {"calibration", options.activations.is_static ? calibration_json(options.calibration) : Json()},
-              {"kv_cache", cache_json(options.cache, file.shape)},
+              {"device", name(options.how.device)},
+              {"activations", running.activations},
+              {"calibration", static_ranges ? calibration_json(options.calibration) : Json()},
+              {"kv_cache", running.cache},
               {"format", options.plan.format_name() ? Json(*options.plan.format_name()) : Json()},
               {"method", on_the_fly ? Json(options.plan.method.name) : Json()},
               {"allocation", allocation_json(allocation)},
@@ -153,7 +160,7 @@ Status run(const EvaluateOptions& given, Program& program) {
               {"perplexity", perplexity.perplexity},
               {"seconds", seconds},
               {"threads", program.executor().workers()},
-              {"kernels", kernels_json(transformer.kernels())}};
+              {"kernels", kernels_json(running.kernels)}};
     if (divergence) {
         put_divergence(body, *divergence, windows, tokenizer);
         body["reference"] = {{"model", options.reference},
@@ -206,10 +213,8 @@ void add_evaluate(CLI::App& app, Program& program) {
     add_rotate_option(*command, options->plan);
     add_allocation_options(*command, options->allocation);
     add_outliers_option(*command, options->plan);
-    add_activations(*command, options->activations, StaticActivations::calibrated);
+    add_device_options(*command, options->how, StaticActivations::calibrated);
     add_calibration_options(*command, options->calibration);
-    add_cache_options(*command, options->cache);
-    add_fallback(*command, options->fallback);
 }
 
 }  // namespace fewbit::cli

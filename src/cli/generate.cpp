@@ -2,10 +2,8 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
-#include "fewbit/cuda/device.hpp"
 #include "fewbit/model/generate.hpp"
 
-#include "src/cli/cache_options.hpp"
 #include "src/cli/device.hpp"
 #include "src/cli/load.hpp"
 #include "src/cli/options.hpp"
@@ -19,63 +17,16 @@ struct GenerateOptions {
     PlanOptions plan;
     CalibrationText calibration;
     model::GenerateOptions generate;
-    ActivationFormat activations = int8_group_activations(32);
-    model::KvCacheOptions cache;
-    Fallback fallback = Fallback::refuse;
+    DeviceOptions how{.activations = int8_group_activations(32)};
     std::size_t seed = 0;
-    DeviceKind device = DeviceKind::cpu;
-    const CLI::Option *activations_given = nullptr, *cache_given = nullptr, *rotation_given = nullptr;
 };
 
-/// A model with one sequence on it, and what is to be said of them.
-struct Running {
-    std::unique_ptr<model::Transformer> transformer;  // what the sequence runs on the CPU
-    std::unique_ptr<model::Sequence> sequence;
-    std::size_t bytes_per_token = 0;
-    std::string activations, cache_text, kernels_text;
-    Json cache, kernels;
-};
-
-Running on_cpu(const GenerateOptions& options, const io::ModelFile& file, std::size_t positions,
-               ExecutionContext context) {
-    model::ModelOptions how{options.activations, options.fallback};
-    how.cache = options.cache;
-    Running out;
-    out.transformer = std::make_unique<model::Transformer>(make_transformer(file, how, context));
-    out.sequence = std::make_unique<model::TransformerSequence>(
-        expect(model::TransformerSequence::create(*out.transformer, positions)));
-    out.bytes_per_token = out.transformer->bytes_per_token();
-    out.activations = name(options.activations);
-    out.cache_text = cache_text(options.cache, file.shape), out.cache = cache_json(options.cache, file.shape);
-    out.kernels_text = kernels_text(out.transformer->kernels()),
-    out.kernels = kernels_json(out.transformer->kernels());
-    return out;
-}
-
-model::CudaModelOptions options_on_cuda(const GenerateOptions& options) {
-    const bool cache = options.cache_given->count() + options.rotation_given->count() > 0;
-    return cuda_options(options.activations_given->count() > 0 ? &options.activations : nullptr,
-                        cache ? &options.cache : nullptr, options.fallback);
-}
-
-/// Throws Failure before anything long begins: no device, options that mean nothing there.
-void check_cuda(const GenerateOptions& options) {
-    static_cast<void>(options_on_cuda(options));
-    static_cast<void>(expect(cuda::current_device()));
-}
-
-Running on_cuda(const GenerateOptions& options, const io::ModelFile& file, std::size_t positions,
-                ExecutionContext context) {
-    const model::CudaModelOptions how = options_on_cuda(options);
-    const model::CudaTransformer transformer = make_cuda_transformer(file, how, context);
-    Running out;
-    out.sequence =
-        std::make_unique<model::CudaSequence>(expect(model::CudaSequence::create(transformer, positions)));
-    out.bytes_per_token = transformer.bytes_per_token();
-    out.activations = name(how.activations);
-    out.cache_text = cache_text(how, file.shape), out.cache = cache_json(how, file.shape);
-    out.kernels_text = kernels_text(transformer.kernels()), out.kernels = kernels_json(transformer.kernels());
-    return out;
+std::unique_ptr<model::Sequence> sequence_of(const RunningModel& running, std::size_t positions) {
+    if (running.cuda)
+        return std::make_unique<model::CudaSequence>(
+            expect(model::CudaSequence::create(*running.cuda, positions)));
+    return std::make_unique<model::TransformerSequence>(
+        expect(model::TransformerSequence::create(*running.cpu, positions)));
 }
 
 std::string_view name_of(model::StopReason reason) {
@@ -96,10 +47,7 @@ Status run(const GenerateOptions& given, Program& program) {
     GenerateOptions options = given;
     options.generate.sampling.seed = options.seed;
     io::ModelFile file = load_model(options.model);
-    if (options.device == DeviceKind::cpu)
-        check_cache(options.cache, file.shape);
-    else
-        check_cuda(options);
+    check_device(options.how, file.shape);
     const model::Tokenizer tokenizer = load_tokenizer(options.tokenizer, file, options.model);
     make_rotations(file, options.plan, options.model, program.context());
     if (options.plan.any())
@@ -109,14 +57,13 @@ Status run(const GenerateOptions& given, Program& program) {
                    .file;
     const std::size_t positions =
         model::positions_of(file.shape, tokenizer, options.prompt, options.generate);
-    const Running running = options.device == DeviceKind::cpu
-                                ? on_cpu(options, file, positions, program.context())
-                                : on_cuda(options, file, positions, program.context());
+    const RunningModel running = start_model(file, options.how, {}, program.context());
+    const auto sequence = sequence_of(running, positions);
 
     write_out(options.prompt);
     flush_out();
     bool closed = false;  // nobody listens: stop, but not by an exception through the library
-    const auto generation = model::generate(*running.sequence, tokenizer, options.prompt, options.generate,
+    const auto generation = model::generate(*sequence, tokenizer, options.prompt, options.generate,
                                             program.context(), [&closed](std::string_view piece) {
                                                 try {
                                                     write_out(piece);
@@ -144,7 +91,7 @@ Status run(const GenerateOptions& given, Program& program) {
         program.executor().workers(), program.executor().workers() == 1 ? "" : "s",
         name_of(generation->stop));
     note("kv cache    {}\n", wrapped(running.cache_text, 80, 12));
-    write_err(running.kernels_text);
+    write_err(kernels_text(running.kernels));
     program.write_json("generate/1", {{"model", options.model},
                                       {"prompt", options.prompt},
                                       {"text", generation->text},
@@ -153,7 +100,7 @@ Status run(const GenerateOptions& given, Program& program) {
                                       {"temperature", options.generate.sampling.temperature},
                                       {"top_p", options.generate.sampling.top_p},
                                       {"seed", options.generate.sampling.seed},
-                                      {"device", options.device == DeviceKind::cpu ? "cpu" : "cuda"},
+                                      {"device", name(options.how.device)},
                                       {"threads", program.executor().workers()},
                                       {"prompt_tokens", generation->prompt_tokens},
                                       {"prompt_seconds", generation->prompt_seconds},
@@ -164,7 +111,7 @@ Status run(const GenerateOptions& given, Program& program) {
                                       {"bytes_per_token", running.bytes_per_token},
                                       {"activations", running.activations},
                                       {"kv_cache", running.cache},
-                                      {"kernels", running.kernels}});
+                                      {"kernels", kernels_json(running.kernels)}});
     return Status::done;
 }
 
@@ -193,12 +140,7 @@ void add_generate(CLI::App& app, Program& program) {
     add_plan_options(*command, options->plan, false);
     add_rotate_option(*command, options->plan);
     add_calibration_text(*command, options->calibration);
-    add_device(*command, options->device);
-    options->activations_given = add_activations(*command, options->activations);
-    add_cache_options(*command, options->cache);
-    options->cache_given = command->get_option("--kv-cache");
-    options->rotation_given = command->get_option("--rotate-keys");
-    add_fallback(*command, options->fallback);
+    add_device_options(*command, options->how);
 }
 
 }  // namespace fewbit::cli

@@ -139,31 +139,45 @@ model::Transformer make_transformer(const io::ModelFile& model, const model::Mod
     return expect(std::move(transformer));
 }
 
-std::string kernels_text(const std::vector<model::KernelUse>& kernels) {
+std::vector<KernelRow> kernel_rows(const model::Transformer& transformer) {
+    std::vector<KernelRow> rows;
+    for (const model::KernelUse& use : transformer.kernels())
+        rows.push_back({std::string(use.kernel),
+                        {},
+                        std::string(name(use.isa)),
+                        name(use.weights),
+                        name(use.activations),
+                        use.note,
+                        use.fallback_reason,
+                        use.layers});
+    return rows;
+}
+
+std::string kernels_text(const std::vector<KernelRow>& kernels) {
     std::string out;
-    for (const model::KernelUse& use : kernels) {
+    for (const KernelRow& row : kernels) {
         out += fmt::format(
-            "kernel  {}: {} weights, {} activations, {}\n", use.kernel, name(use.weights),
-            name(use.activations),
-            use.layers.size() == 1 ? use.layers.front() : fmt::format("{} layers", use.layers.size()));
-        if (!use.note.empty()) out += "        " + wrapped(use.note, 80, 8) + '\n';
-        if (!use.fallback_reason.empty())
-            out += "        " + wrapped("FALLBACK: " + use.fallback_reason, 80, 8) + '\n';
+            "kernel  {}: {} weights, {} activations, {}\n", row.kernel, row.weights, row.activations,
+            row.layers.size() == 1 ? row.layers.front() : fmt::format("{} layers", row.layers.size()));
+        if (!row.prompt_kernel.empty()) out += fmt::format("        prompts: {}\n", row.prompt_kernel);
+        if (!row.note.empty()) out += "        " + wrapped(row.note, 80, 8) + '\n';
+        if (!row.fallback_reason.empty())
+            out += "        " + wrapped("FALLBACK: " + row.fallback_reason, 80, 8) + '\n';
     }
     return out;
 }
 
-Json kernels_json(const std::vector<model::KernelUse>& kernels) {
+Json kernels_json(const std::vector<KernelRow>& kernels) {
     Json rows = Json::array();
-    for (const model::KernelUse& use : kernels)
-        rows.push_back({{"kernel", use.kernel},
-                        {"isa", name(use.isa)},
-                        {"format", name(use.weights)},
-                        {"activations", name(use.activations)},
-                        {"layers", use.layers},
-                        {"fallback", !use.fallback_reason.empty()},
-                        {"reason", use.fallback_reason},
-                        {"note", use.note}});
+    for (const KernelRow& row : kernels)
+        rows.push_back({{"kernel", row.kernel},
+                        {"isa", row.isa},
+                        {"format", row.weights},
+                        {"activations", row.activations},
+                        {"layers", row.layers},
+                        {"fallback", !row.fallback_reason.empty()},
+                        {"reason", row.fallback_reason},
+                        {"note", row.note}});
     return rows;
 }
 

@@ -62,8 +62,16 @@ struct ModelSize {
                                                   const model::ModelOptions& options,
                                                   ExecutionContext context);
 
+/// A kernel and the layers that it runs, wherever it runs them.
+struct KernelRow {
+    std::string kernel, prompt_kernel;  ///< for one token; for prompts, where that is another
+    std::string isa, weights, activations;
+    std::string note, fallback_reason;
+    std::vector<std::string> layers;
+};
+[[nodiscard]] std::vector<KernelRow> kernel_rows(const model::Transformer& transformer);
 /// One line per kernel, fallbacks marked with their reason. For stdout or stderr.
-[[nodiscard]] std::string kernels_text(const std::vector<model::KernelUse>& kernels);
-[[nodiscard]] Json kernels_json(const std::vector<model::KernelUse>& kernels);
+[[nodiscard]] std::string kernels_text(const std::vector<KernelRow>& kernels);
+[[nodiscard]] Json kernels_json(const std::vector<KernelRow>& kernels);
 
 }  // namespace fewbit::cli

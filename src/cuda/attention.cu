@@ -54,28 +54,29 @@ Result<KvCache> KvCache::create(const CacheShape& shape, Scalar type) {
     return cache;
 }
 
-Result<void> KvCache::advance(std::size_t count, Stream stream) {
+Result<void> KvCache::advance(std::size_t count, ExecutionContext context) {
     if (count > shape_.positions)
         return fail(ErrorKind::bad_input, "a cache of ", shape_.positions, " positions cannot advance by ",
                     count);
     return checked(operators::launch(
                        {position_.as_mutable<std::int32_t>().data(), static_cast<std::int32_t>(count), true},
-                       static_cast<cudaStream_t>(stream)),
+                       stream_of(context)),
                    "advancing the cache");
 }
 
-Result<void> KvCache::rewind(std::size_t position, Stream stream) {
+Result<void> KvCache::rewind(std::size_t position, ExecutionContext context) {
     if (position > shape_.positions)
         return fail(ErrorKind::bad_input, "a cache of ", shape_.positions, " positions has no position ",
                     position);
     return checked(operators::launch({position_.as_mutable<std::int32_t>().data(),
                                       static_cast<std::int32_t>(position), false},
-                                     static_cast<cudaStream_t>(stream)),
+                                     stream_of(context)),
                    "rewinding the cache");
 }
 
 Result<void> rotate_and_store(const View& q, const View& k, const View& v, const Tensor& turns,
-                              const View& rotated, KvCache& cache, std::size_t layer, Stream stream) {
+                              const View& rotated, KvCache& cache, std::size_t layer,
+                              ExecutionContext context) {
     const CacheShape& shape = cache.shape_;
     const std::size_t d = shape.head_dim, kv = shape.heads * d;
     if (auto ok = first_error(fits("q", q, q.rows, q.cols), fits("k", k, q.rows, kv),
@@ -119,7 +120,7 @@ Result<void> rotate_and_store(const View& q, const View& k, const View& v, const
     if (call.warps() / operators::warps_per_block >= std::numeric_limits<std::int32_t>::max())
         return fail(ErrorKind::unsupported, q.rows, " rows of ", call.heads,
                     " heads are too many for a launch");
-    return checked(operators::launch(call, static_cast<cudaStream_t>(stream)), "starting the rotary turn");
+    return checked(operators::launch(call, stream_of(context)), "starting the rotary turn");
 }
 
 Result<Attention> Attention::create(const KvCache& cache, std::size_t heads, std::size_t max_rows) {
@@ -151,7 +152,7 @@ Result<Attention> Attention::create(const KvCache& cache, std::size_t heads, std
 }
 
 Result<void> Attention::run(const View& q, const KvCache& cache, std::size_t layer, std::size_t seen,
-                            const View& out, Stream stream) {
+                            const View& out, ExecutionContext context) {
     const CacheShape& shape = cache.shape_;
     const std::size_t d = shape.head_dim, cols = heads_ * d;
     if (auto ok = first_error(fits("q", q, q.rows, cols), fits("out", out, q.rows, cols)); !ok) return ok;
@@ -195,9 +196,8 @@ Result<void> Attention::run(const View& q, const KvCache& cache, std::size_t lay
         call.first_row = static_cast<std::uint32_t>(first);
         call.q = static_cast<const std::byte*>(q.data) + first * q.stride * size_bytes(q.type);
         call.out = static_cast<std::byte*>(out.data) + first * out.stride * size_bytes(out.type);
-        if (auto done = checked(
-                operators::launch(call, static_cast<std::uint32_t>(rows), static_cast<cudaStream_t>(stream)),
-                "starting attention");
+        if (auto done = checked(operators::launch(call, static_cast<std::uint32_t>(rows), stream_of(context)),
+                                "starting attention");
             !done)
             return done;
     }

@@ -27,7 +27,7 @@ cudaDataType_t type_of(Scalar type) {
 
 }  // namespace
 
-Result<FloatProducts> FloatProducts::create(Stream stream) {
+Result<FloatProducts> FloatProducts::create(ExecutionContext context) {
     auto memory = allocate(Scalar::u8, {memory_bytes});
     if (!memory) return Unexpected{std::move(memory).error()};
     cublasHandle_t handle = nullptr;
@@ -38,9 +38,7 @@ Result<FloatProducts> FloatProducts::create(Stream stream) {
         handle, [](void* h) { static_cast<void>(cublasDestroy(static_cast<cublasHandle_t>(h))); });
     out.memory_ = *std::move(memory);
     // In this order: a new stream takes the memory away again.
-    if (auto done =
-            checked(cublasSetStream(handle, static_cast<cudaStream_t>(stream)), "giving cuBLAS a stream");
-        !done)
+    if (auto done = checked(cublasSetStream(handle, stream_of(context)), "giving cuBLAS a stream"); !done)
         return Unexpected{std::move(done).error()};
     if (auto done = checked(cublasSetWorkspace(handle, out.memory_.mutable_bytes().data(), memory_bytes),
                             "giving cuBLAS memory");

@@ -97,9 +97,9 @@ WorkspaceSize Product::workspace_size() const noexcept {
 }
 
 /// Rows of padded K, whole chunks and aligned.
-Result<void> Product::pad(const View& x, void* to, Stream stream) const {
+Result<void> Product::pad(const View& x, void* to, ExecutionContext context) const {
     const std::size_t bytes = weights_.padded_k() * sizeof(std::uint16_t), element = sizeof(std::uint16_t);
-    const auto cuda_stream = static_cast<cudaStream_t>(stream);
+    const auto cuda_stream = stream_of(context);
     if (auto done = checked(cudaMemsetAsync(to, 0, x.rows * bytes, cuda_stream), "clearing a copy of x");
         !done)
         return done;
@@ -109,18 +109,18 @@ Result<void> Product::pad(const View& x, void* to, Stream stream) const {
 }
 
 /// Rows as prompt_wgmma.hpp wants them.
-Result<void> Product::arrange(const View& x, void* to, Stream stream) const {
+Result<void> Product::arrange(const View& x, void* to, ExecutionContext context) const {
     const decoding::ArrangeCall call{x.data,
                                      to,
                                      x.stride,
                                      static_cast<std::uint32_t>(x.rows),
                                      static_cast<std::uint32_t>(x.cols),
                                      static_cast<std::uint32_t>(weights_.padded_k() / mma16::half_inputs)};
-    return checked(decoding::launch(call, static_cast<cudaStream_t>(stream)), "arranging x");
+    return checked(decoding::launch(call, stream_of(context)), "arranging x");
 }
 
 Result<RunReport> Product::run(const View& x, const View& y, const float* bias, Workspace& workspace,
-                               Stream stream) const {
+                               ExecutionContext context) const {
     if (x.type != x_ || x.cols != weights_.k || x.rows > max_rows_ || x.stride < x.cols)
         return fail(ErrorKind::bad_input, "x is (", x.rows, ", ", x.cols, ") of ", name(x.type),
                     " with a stride of ", x.stride, "; this product takes up to ", max_rows_, " rows of ",
@@ -134,7 +134,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     report.weight_bytes = weights_.size_bytes();
     if (x.rows == 0 || weights_.n == 0) return report;
 
-    const auto cuda_stream = static_cast<cudaStream_t>(stream);
+    const auto cuda_stream = stream_of(context);
     std::byte* const memory = workspace.memory_.mutable_bytes().data();
     const bool as_it_is = weights_.k == weights_.padded_k() && x.stride % 8 == 0 &&
                           reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
@@ -145,7 +145,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     std::size_t stride = x.stride;
     if (report.copied_x) {
         auto* const copy = reinterpret_cast<std::uint16_t*>(memory);
-        if (auto done = arranged ? arrange(x, copy, cuda_stream) : pad(x, copy, cuda_stream); !done)
+        if (auto done = arranged ? arrange(x, copy, context) : pad(x, copy, context); !done)
             return Unexpected{std::move(done).error()};
         from = copy;
         stride = weights_.padded_k();

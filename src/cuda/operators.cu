@@ -13,7 +13,8 @@
 
 namespace fewbit::inline v0::cuda {
 
-Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const View& y, Stream stream) {
+Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const View& y,
+                   ExecutionContext context) {
     if (auto ok = fits("y", y, y.rows, weights.k); !ok) return ok;
     if (weights.codes.space() != MemorySpace::cuda)
         return fail(ErrorKind::bad_input, "the weights are not on the device; cuda::to_device copies them");
@@ -35,12 +36,12 @@ Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens, const
     call.scale_type = number_of(weights.scales.type()), call.y_type = number_of(y.type);
     const std::span<const float> table = weights.format.codebook();
     if (call.kind == mma16::Codes::table4) std::copy(table.begin(), table.end(), call.table);
-    return checked(kernels::int_grouped_cuda::launch(call, static_cast<std::uint32_t>(y.rows),
-                                                     static_cast<cudaStream_t>(stream)),
-                   "starting an embedding");
+    return checked(
+        kernels::int_grouped_cuda::launch(call, static_cast<std::uint32_t>(y.rows), stream_of(context)),
+        "starting an embedding");
 }
 
-Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& y, Stream stream) {
+Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& y, ExecutionContext context) {
     if (table.space() != MemorySpace::cuda || table.shape().size() != 2 || !is_number(table.type()))
         return fail(ErrorKind::bad_input,
                     "a table of floats has to be a matrix of f32, f16 or bf16 on the device");
@@ -56,13 +57,12 @@ Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& 
     call.y_stride = y.stride;
     call.n = static_cast<std::uint32_t>(n), call.k = static_cast<std::uint32_t>(k);
     call.type = number_of(table.type()), call.y_type = number_of(y.type);
-    return checked(
-        operators::launch(call, static_cast<std::uint32_t>(y.rows), static_cast<cudaStream_t>(stream)),
-        "starting an embedding");
+    return checked(operators::launch(call, static_cast<std::uint32_t>(y.rows), stream_of(context)),
+                   "starting an embedding");
 }
 
 Result<void> rms_norm(const View& residual, const View* delta, const float* gain, float epsilon,
-                      const View& y, Stream stream) {
+                      const View& y, ExecutionContext context) {
     if (auto ok = first_error(
             fits("the residual", residual, residual.rows, residual.cols),
             fits("y", y, residual.rows, residual.cols),
@@ -85,12 +85,11 @@ Result<void> rms_norm(const View& residual, const View* delta, const float* gain
     call.epsilon = epsilon;
     call.delta_type = delta == nullptr ? operators::Number::f32 : number_of(delta->type);
     call.y_type = number_of(y.type);
-    return checked(
-        operators::launch(call, static_cast<std::uint32_t>(residual.rows), static_cast<cudaStream_t>(stream)),
-        "starting a norm");
+    return checked(operators::launch(call, static_cast<std::uint32_t>(residual.rows), stream_of(context)),
+                   "starting a norm");
 }
 
-Result<void> silu_multiply(const View& gate, const View& up, const View& y, Stream stream) {
+Result<void> silu_multiply(const View& gate, const View& up, const View& y, ExecutionContext context) {
     if (auto ok = first_error(fits("gate", gate, gate.rows, gate.cols), fits("up", up, gate.rows, gate.cols),
                               fits("y", y, gate.rows, gate.cols));
         !ok)
@@ -109,9 +108,8 @@ Result<void> silu_multiply(const View& gate, const View& up, const View& y, Stre
                     " is too large for a launch");
     call.blocks_per_row = static_cast<std::uint32_t>(per_row);
     call.type = number_of(gate.type), call.y_type = number_of(y.type);
-    return checked(
-        operators::launch(call, static_cast<std::uint32_t>(gate.rows), static_cast<cudaStream_t>(stream)),
-        "starting SwiGLU");
+    return checked(operators::launch(call, static_cast<std::uint32_t>(gate.rows), stream_of(context)),
+                   "starting SwiGLU");
 }
 
 Result<Tensor> rope_turns(std::size_t positions, std::size_t head_dim, float base) {

@@ -37,7 +37,8 @@ Result<void> move_to_device(Mma16Matrix& matrix) {
 }
 
 /// Runs the kernel that makes the codes of `matrix`, and waits for it.
-Result<void> order_codes(encoding::OrderCall& call, bool from_weights, Mma16Matrix& matrix, Stream stream) {
+Result<void> order_codes(encoding::OrderCall& call, bool from_weights, Mma16Matrix& matrix,
+                         ExecutionContext context) {
     call.codes = matrix.codes.mutable_bytes().data();
     call.n = static_cast<std::uint32_t>(matrix.n), call.k = static_cast<std::uint32_t>(matrix.k);
     call.chunks = static_cast<std::uint32_t>(matrix.chunks);
@@ -46,12 +47,11 @@ Result<void> order_codes(encoding::OrderCall& call, bool from_weights, Mma16Matr
     if (call.all > most_threads || matrix.n > std::numeric_limits<std::uint32_t>::max() / 2)
         return fail(ErrorKind::unsupported, "a matrix of ", matrix.n, " x ", matrix.k,
                     " is too large for the CUDA kernels");
-    if (auto done =
-            checked(encoding::launch(matrix.kind(), from_weights, call, static_cast<cudaStream_t>(stream)),
-                    "starting the ordering of codes");
+    if (auto done = checked(encoding::launch(matrix.kind(), from_weights, call, stream_of(context)),
+                            "starting the ordering of codes");
         !done)
         return done;
-    return synchronize(stream);
+    return synchronize(context);
 }
 
 /// One grid for each group, or the sentence that says which group has none.
@@ -99,7 +99,7 @@ void set_levels(const Format& format, encoding::OrderCall& call) {
 
 }  // namespace
 
-Result<Mma16Matrix> quantize(const View& weights, const Format& format, Stream stream) {
+Result<Mma16Matrix> quantize(const View& weights, const Format& format, ExecutionContext context) {
     if (auto device = current_device(); !device) return Unexpected{std::move(device).error()};
     if (auto valid = validate(format); !valid) return Unexpected{std::move(valid).error()};
     if (format.is_block() || format.is_float() || format.double_quantized())
@@ -127,9 +127,8 @@ Result<Mma16Matrix> quantize(const View& weights, const Format& format, Stream s
                                        static_cast<std::uint32_t>(groups),
                                        n * groups,
                                        number_of(weights.type)};
-        auto done = checked(encoding::launch(call, static_cast<cudaStream_t>(stream)),
-                            "starting the search of ranges");
-        if (done) done = synchronize(stream);
+        auto done = checked(encoding::launch(call, stream_of(context)), "starting the search of ranges");
+        if (done) done = synchronize(context);
         if (!done) return Unexpected{std::move(done).error()};
     }
     const auto ranges = to_host(*device_ranges);
@@ -156,11 +155,11 @@ Result<Mma16Matrix> quantize(const View& weights, const Format& format, Stream s
     call.groups = static_cast<std::uint32_t>(groups);
     call.type = number_of(weights.type);
     set_levels(format, call);
-    if (auto done = order_codes(call, true, out, stream); !done) return Unexpected{std::move(done).error()};
+    if (auto done = order_codes(call, true, out, context); !done) return Unexpected{std::move(done).error()};
     return out;
 }
 
-Result<Mma16Matrix> pack(const QuantizedMatrix& weights, ExecutionContext context, Stream stream) {
+Result<Mma16Matrix> pack(const QuantizedMatrix& weights, ExecutionContext context) {
     if (auto device = current_device(); !device) return Unexpected{std::move(device).error()};
     if (weights.format().is_block()) {
         const auto packed = pack_mma16(weights, context);
@@ -179,7 +178,7 @@ Result<Mma16Matrix> pack(const QuantizedMatrix& weights, ExecutionContext contex
     call.from = codes->bytes().data();
     call.stride = weights.codes.row_bytes();
     call.bits = static_cast<std::uint32_t>(weights.format().bits);
-    if (auto done = order_codes(call, false, out, stream); !done) return Unexpected{std::move(done).error()};
+    if (auto done = order_codes(call, false, out, context); !done) return Unexpected{std::move(done).error()};
     return out;
 }
 

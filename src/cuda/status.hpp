@@ -5,9 +5,14 @@
 
 #include <string_view>
 
+#include "fewbit/core/executor.hpp"
 #include "fewbit/core/text.hpp"
 
 namespace fewbit::inline v0::cuda {
+
+inline cudaStream_t stream_of(const ExecutionContext& context) {
+    return static_cast<cudaStream_t>(context.stream().handle);
+}
 
 /// Error: what CUDA said about `doing`.
 inline Result<void> checked(cudaError_t status, std::string_view doing) {

@@ -19,8 +19,8 @@ Result<OwnStream> OwnStream::create() {
     return out;
 }
 
-Result<void> synchronize(Stream stream) {
-    return checked(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for a CUDA stream");
+Result<void> synchronize(ExecutionContext context) {
+    return checked(cudaStreamSynchronize(stream_of(context)), "waiting for a CUDA stream");
 }
 
 namespace {
@@ -35,22 +35,24 @@ Result<void> check_place(const Tensor& device, std::size_t at, std::size_t bytes
 
 }  // namespace
 
-Result<void> copy_to_device(std::span<const std::byte> host, Tensor& device, std::size_t at, Stream stream) {
+Result<void> copy_to_device(std::span<const std::byte> host, Tensor& device, std::size_t at,
+                            ExecutionContext context) {
     if (auto ok = check_place(device, at, host.size()); !ok) return ok;
     return checked(cudaMemcpyAsync(device.mutable_bytes().data() + at, host.data(), host.size(),
-                                   cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream)),
+                                   cudaMemcpyHostToDevice, stream_of(context)),
                    "copying to the device");
 }
 
-Result<void> copy_to_host(const Tensor& device, std::size_t at, std::span<std::byte> host, Stream stream) {
+Result<void> copy_to_host(const Tensor& device, std::size_t at, std::span<std::byte> host,
+                          ExecutionContext context) {
     if (auto ok = check_place(device, at, host.size()); !ok) return ok;
     return checked(cudaMemcpyAsync(host.data(), device.bytes().data() + at, host.size(),
-                                   cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)),
+                                   cudaMemcpyDeviceToHost, stream_of(context)),
                    "copying from the device");
 }
 
-Result<Graph> Graph::capture(Stream stream, const std::function<Result<void>()>& enqueue) {
-    const auto cuda_stream = static_cast<cudaStream_t>(stream);
+Result<Graph> Graph::capture(ExecutionContext context, const std::function<Result<void>()>& enqueue) {
+    const auto cuda_stream = stream_of(context);
     if (auto done = checked(cudaStreamBeginCapture(cuda_stream, cudaStreamCaptureModeThreadLocal),
                             "starting to capture a graph");
         !done)
@@ -73,10 +75,9 @@ Result<Graph> Graph::capture(Stream stream, const std::function<Result<void>()>&
     return out;
 }
 
-Result<void> Graph::launch(Stream stream) const {
-    return checked(
-        cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_.get()), static_cast<cudaStream_t>(stream)),
-        "launching a graph");
+Result<void> Graph::launch(ExecutionContext context) const {
+    return checked(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_.get()), stream_of(context)),
+                   "launching a graph");
 }
 
 }  // namespace fewbit::inline v0::cuda

@@ -51,7 +51,7 @@ Result<RoundedRows> RoundedRows::create(std::size_t max_rows, std::size_t k, Sca
     return out;
 }
 
-Result<void> RoundedRows::quantize(const View& x, Stream stream) {
+Result<void> RoundedRows::quantize(const View& x, ExecutionContext context) {
     if (x.cols != k_ || x.rows > max_rows_ || x.stride < x.cols || !is_number(x.type))
         return fail(ErrorKind::bad_input, "x is (", x.rows, ", ", x.cols, ") of ", name(x.type),
                     " with a stride of ", x.stride, "; here are up to ", max_rows_, " rows of ", k_,
@@ -68,8 +68,7 @@ Result<void> RoundedRows::quantize(const View& x, Stream stream) {
     call.k = static_cast<std::uint32_t>(k_);
     call.padded_k = static_cast<std::uint32_t>(round_up(k_, std::size_t{mma16::half_inputs}));
     call.type = number_of(x.type);
-    return checked(decoding::launch(codes_of(type_), call, static_cast<cudaStream_t>(stream)),
-                   "starting the rounding of x");
+    return checked(decoding::launch(codes_of(type_), call, stream_of(context)), "starting the rounding of x");
 }
 
 Result<W8A8Product> W8A8Product::create(const Mma16Matrix& weights, std::size_t max_rows) {
@@ -117,7 +116,7 @@ std::string_view W8A8Product::kernel() const noexcept {
 }
 
 Result<RunReport> W8A8Product::run(const RoundedRows& x, const View& y, const float* bias,
-                                   Workspace& workspace, Stream stream) const {
+                                   Workspace& workspace, ExecutionContext context) const {
     if (x.k() != weights_.k || x.type() != activations() || x.rows() > max_rows_)
         return fail(ErrorKind::bad_input, "x has ", x.rows(), " rows of ", x.k(), " in ", name(x.type()),
                     "; this product takes up to ", max_rows_, " rows of ", weights_.k, " in ",
@@ -150,9 +149,8 @@ Result<RunReport> W8A8Product::run(const RoundedRows& x, const View& y, const fl
     call.scale_type = number_of(weights_.scales.type());
     call.y_type = number_of(y.type);
     call.zero = zero_of(weights_.format);
-    if (auto done =
-            checked(decoding::launch(kind_of(weights_, wgmma_), call, static_cast<cudaStream_t>(stream)),
-                    "starting the kernel");
+    if (auto done = checked(decoding::launch(kind_of(weights_, wgmma_), call, stream_of(context)),
+                            "starting the kernel");
         !done)
         return Unexpected{std::move(done).error()};
     return report;

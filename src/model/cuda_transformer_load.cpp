@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "fewbit/core/text.hpp"
+#include "fewbit/cuda/quantize.hpp"
 #include "fewbit/formats/format_name.hpp"
-#include "fewbit/pack/mma16.hpp"
 #include "src/model/check_call.hpp"
 #include "src/model/cuda_parts.hpp"
 #include "src/model/find_parts.hpp"
@@ -126,15 +126,13 @@ private:
         const Format& format = linear.weights.format();
         const std::string why = refusal(linear);
         if (!format.is_float() && why.empty()) {
-            const auto packed = pack_mma16(linear.weights, context_);
-            if (!packed) return Unexpected{packed.error()};
-            auto weights = cuda::to_device(*packed);
+            auto weights = cuda::pack(linear.weights, context_);
             if (!weights) return Unexpected{std::move(weights).error()};
             auto product = cuda::Product::create(*weights, options_.activations, options_.chunk_positions);
             if (!product) return Unexpected{std::move(product).error()};
             out.product = *std::move(product);
             out.weights = out.product->weights().format;
-            const double held = 8 * static_cast<double>(packed->size_bytes()) /
+            const double held = 8 * static_cast<double>(weights->size_bytes()) /
                                 static_cast<double>(linear.n() * linear.k()),
                          stored = bits_per_weight(format, linear.n(), linear.k());
             if (held > 1.1 * stored && out.weights.bits != format.bits)
@@ -145,7 +143,7 @@ private:
                                 ", the same values, with longer scales");
         } else {
             if (!why.empty() && !only_rows && options_.fallback == Fallback::refuse)
-                return fail(ErrorKind::no_kernel, "no CUDA kernel multiplies ", fewbit::name(format),
+                return fail(ErrorKind::fallback_refused, "no CUDA kernel multiplies ", fewbit::name(format),
                             " here: ", why, "; only as a matrix of ", fewbit::name(options_.activations),
                             ", which Fallback::allow lets it become");
             bool rounded = false;

@@ -175,7 +175,7 @@ public:
         auto workspace = must(cuda::Workspace::create(products[0]));
         compare(layer, "f16", m, 1e-5, [&](const cuda::View& x, const cuda::View& y, int i) {
             return products[static_cast<std::size_t>(i) % products.size()].run(x, y, nullptr, workspace,
-                                                                               stream_);
+                                                                               cuda::Stream{stream_});
         });
     }
     /// x rounded to int8 or fp8 within the time; nothing where the device has no fp8.
@@ -197,10 +197,10 @@ public:
         const bool fp8 = type == Scalar::fp8_e4m3;
         compare(layer, fp8 ? "fp8-row" : "int8-row", m, fp8 ? 2e-3 : 3e-4,
                 [&](const cuda::View& x, const cuda::View& y, int i) {
-                    const auto done = rows.quantize(x, stream_);
+                    const auto done = rows.quantize(x, cuda::Stream{stream_});
                     need(done.has_value(), "rounding x");
-                    return products[static_cast<std::size_t>(i) % products.size()].run(rows, y, nullptr,
-                                                                                       workspace, stream_);
+                    return products[static_cast<std::size_t>(i) % products.size()].run(
+                        rows, y, nullptr, workspace, cuda::Stream{stream_});
                 });
     }
 

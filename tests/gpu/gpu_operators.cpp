@@ -65,9 +65,9 @@ void check_norm_and_gate(std::size_t m, std::size_t n) {
     const Rows gain(Scalar::f32, 1, n, 0, &g);
     const std::string what = text("norm of ", m, " x ", n);
     const cuda::View delta_view = delta.view();
-    expect_done(cuda::rms_norm(residual.view(), &delta_view, gain.tensor.as<float>().data(), 1e-5f, y.view(),
-                               nullptr),
-                what);
+    expect_done(
+        cuda::rms_norm(residual.view(), &delta_view, gain.tensor.as<float>().data(), 1e-5f, y.view(), {}),
+        what);
     const std::vector<float> rounded = delta.floats(), sums = residual.floats();
     std::vector<double> exact(m * n), gated(m * n);
     for (std::size_t r = 0; r < m; ++r) {
@@ -87,8 +87,7 @@ void check_norm_and_gate(std::size_t m, std::size_t n) {
     }
     expect_near(y, exact, 0x1p-11 + 1e-5, 0x1p-24, what);
     Rows gate(Scalar::f32, m, n, 0, &h), up(Scalar::f32, m, n, 5, &d), out(Scalar::bf16, m, n, 1);
-    expect_done(cuda::silu_multiply(gate.view(), up.view(), out.view(), nullptr),
-                text("SwiGLU of ", m, " x ", n));
+    expect_done(cuda::silu_multiply(gate.view(), up.view(), out.view(), {}), text("SwiGLU of ", m, " x ", n));
     expect_near(out, gated, 0x1p-8 + 1e-6, 1e-30, text("SwiGLU of ", m, " x ", n));
 }
 
@@ -148,16 +147,17 @@ void check_attention(Scalar type, std::size_t heads, std::size_t kv_heads, std::
     };
     const auto step = [&](Rows& qs, Rows& ks, Rows& vs, Rows& rotated, Rows& out) {
         expect_done(cuda::rotate_and_store(qs.view(), ks.view(), vs.view(), turns, rotated.view(), cache,
-                                           layer, stream),
+                                           layer, cuda::Stream{stream}),
                     what);
-        expect_done(attention.run(rotated.view(), cache, layer, positions, out.view(), stream), what);
-        expect_done(cache.advance(qs.rows, stream), what);
+        expect_done(attention.run(rotated.view(), cache, layer, positions, out.view(), cuda::Stream{stream}),
+                    what);
+        expect_done(cache.advance(qs.rows, cuda::Stream{stream}), what);
     };
     // f16 keeps 2^-11, bf16 2^-8, int8 1/254 of the largest of a head; scores add that up over a head.
     const double allowed = type == Scalar::f16 ? 4e-3 : type == Scalar::bf16 ? 3e-2 : 6e-2;
     std::vector<float> first;
     for (int round = 0; round < 2; ++round) {
-        expect_done(cache.rewind(0, stream), what);
+        expect_done(cache.rewind(0, cuda::Stream{stream}), what);
         std::vector<float> got;
         if (prompt > 0) {
             const Matrix a = part_of(q, 0, prompt), b = part_of(k, 0, prompt), c = part_of(v, 0, prompt);
@@ -211,7 +211,7 @@ void check_embedding(const char* format) {
     std::copy(tokens.begin(), tokens.end(), host.as_mutable<std::int32_t>().begin());
     const Tensor device = must(cuda::to_device(host), format);
     Rows y(Scalar::f32, tokens.size(), k, 3);
-    expect_done(cuda::embed(weights, device.as<std::int32_t>().data(), y.view(), nullptr), format);
+    expect_done(cuda::embed(weights, device.as<std::int32_t>().data(), y.view(), {}), format);
     const std::vector<float> got = y.floats();
     std::vector<float> row(k);
     for (std::size_t t = 0; t < tokens.size(); ++t) {
@@ -232,15 +232,15 @@ void check_refusals() {
     expect(!cuda::KvCache::create({1, 1, 8, 8}, Scalar::f32), "a cache of f32");
     auto cache = must(cuda::KvCache::create({1, 2, 8, 8}, Scalar::f16), "refusals");
     expect(!cuda::Attention::create(cache, 3, 1), "3 heads over 2");
-    expect(!cache.rewind(9, nullptr), "a position behind the cache");
+    expect(!cache.rewind(9, {}), "a position behind the cache");
     Rows x(Scalar::f32, 1, 16, 0), other(Scalar::f16, 1, 16, 0), narrow(Scalar::f32, 1, 15, 1);
     const Tensor turns = must(cuda::rope_turns(8, 8, 10000.0f), "refusals");
-    expect(!cuda::rotate_and_store(x.view(), x.view(), other.view(), turns, x.view(), cache, 0, nullptr),
+    expect(!cuda::rotate_and_store(x.view(), x.view(), other.view(), turns, x.view(), cache, 0, {}),
            "q and v of two types");
-    expect(!cuda::rotate_and_store(x.view(), x.view(), x.view(), turns, x.view(), cache, 1, nullptr),
+    expect(!cuda::rotate_and_store(x.view(), x.view(), x.view(), turns, x.view(), cache, 1, {}),
            "a layer that is not there");
-    expect(!cuda::silu_multiply(x.view(), narrow.view(), x.view(), nullptr), "gate and up of two shapes");
-    expect(!cuda::rms_norm(other.view(), nullptr, turns.as<float>().data(), 1e-5f, x.view(), nullptr),
+    expect(!cuda::silu_multiply(x.view(), narrow.view(), x.view(), {}), "gate and up of two shapes");
+    expect(!cuda::rms_norm(other.view(), nullptr, turns.as<float>().data(), 1e-5f, x.view(), {}),
            "a residual of f16");
 }
 

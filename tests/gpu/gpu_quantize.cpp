@@ -71,7 +71,7 @@ void check_one(const Format& format, Scalar type, std::size_t n, std::size_t k, 
     expect_same(got, wanted, what);
     if (n == 0 || k == 0) return;
     Tensor y = must(cuda::allocate(Scalar::f32, {n, k}), what);
-    const auto done = cuda::dequantize(got, {y.mutable_bytes().data(), Scalar::f32, n, k, k}, nullptr);
+    const auto done = cuda::dequantize(got, {y.mutable_bytes().data(), Scalar::f32, n, k, k}, {});
     expect(done.has_value(), what + ": " + (done ? std::string() : done.error().message));
     const std::vector<float> back = floats_of(must(cuda::to_host(y), what));
     std::vector<float> row(k);

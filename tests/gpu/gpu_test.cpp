@@ -67,7 +67,7 @@ void check(const Case& c, std::uint64_t seed) {
                  what);
         const auto report = product.run({x_device.mutable_bytes().data(), c.x, c.m, c.k, x_stride},
                                         {y_device.mutable_bytes().data(), c.y, c.m, c.n, y_stride},
-                                        bias_device.as<float>().data(), workspace, nullptr);
+                                        bias_device.as<float>().data(), workspace, {});
         if (!report) return expect(false, what + ": " + report.error().message);
         const Tensor y = must(cuda::to_host(y_device), what);
         if (round == 0) first = y;
@@ -139,10 +139,10 @@ void check_w8a8(const char* format, Scalar type, const Size& size, std::uint64_t
         Tensor y = must(
             cuda::to_device(tensor_of(std::vector<float>(m * y_stride, poison), Scalar::f32, {m, y_stride})),
             what);
-        const auto rounded = rows.quantize({x_device.mutable_bytes().data(), type, m, k, x_stride}, nullptr);
+        const auto rounded = rows.quantize({x_device.mutable_bytes().data(), type, m, k, x_stride}, {});
         if (!rounded) return expect(false, what + ": " + rounded.error().message);
         const auto report = product.run(rows, {y.mutable_bytes().data(), Scalar::f32, m, n, y_stride},
-                                        bias_device.as<float>().data(), workspace, nullptr);
+                                        bias_device.as<float>().data(), workspace, {});
         if (!report) return expect(false, what + ": " + report.error().message);
         const Tensor got = must(cuda::to_host(y), what);
         if (round == 0) first = got;
@@ -210,7 +210,8 @@ void check_graph() {
     const auto run = [&](Tensor& y) {
         expect(product
                    .run({x_device.mutable_bytes().data(), Scalar::f16, 4, 1024, 1024},
-                        {y.mutable_bytes().data(), Scalar::f32, 4, 256, 256}, nullptr, workspace, stream)
+                        {y.mutable_bytes().data(), Scalar::f32, 4, 256, 256}, nullptr, workspace,
+                        cuda::Stream{stream})
                    .has_value(),
                "graph: run");
     };
@@ -254,7 +255,7 @@ void check_shared_workspace(bool small) {
     const auto run = [](One& one, cuda::Workspace& workspace) {
         const auto report = one.product.run({one.x.mutable_bytes().data(), Scalar::f16, one.m, one.k, one.k},
                                             {one.y.mutable_bytes().data(), Scalar::f32, one.m, one.n, one.n},
-                                            nullptr, workspace, nullptr);
+                                            nullptr, workspace, {});
         expect(report.has_value(), "shared workspace: " + (report ? std::string() : report.error().message));
         return must(cuda::to_host(one.y), "shared");
     };
@@ -294,23 +295,20 @@ void check_refusals() {
     auto workspace = must(cuda::Workspace::create(product), "refusals");
     Tensor memory = must(cuda::allocate(Scalar::f32, {1024}), "refusals");
     void* const at = memory.mutable_bytes().data();
-    expect(!product.run({at, Scalar::f16, 1, 128, 128}, {at, Scalar::f32, 1, 32, 32}, nullptr, workspace,
-                        nullptr),
+    expect(!product.run({at, Scalar::f16, 1, 128, 128}, {at, Scalar::f32, 1, 32, 32}, nullptr, workspace, {}),
            "x of another type");
-    expect(!product.run({at, Scalar::bf16, 3, 128, 128}, {at, Scalar::f32, 3, 32, 32}, nullptr, workspace,
-                        nullptr),
-           "too many rows");
-    expect(!product.run({at, Scalar::bf16, 1, 64, 64}, {at, Scalar::f32, 1, 32, 32}, nullptr, workspace,
-                        nullptr),
+    expect(
+        !product.run({at, Scalar::bf16, 3, 128, 128}, {at, Scalar::f32, 3, 32, 32}, nullptr, workspace, {}),
+        "too many rows");
+    expect(!product.run({at, Scalar::bf16, 1, 64, 64}, {at, Scalar::f32, 1, 32, 32}, nullptr, workspace, {}),
            "another K");
-    expect(!product.run({at, Scalar::bf16, 1, 128, 128}, {at, Scalar::u8, 1, 32, 32}, nullptr, workspace,
-                        nullptr),
+    expect(!product.run({at, Scalar::bf16, 1, 128, 128}, {at, Scalar::u8, 1, 32, 32}, nullptr, workspace, {}),
            "y of integers");
     expect(!cuda::W8A8Product::create(weights, 1), "W8A8 with codes of 4 bits");
     expect(!cuda::RoundedRows::create(1, 100000), "W8A8 with rows whose sums leave int32");
     expect(!cuda::RoundedRows::create(1, 128, Scalar::f16), "rows rounded to f16");
-    const auto empty = product.run({at, Scalar::bf16, 0, 128, 128}, {at, Scalar::f32, 0, 32, 32}, nullptr,
-                                   workspace, nullptr);
+    const auto empty =
+        product.run({at, Scalar::bf16, 0, 128, 128}, {at, Scalar::f32, 0, 32, 32}, nullptr, workspace, {});
     expect(empty.has_value(), "no rows are no work");
 }
 

@@ -8,8 +8,11 @@
 #include <vector>
 
 #include "fewbit/core/text.hpp"
+#include "fewbit/core/thread_pool.hpp"
 #include "fewbit/cuda/operators.hpp"
 #include "fewbit/cuda/stream.hpp"
+#include "fewbit/evaluate/cuda_source.hpp"
+#include "fewbit/evaluate/perplexity.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "fewbit/model/cuda_transformer.hpp"
 #include "fewbit/quantize/rtn.hpp"
@@ -167,7 +170,7 @@ void check_rows() {
             Tensor y =
                 must(cuda::to_device(tensor_of(std::vector<float>(28, -7.0f), Scalar::f32, {4, 7})), "y");
             expect_done(cuda::embed(table, given ? on_device.as<std::int32_t>().data() : nullptr,
-                                    {y.mutable_bytes().data(), Scalar::f32, 4, 5, 7}, nullptr),
+                                    {y.mutable_bytes().data(), Scalar::f32, 4, 5, 7}, {}),
                         "rows of a table");
             const std::vector<float> got = floats_of(must(cuda::to_host(y), "y"));
             const int rows[] = {given ? 1 : 0, given ? -1 : 1, -1, given ? 0 : -1};
@@ -264,16 +267,43 @@ void check_model_refusals() {
 void check_copies() {
     auto device = must(cuda::allocate(Scalar::u8, {8}), "memory");
     const std::byte five[5]{};
-    expect(!cuda::copy_to_device(five, device, 4, nullptr), "a copy behind the end");
-    expect(!cuda::copy_to_device(five, device, 9, nullptr), "a copy from behind the end");
+    expect(!cuda::copy_to_device(five, device, 4, {}), "a copy behind the end");
+    expect(!cuda::copy_to_device(five, device, 9, {}), "a copy from behind the end");
     Tensor host = must(Tensor::allocate(Scalar::u8, {8}), "memory");
-    expect(!cuda::copy_to_device(five, host, 0, nullptr), "a copy to the host's memory");
+    expect(!cuda::copy_to_device(five, host, 0, {}), "a copy to the host's memory");
     const auto stream = must(cuda::OwnStream::create(), "stream");
     const auto failed =
         cuda::Graph::capture(stream.get(), []() -> Result<void> { return fail(ErrorKind::bad_input, "no"); });
     expect(!failed && failed.error().message == "no", "what a capture refuses");
     const auto empty = cuda::Graph::capture(stream.get(), []() -> Result<void> { return {}; });
     expect(empty.has_value(), "a capture after one that failed");
+}
+
+}  // namespace
+
+namespace {
+
+/// Perplexity on the device is that on the CPU within what activations of f16 cost, the same for any number of threads, and sequences
+/// serve window after window.
+void check_evaluation(const io::ModelShape& shape) {
+    const Made made{"int4-g32", "f16", true, false};
+    const std::string what = "evaluating " + text_of(made);
+    const io::ModelFile file = make(shape, made);
+    const auto on_device = must(CudaTransformer::create(file, made.options), what);
+    const auto on_cpu = must(model::Transformer::create(file, {exact_activations(), Fallback::allow}), what);
+    std::vector<evaluate::Window> windows;
+    for (const std::size_t length : {2, 9, 5, 30, 17, 30})
+        windows.push_back({0, 1, some_tokens(length, shape.vocabulary)});
+    const auto wanted =
+        must(evaluate::measure_perplexity(evaluate::TransformerSource(on_cpu), windows), what);
+    const evaluate::CudaSource source(on_device);
+    const auto got = must(evaluate::measure_perplexity(source, windows), what);
+    expect(got.tokens == wanted.tokens, what + ": predictions");
+    // Logits of a few units with errors of 1e-3 of them.
+    expect(std::fabs(got.nll - wanted.nll) <= 4e-3, text(what, ": nll ", got.nll, ", not ", wanted.nll));
+    ThreadPool pool(3);
+    const auto again = must(evaluate::measure_perplexity(source, windows, pool), what);
+    expect(again.nll == got.nll, what + ": other threads, another answer");
 }
 
 }  // namespace
@@ -297,6 +327,7 @@ void check_transformer(bool small) {
     check(shape, {"nf4-g32", "int4-g32", false, true, int8}, count);
     check(tied, {"q4_0", "f32", true, false}, count);
     check(shape, {"int3-g32", "int6-channel", false, false}, count);
+    check_evaluation(tied);
     if (!small) check(shape, {"int4-g32", "int8-channel", false, false}, 2100);  // several graphs
 }
 

@@ -63,13 +63,21 @@ public:
     }
 };
 
-/// Where work runs: on the CPU through an executor (a GPU stream joins here). Default: the calling thread.
-/// Copied freely; the executor must outlive the calls that use it.
+/// A queue of a device's work: a cudaStream_t; null is the device's default stream.
+struct DeviceStream {
+    void* handle = nullptr;
+};
+
+/// Where work runs: on the CPU through an executor, on a GPU (fewbit/cuda) in a stream. Default: the calling thread, the default stream.
+/// Copied freely; executor and stream must outlive the calls that use them.
 class ExecutionContext {
 public:
     ExecutionContext() = default;
     ExecutionContext(Executor& executor) : executor_(&executor) {}
+    ExecutionContext(DeviceStream stream) : stream_(stream) {}
+    ExecutionContext(Executor& executor, DeviceStream stream) : executor_(&executor), stream_(stream) {}
 
+    [[nodiscard]] DeviceStream stream() const noexcept { return stream_; }
     [[nodiscard]] std::size_t workers() const noexcept { return executor_ ? executor_->workers() : 1; }
     void parallel_for(std::size_t tasks, Executor::Body body) const {
         if (executor_ != nullptr) return executor_->parallel_for(tasks, body);
@@ -79,6 +87,7 @@ public:
 private:
     friend class KeepAwake;
     Executor* executor_ = nullptr;
+    DeviceStream stream_;
 };
 
 /// While it lives, regions follow closely (Executor::keep_awake).

@@ -18,7 +18,8 @@ enum class ErrorKind {
     unsupported,  ///< well-formed, but this library, build or CPU cannot do it
     io,           ///< the operating system refused to open, read, write or rename
     out_of_memory,
-    no_kernel,  ///< no kernel fits the query; see SelectionError
+    no_kernel,        ///< no kernel fits the query; see SelectionError
+    fallback_refused  ///< what would run is a fallback, and the query refuses those
 };
 
 struct Error {

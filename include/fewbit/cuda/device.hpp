@@ -6,13 +6,14 @@
 #include <string>
 
 #include "fewbit/core/config.hpp"
+#include "fewbit/core/executor.hpp"
 #include "fewbit/core/result.hpp"
 #include "fewbit/core/tensor.hpp"
 
 namespace fewbit::inline v0::cuda {
 
-/// A cudaStream_t; null is the default stream.
-using Stream = void*;
+/// Where calls enqueue: each takes an ExecutionContext, which a stream is, too.
+using Stream = DeviceStream;
 
 struct Device {
     std::string name;

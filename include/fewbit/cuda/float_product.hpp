@@ -20,7 +20,7 @@ namespace fewbit::inline v0::cuda {
 class FloatProducts {
 public:
     /// Errors: those of current_device(); what cuBLAS said; no memory.
-    [[nodiscard]] FEWBIT_API static Result<FloatProducts> create(Stream stream);
+    [[nodiscard]] FEWBIT_API static Result<FloatProducts> create(ExecutionContext context);
 
     /// Which kernel runs is cuBLAS's own choice.
     [[nodiscard]] static std::string_view kernel(Scalar type) noexcept {

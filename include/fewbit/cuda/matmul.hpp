@@ -62,7 +62,7 @@ public:
     /// Enqueues y = x W^T + bias. x (rows, K), y (rows, N) of f32, f16 or bf16, bias (N) of f32 on the device or null.
     /// Errors: shapes or types that do not fit, a workspace that is too small; what the launch said.
     [[nodiscard]] FEWBIT_API Result<RunReport> run(const View& x, const View& y, const float* bias,
-                                                   Workspace& workspace, Stream stream) const;
+                                                   Workspace& workspace, ExecutionContext context) const;
 
 private:
     struct Needs {
@@ -70,8 +70,8 @@ private:
     };
     Product() = default;
     [[nodiscard]] Needs needs() const noexcept;
-    [[nodiscard]] Result<void> pad(const View& x, void* to, Stream stream) const;
-    [[nodiscard]] Result<void> arrange(const View& x, void* to, Stream stream) const;
+    [[nodiscard]] Result<void> pad(const View& x, void* to, ExecutionContext context) const;
+    [[nodiscard]] Result<void> arrange(const View& x, void* to, ExecutionContext context) const;
 
     Mma16Matrix weights_;
     Scalar x_ = Scalar::f16;

@@ -23,20 +23,20 @@ namespace fewbit::inline v0::cuda {
 /// becomes NaN. With `tokens` null the first M rows: the whole matrix where y has as many. Errors: shapes, types or places that do not
 /// fit; what the launch said.
 [[nodiscard]] FEWBIT_API Result<void> embed(const Mma16Matrix& weights, const std::int32_t* tokens,
-                                            const View& y, Stream stream);
+                                            const View& y, ExecutionContext context);
 /// The same of a table (V, K) of f32, f16 or bf16 on the device.
 [[nodiscard]] FEWBIT_API Result<void> embed(const Tensor& table, const std::int32_t* tokens, const View& y,
-                                            Stream stream);
+                                            ExecutionContext context);
 
 /// residual (M, D) of f32 += delta (M, D) of f32, f16 or bf16, unless that is null;
 /// y (M, D) of f32, f16 or bf16 = residual / sqrt(mean(residual^2) + epsilon) * gain, row by row; gain (D) of f32 on the device.
 /// Errors: shapes or types that do not fit; what the launch said.
 [[nodiscard]] FEWBIT_API Result<void> rms_norm(const View& residual, const View* delta, const float* gain,
-                                               float epsilon, const View& y, Stream stream);
+                                               float epsilon, const View& y, ExecutionContext context);
 
 /// y (M, N) = silu(gate) * up, silu(x) = x / (1 + exp(-x)); gate and up of one type, all of f32, f16 or bf16. Errors: as above.
 [[nodiscard]] FEWBIT_API Result<void> silu_multiply(const View& gate, const View& up, const View& y,
-                                                    Stream stream);
+                                                    ExecutionContext context);
 
 /// On the device, f32 (positions, head_dim): cos and sin in turn, of position * base^(-2i / head_dim) for pair i. Errors: those of
 /// current_device(); an odd head_dim; no memory.
@@ -65,13 +65,13 @@ public:
     }
     /// Enqueues: the next token stands `count` further on. What would stand behind the last position is not stored, and attention
     /// ends there: nobody but the caller can know.
-    [[nodiscard]] FEWBIT_API Result<void> advance(std::size_t count, Stream stream);
+    [[nodiscard]] FEWBIT_API Result<void> advance(std::size_t count, ExecutionContext context);
     /// Enqueues: the next token stands at `position`, as after a common beginning. Error: it is behind the cache's last.
-    [[nodiscard]] FEWBIT_API Result<void> rewind(std::size_t position, Stream stream);
+    [[nodiscard]] FEWBIT_API Result<void> rewind(std::size_t position, ExecutionContext context);
 
 private:
     friend FEWBIT_API Result<void> rotate_and_store(const View&, const View&, const View&, const Tensor&,
-                                                    const View&, KvCache&, std::size_t, Stream);
+                                                    const View&, KvCache&, std::size_t, ExecutionContext);
     friend class Attention;
     KvCache() = default;
     CacheShape shape_;
@@ -86,7 +86,8 @@ private:
 /// stored in `layer`. In int8 a head that holds NaN or infinity becomes NaN. Errors: shapes or types that do not fit; what the launch said.
 [[nodiscard]] FEWBIT_API Result<void> rotate_and_store(const View& q, const View& k, const View& v,
                                                        const Tensor& turns, const View& rotated,
-                                                       KvCache& cache, std::size_t layer, Stream stream);
+                                                       KvCache& cache, std::size_t layer,
+                                                       ExecutionContext context);
 
 /// Causal attention with memory for what blocks of threads share; for one stream at a time.
 class Attention {
@@ -100,7 +101,7 @@ public:
     /// cache's + m, which rotate_and_store has stored. `seen`: at least as many positions as the last row sees; more cost blocks
     /// that end at once, fewer are all that is looked at. Errors: shapes or types that do not fit; what a launch said.
     [[nodiscard]] FEWBIT_API Result<void> run(const View& q, const KvCache& cache, std::size_t layer,
-                                              std::size_t seen, const View& out, Stream stream);
+                                              std::size_t seen, const View& out, ExecutionContext context);
 
 private:
     Attention() = default;

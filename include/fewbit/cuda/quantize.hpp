@@ -16,16 +16,17 @@ namespace fewbit::inline v0::cuda {
 /// Formats: integers, nf4, e2m1, iq4 and fp8-e4m3 that pack_mma16 takes, not doubly quantized, not of blocks. Errors: as
 /// quantize_rtn and pack_mma16; those of current_device(); what a launch said.
 [[nodiscard]] FEWBIT_API Result<Mma16Matrix> quantize(const View& weights, const Format& format,
-                                                      Stream stream = nullptr);
+                                                      ExecutionContext context = {});
 
 /// to_device(pack_mma16(weights)), with codes brought into order on the device; blocks of ggml are packed on the host. Errors: as
 /// pack_mma16; those of current_device(); what a launch said.
 [[nodiscard]] FEWBIT_API Result<Mma16Matrix> pack(const QuantizedMatrix& weights,
-                                                  ExecutionContext context = {}, Stream stream = nullptr);
+                                                  ExecutionContext context = {});
 
 /// Enqueues y (N, K) of f32, f16 or bf16 = what the codes stand for. Errors: as embed().
-[[nodiscard]] inline Result<void> dequantize(const Mma16Matrix& weights, const View& y, Stream stream) {
-    return embed(weights, nullptr, y, stream);
+[[nodiscard]] inline Result<void> dequantize(const Mma16Matrix& weights, const View& y,
+                                             ExecutionContext context) {
+    return embed(weights, nullptr, y, context);
 }
 
 }  // namespace fewbit::inline v0::cuda

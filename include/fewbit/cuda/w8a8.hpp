@@ -36,7 +36,7 @@ public:
 
     /// Enqueues the rounding of x (rows, K) of f32, f16 or bf16. A row with NaN or infinity becomes NaN. Errors: another
     /// shape or type; what the launch said.
-    [[nodiscard]] FEWBIT_API Result<void> quantize(const View& x, Stream stream);
+    [[nodiscard]] FEWBIT_API Result<void> quantize(const View& x, ExecutionContext context);
 
 private:
     friend class W8A8Product;
@@ -69,7 +69,7 @@ public:
     /// Enqueues y = x W^T + bias. y (x.rows(), N) of f32, f16 or bf16, bias (N) of f32 on the device or null. Errors: shapes
     /// or types that do not fit, a workspace that is too small; what the launch said.
     [[nodiscard]] FEWBIT_API Result<RunReport> run(const RoundedRows& x, const View& y, const float* bias,
-                                                   Workspace& workspace, Stream stream) const;
+                                                   Workspace& workspace, ExecutionContext context) const;
 
 private:
     W8A8Product() = default;

@@ -47,8 +47,8 @@ struct CudaKernelUse {
 /// Never changed after create(); copies share the weights.
 class CudaTransformer {
 public:
-    /// Packs and copies. Errors: as Transformer::create; no_kernel: no device, a layer that needs a fallback which is refused, or
-    /// that rotates its input; a float weight beyond f16 (all by the layer's name); no memory.
+    /// Packs and copies. Errors: as Transformer::create; no_kernel: no device, a layer that rotates its input;
+    /// fallback_refused: a layer that needs a fallback; a float weight beyond f16 (all by the layer's name); no memory.
     [[nodiscard]] FEWBIT_API static Result<CudaTransformer> create(const io::ModelFile& file,
                                                                    const CudaModelOptions& options,
                                                                    ExecutionContext context = {});

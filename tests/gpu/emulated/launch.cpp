@@ -16,7 +16,7 @@ using fewbit::testing::HostBlock;
 template <class F>
 cudaError_t each_block(cudaStream_t stream, std::uint64_t blocks, F&& f) {
     return emulated_enqueue(stream, [blocks, f] {
-        static bool backward = false;
+        thread_local bool backward = false;
         backward = !backward;
         for (std::uint64_t b = 0; b < blocks; ++b) f(static_cast<unsigned>(backward ? blocks - 1 - b : b));
     });
