@@ -21,11 +21,14 @@ struct DeviceMath {
         asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
         return out;
     }
+    __device__ static std::uint32_t fma_bf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+        std::uint32_t out;
+        asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+        return out;
+    }
     /// sm_80 has no add.bf16x2: a times 1.
     __device__ static std::uint32_t add_bf16(std::uint32_t a, std::uint32_t b) {
-        std::uint32_t out;
-        asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(0x3F803F80u), "r"(b));
-        return out;
+        return fma_bf16(a, 0x3F803F80u, b);
     }
     /// Byte i of the result: byte number (nibble i of selector) of `low` (0..3) and `high` (4..7).
     __device__ static std::uint32_t select_bytes(std::uint32_t low, std::uint32_t high,

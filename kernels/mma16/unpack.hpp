@@ -4,6 +4,8 @@
 //   f16   0x6400 | c = 1024 + c       (c < 1024)         0x6400 | c << 4 = 1024 + 16 c, times 1/16 = 64 + c
 //   bf16  0x4300 | c = 128 + c        (c < 128)          8 bits: f32 2^23 + c, subtracted, rounded to bf16 (|c - z| <= 255)
 //
+//   fp8    its seven bits below the sign stand where those of f16 (bf16) begin, as 2^-8 (2^-120) of the number: one multiplication
+//
 // Tables of 16 are looked up two numbers at a time.
 //
 // Math is the arithmetic of two packed numbers: instructions on the device, written out on the host (tests/cuda).
@@ -84,6 +86,25 @@ FEWBIT_HOST_DEVICE FragmentA unpack8(std::uint32_t word0, std::uint32_t word1, c
             const std::uint32_t high = Math::select_bytes(word, 0x4B000000u, 0x7440u | (first + 1));
             a.r[r] = Math::bf16_pair(Math::subtract_f32(low, zero), Math::subtract_f32(high, zero));
         }
+    }
+    return a;
+}
+
+/// fp8-e4m3, which both types hold exactly, the codes where unpack8 has them.
+template <class Math, Half Type>
+FEWBIT_HOST_DEVICE FragmentA unpack_fp8(std::uint32_t word0, std::uint32_t word1) {
+    FragmentA a;
+    FEWBIT_UNROLL
+    for (unsigned r = 0; r < 4; ++r) {
+        const std::uint32_t word = r < 2 ? word0 : word1;
+        // Each byte as the upper one of a half.
+        const std::uint32_t bytes = Math::select_bytes(word, 0, (r & 1) == 0 ? 0x1404u : 0x3424u);
+        const std::uint32_t sign = bytes & 0x80008000u;
+        if constexpr (Type == Half::f16)
+            a.r[r] = Math::fma_f16(Math::masked_or(bytes >> 1, 0x3F803F80u, sign), twice(0x5C00u), 0);  // 2^8
+        else
+            a.r[r] =
+                Math::fma_bf16(Math::masked_or(bytes >> 4, 0x07F007F0u, sign), twice(0x7B80u), 0);  // 2^120
     }
     return a;
 }

@@ -1,6 +1,6 @@
 // int8 activations times tile16, straight from the stream: tiles of rows x 16 channels, one after the other over the same
 // codes, which the first has brought into the cache. Each unpacks them again, beside products that need not wait for it.
-// One row is bound by memory, and Lanes::one_row_tiles tiles of channels are read at once where that is faster.
+// One row or two are bound by memory: Lanes::side_by_side tiles of channels are read at once.
 #pragma once
 
 #include "kernels/tile16/int8_tile.hpp"
@@ -54,15 +54,23 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
                     chunk.corrections);
         });
         std::size_t n = part.n_begin;
-        if constexpr (Lanes::one_row_tiles > 1)
-            if (call.x.m == 1)
-                for (constexpr std::size_t side = Lanes::one_row_tiles * tile_channels;
-                     n + side - tile_channels < part.n_end; n += side)
-                    with_scales(call.w, [&](auto scales) {
-                        using Source = StreamSource<Lanes, Field, scales, Lanes::one_row_tiles>;
-                        multiply_tile<Lanes, Source, 1>(call, Source(call, field, n), how, chunk,
-                                                        part.m_begin, n);
-                    });
+        const auto side_by_side = [&](auto rows) {
+            constexpr int tiles = Lanes::side_by_side(rows);
+            constexpr std::size_t channels = tiles * tile_channels;
+            if constexpr (tiles > 1)
+                for (; n + channels - tile_channels < part.n_end; n += channels) {
+                    const auto multiply = [&](auto scales) {
+                        using Source = StreamSource<Lanes, Field, scales, tiles>;
+                        multiply_tile<Lanes, Source, rows>(call, Source(call, field, n), how, chunk, block,
+                                                           n);
+                    };
+                    if constexpr (rows == 1)
+                        with_scales(call.w, multiply);
+                    else
+                        multiply(Constant<Scales::any>{});
+                }
+        };
+        if (call.x.m == 1) side_by_side(Constant<1>{});
         for (; n < part.n_end; n += tile_channels)
             each_tile([&](std::size_t m, std::size_t rows) {
                 with_constant<most>(rows, [&](auto count) {

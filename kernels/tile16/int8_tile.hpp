@@ -33,8 +33,10 @@ constexpr std::size_t bytes_of_step =
 /// Bytes between what a tile of several rows reads of its stream and what it asks for. With few rows the CPU fetches ahead
 /// best by itself; with more it falls behind.
 constexpr std::size_t stream_ahead = 8192;
-template <class Codes, int Count>
-constexpr bool fetches_stream = !is_unpacked<Codes> && Count >= (Codes::quads == 2 ? 3 : 5);
+template <class Lanes, class Codes, int Count>
+constexpr bool fetches_stream = !is_unpacked<Codes> && Count >= (Lanes::narrow_quads != 0 ? 2
+                                                                 : Codes::quads == 2      ? 3
+                                                                                          : 5);
 
 /// The CPU stops fetching ahead where a page ends, and with one row or two is not far ahead: a line now and then leads it on.
 /// (Every line would be in its way. So is this with scales of two levels, or of groups of 16.)
@@ -63,7 +65,7 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 #pragma GCC unroll 8
         for (int s = 0; s < Steps; ++s) {
             const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
-            if constexpr (fetches_stream<Codes, Count>)
+            if constexpr (fetches_stream<Lanes, Codes, Count>)
 #pragma GCC unroll 4
                 for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
                     Lanes::fetch_ahead(from + stream_ahead + line);
@@ -332,7 +334,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
 #pragma GCC unroll 16
                     for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
             // Every line counts: waiting for the one with a group's scales alone cost a third of the speed.
-            if constexpr (fetches_stream<typename Source::Codes, Count>)
+            if constexpr (fetches_stream<Lanes, typename Source::Codes, Count>)
                 source.each_line_of(piece.parameters, piece.codes, [](const std::uint8_t* line) {
                     Lanes::fetch_ahead(line + stream_ahead);
                 });

@@ -11,7 +11,8 @@ template <class Dot, int TileRows, int FewRows>
 struct LanesVnni256 : Lanes256 {
     using Few = LanesVnni256;
     static constexpr int chains = 8, narrow_quads = 0, halves = 1;
-    static constexpr int tile_rows = TileRows, few_rows = FewRows, panel_tiles = 1, one_row_tiles = 1;
+    static constexpr int tile_rows = TileRows, few_rows = FewRows, panel_tiles = 1;
+    static constexpr int side_by_side(int) { return 1; }
     static constexpr bool holds_totals = TileRows <= 4;  ///< 8 rows: 16 sums of 32 registers
     static constexpr std::size_t chunk_elements = 4096;
 

@@ -172,18 +172,16 @@ void print_choices(const std::vector<Choice>& choices) {
         if (same == outcomes.end()) same = outcomes.insert(outcomes.end(), {by_format[key], {}});
         same->formats.push_back(key);
     }
-    Table table({{"weights"}, {"with f32 activations"}, {"with bf16"}, {"with int8"}});
+    Table table({{"weights"}, {"activations"}, {"kernel"}});
     for (const Outcome& outcome : outcomes) {
-        const std::string formats = wrapped(fmt::format("{}", fmt::join(outcome.formats, " ")), 24);
-        std::size_t begin = 0;
-        for (bool first = true; begin <= formats.size(); first = false) {
-            const std::size_t end = std::min(formats.find('\n', begin), formats.size());
-            const std::string line = formats.substr(begin, end - begin);
-            if (first)
-                table.add({line, outcome.kernels[0], outcome.kernels[1], outcome.kernels[2]});
-            else
-                table.add({line, "", "", ""});
-            begin = end + 1;
+        if (&outcome != &outcomes.front()) table.add_rule();
+        std::string formats = wrapped(fmt::format("{}", fmt::join(outcome.formats, " ")), 32);
+        for (std::size_t i = 0; i < elements.size() || !formats.empty(); ++i) {
+            const std::size_t end = std::min(formats.find('\n'), formats.size());
+            const bool has_kernel = i < elements.size();
+            table.add({formats.substr(0, end), has_kernel ? std::string(name(elements[i])) : "",
+                       has_kernel ? outcome.kernels[i] : ""});
+            formats.erase(0, end + 1);
         }
     }
     say("\nWhat runs here\n\n{}", table.text());

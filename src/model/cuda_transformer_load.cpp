@@ -5,6 +5,7 @@
 
 #include "fewbit/core/text.hpp"
 #include "fewbit/cuda/quantize.hpp"
+#include "fewbit/cuda/selection.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "src/model/check_call.hpp"
 #include "src/model/cuda_parts.hpp"
@@ -44,13 +45,12 @@ Result<Tensor> floats_on_device(const Linear& linear, Scalar type, bool& rounded
 }
 
 /// Why no kernel of ours multiplies a matrix; empty: one does.
-std::string refusal(const Linear& linear) {
+std::string refusal(const Linear& linear, Scalar activations) {
     const Format& format = linear.weights.format();
     if (format.is_float()) return {};
     if (linear.transform.reorders_or_scales()) return "its input is permuted or scaled";
     if (!linear.columns.empty()) return "some of its columns are floats";
-    if (const std::string why = mma16_refuses(format); !why.empty()) return text("order mma16 ", why);
-    return {};
+    return cuda::kernel_refuses(format, activations);
 }
 
 class Loader {
@@ -124,7 +124,7 @@ private:
         if (linear.transform.hadamard != 0)
             return fail(ErrorKind::no_kernel, "its input is rotated, which no CUDA kernel does");
         const Format& format = linear.weights.format();
-        const std::string why = refusal(linear);
+        const std::string why = refusal(linear, options_.activations);
         if (!format.is_float() && why.empty()) {
             auto weights = cuda::pack(linear.weights, context_);
             if (!weights) return Unexpected{std::move(weights).error()};
@@ -194,7 +194,7 @@ Result<CudaTransformer> CudaTransformer::create(const io::ModelFile& file, const
     auto norm = loader.vector("model.norm");
     if (!norm) return Unexpected{std::move(norm).error()};
     parts->norm = *std::move(norm);
-    if (s.tied_head && refusal(file.linears.at(embedding_name)).empty()) {
+    if (s.tied_head && refusal(file.linears.at(embedding_name), options.activations).empty()) {
         parts->head = parts->embedding;  // the same bytes
         parts->head.name = "lm_head";
     } else {

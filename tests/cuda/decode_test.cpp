@@ -78,7 +78,10 @@ TEST_CASE("cuda decode: codes of every width, and scales of two levels", "[cuda]
                                "iq4_xs",
                                "q8_k",
                                "tq2_0",
-                               "q2_0"})
+                               "q2_0",
+                               "fp8-e4m3-channel",
+                               "fp8-e4m3-g64-sbf16",
+                               "mxfp8"})
         for (const Half type : {Half::f16, Half::bf16})
             for (const auto& [m, n, k, blocks] :
                  {std::tuple<std::size_t, std::size_t, std::size_t, unsigned>{1, 9, 256, 1},

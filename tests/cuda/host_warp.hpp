@@ -63,6 +63,10 @@ struct HostMath {
         return on_pairs(
             Half::f16, [](float x, float y, float z) { return x * y + z; }, a, b, c);
     }
+    static std::uint32_t fma_bf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+        return on_pairs(
+            Half::bf16, [](float x, float y, float z) { return x * y + z; }, a, b, c);
+    }
     static std::uint32_t add_bf16(std::uint32_t a, std::uint32_t b) {
         return on_pairs(
             Half::bf16, [](float x, float y) { return x + y; }, a, b);

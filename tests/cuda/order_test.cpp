@@ -10,7 +10,8 @@ using namespace fewbit;
 using namespace fewbit::testing;
 
 TEST_CASE("mma16: every place of a chunk has one run of bits, and every run one place", "[cuda]") {
-    for (const auto kind : {mma16::Codes::int4, mma16::Codes::int8, mma16::Codes::table4}) {
+    for (const auto kind :
+         {mma16::Codes::int4, mma16::Codes::int8, mma16::Codes::table4, mma16::Codes::fp8}) {
         const unsigned bits = mma16::bits_of(kind);
         std::set<std::pair<unsigned, unsigned>> places;
         std::set<unsigned> runs;
@@ -136,6 +137,26 @@ TEST_CASE("mma16: every code with every zero point becomes their difference, exa
                 wrong += half_value(Half::f16, f4.r[r]) != difference ||
                          half_value(Half::bf16, b4.r[r]) != difference;
         }
+    CHECK(wrong == 0);
+}
+
+TEST_CASE("mma16: every code of fp8 becomes its number, in every place, in f16 and bf16", "[cuda]") {
+    std::size_t wrong = 0;
+    for (std::uint32_t low = 0; low < 0x10000; ++low) {
+        const std::uint32_t words[2] = {low | (low * 40503u & 0xFFFFu) << 16,
+                                        (low * 31421u & 0xFFFFu) | low << 16};
+        const auto f16 = mma16::unpack_fp8<HostMath, Half::f16>(words[0], words[1]);
+        const auto bf16 = mma16::unpack_fp8<HostMath, Half::bf16>(words[0], words[1]);
+        for (unsigned r = 0; r < 4; ++r)
+            for (unsigned e = 0; e < 2; ++e) {
+                const unsigned bit = mma16::bit_of(mma16::Codes::fp8, 0, 0, 0, r, e);
+                const auto code = static_cast<std::uint8_t>(words[bit / 32] >> bit % 32);
+                if ((code & 0x7F) == 0x7F) continue;  // NaN, which is never chosen
+                const float number = float_from_fp8_e4m3(code);
+                wrong += half_value(Half::f16, f16.r[r] >> 16 * e & 0xFFFF) != number;
+                wrong += half_value(Half::bf16, bf16.r[r] >> 16 * e & 0xFFFF) != number;
+            }
+    }
     CHECK(wrong == 0);
 }
 

@@ -49,7 +49,7 @@ TEST_CASE("cuda wgmma: right for every kind of weights, shape and number of bloc
     for (const char* format :
          {"int4-g128", "int4-g32", "int4-g96-sbf16", "int4-g64-asym", "int4-g32-fzero", "int4-channel",
           "int8-g128", "int8-g32-asym", "int8-channel", "int8-g64-fzero-sbf16", "nf4-g64", "e2m1-g32-se8m0",
-          "q4_0", "q4_1", "q4_k", "int3-g64"})
+          "q4_0", "q4_1", "q4_k", "int3-g64", "fp8-e4m3-channel", "mxfp8"})
         for (const Half type : {Half::f16, Half::bf16})
             for (const auto& [m, n, k, blocks] :
                  {std::tuple<std::size_t, std::size_t, std::size_t, unsigned>{1, 16, 64, 1},

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fewbit/cuda/matmul.hpp"
+#include "fewbit/cuda/quantize.hpp"
 #include "fewbit/cuda/w8a8.hpp"
 #include "fewbit/formats/format_name.hpp"
 #include "gpu/gpu_bench_model.hpp"
@@ -97,12 +98,17 @@ double read_bandwidth(cudaStream_t stream, const cuda::Device& device) {
     return best;
 }
 
-/// As many copies on the device as fill the memory that is to be rotated over.
+/// A tensor of the device, as often as fills the memory that is to be rotated over.
 std::vector<Tensor> copies_of(const Tensor& tensor) {
-    std::vector<Tensor> out;
+    std::vector<Tensor> out{tensor};
     const std::size_t count =
         std::clamp<std::size_t>(rotated_bytes / std::max<std::size_t>(1, tensor.size_bytes()), 2, 512);
-    for (std::size_t i = 0; i < count; ++i) out.push_back(must(cuda::to_device(tensor)));
+    while (out.size() < count) {
+        out.push_back(must(cuda::allocate(tensor.type(), tensor.shape())));
+        need(cudaMemcpy(out.back().mutable_bytes().data(), tensor.bytes().data(), tensor.size_bytes(),
+                        cudaMemcpyDeviceToDevice) == cudaSuccess,
+             "copying weights");
+    }
     return out;
 }
 
@@ -126,21 +132,18 @@ struct Layer {
         : format(format_name), n(rows), k(cols) {
         const QuantizedMatrix w =
             testing::random_codes(*parse_format(format_name), n, k, 1 / std::sqrt(static_cast<float>(k)));
-        const Mma16Matrix packed = must(pack_mma16(w));
+        const Mma16Matrix packed = must(cuda::pack(w));
         weight_bytes = packed.size_bytes();
-        for (const Tensor& codes : copies_of(packed.codes)) {
+        const std::vector<Tensor> codes = copies_of(packed.codes), scales = copies_of(packed.scales);
+        for (std::size_t i = 0; i < codes.size(); ++i) {
             weights.push_back(packed);
-            weights.back().codes = codes;
-            weights.back().scales = must(cuda::to_device(packed.scales));
-            weights.back().offsets = must(cuda::to_device(packed.offsets));
+            weights.back().codes = codes[i];
+            weights.back().scales = scales[i % scales.size()];
         }
-        Tensor half = must(Tensor::allocate(Scalar::f16, {n, k}));
-        std::vector<float> values(k);
-        for (std::size_t r = 0; r < n; ++r) {
-            w.dequantize(r, 0, values);
-            for (std::size_t i = 0; i < k; ++i)
-                half.as_mutable<std::uint16_t>()[r * k + i] = f16_from_float(values[i]);
-        }
+        Tensor half = must(cuda::allocate(Scalar::f16, {n, k}));
+        need(cuda::dequantize(packed, {half.mutable_bytes().data(), Scalar::f16, n, k, k}, {}).has_value() &&
+                 cudaDeviceSynchronize() == cudaSuccess,
+             "weights in FP16");
         halves = copies_of(half);
     }
 };

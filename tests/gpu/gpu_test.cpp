@@ -333,7 +333,7 @@ int main(int argc, char** argv) {
     for (const char* format :
          {"int4-g128", "int4-g32", "int4-g96-sbf16", "int4-g64-asym", "int4-g128-fzero", "int4-channel",
           "int8-g128", "int8-channel", "int8-g32-asym", "int8-tensor", "int8-g64-fzero-sbf16", "nf4-g64",
-          "iq4-g32-sbf16", "e2m1-g32-se8m0", "q4_0", "mxfp4", "int3-g64", "int5-channel-asym", "q5_1"})
+          "iq4-g32-sbf16", "e2m1-g32-se8m0", "q4_0", "mxfp4", "int3-g64", "int5-channel-asym", "q5_1", "fp8-e4m3-channel", "mxfp8"})
         for (const Scalar x : {Scalar::f16, Scalar::bf16})
             for (const auto& [m, n, k] : sizes) {
                 if (!validate_columns(*parse_format(format), k)) continue;

@@ -59,7 +59,7 @@ FEWBIT_HOST_DEVICE inline std::uint64_t pair_of(const Call& call, std::uint32_t 
     return (std::uint64_t{tile} * call.groups + group) * 8;
 }
 
-/// f<codes, type, offset>(), whichever they are. Precondition: tables have no offsets.
+/// f<codes, type, offset>(), whichever they are. Precondition: tables and fp8 have no offsets.
 template <class F>
 decltype(auto) with_kind(Codes codes, Half type, Zero offset, F&& f) {
     const auto with_type = [&]<Codes Kind, Zero Offset>() -> decltype(auto) {
@@ -76,6 +76,7 @@ decltype(auto) with_kind(Codes codes, Half type, Zero offset, F&& f) {
     switch (codes) {
         case Codes::int4: return with_offset.template operator()<Codes::int4>();
         case Codes::int8: return with_offset.template operator()<Codes::int8>();
+        case Codes::fp8: return with_type.template operator()<Codes::fp8, Zero::middle>();
         default: return with_type.template operator()<Codes::table4, Zero::middle>();
     }
 }
@@ -86,7 +87,8 @@ struct Weights {
     const Call& call;
     const std::uint32_t* pairs;  ///< of the table, in shared memory; else not read
 
-    static_assert(Kind != Codes::table4 || Offset == Zero::middle, "tables have no zero points");
+    static_assert((Kind != Codes::table4 && Kind != Codes::fp8) || Offset == Zero::middle,
+                  "tables and fp8 have no zero points");
     static constexpr unsigned Bits = mma16::bits_of(Kind);
 
     /// Registers of A for one step of a half; `pair`: of its group's parameters.
@@ -95,6 +97,8 @@ struct Weights {
                                                  unsigned step, std::uint64_t pair) const {
         if constexpr (Kind == Codes::table4) {
             return mma16::look_up(words.w[2 * half + step], pairs, lane);
+        } else if constexpr (Kind == Codes::fp8) {
+            return mma16::unpack_fp8<Math, Type>(words.w[2 * step], words.w[2 * step + 1]);
         } else {
             std::uint32_t z0 = Offset == Zero::real ? 0 : 1u << (Bits - 1), z1 = z0;
             if constexpr (Offset == Zero::integer) {

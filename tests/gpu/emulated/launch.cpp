@@ -37,7 +37,7 @@ cudaError_t launch(const KernelKind& kind, const Call& call, cudaStream_t stream
                           : kind.token_tiles == 8 ? cuda::Way::batch
                                                   : cuda::Way::prompt;
     if (call.m > cuda::most_rows(way, call.m) || (kind.wgmma && emulated_major() != 9) ||
-        (kind.codes == Codes::fp8 && !kind.wgmma))
+        (kind.w8a8 && kind.codes == Codes::fp8 && !kind.wgmma))
         return cudaErrorInvalidValue;
     return each_block(stream, call.partition.blocks, [=](unsigned b) {
         unsigned hazards = 0;
