@@ -330,10 +330,27 @@ int main(int argc, char** argv) {
                                   {2, 33, 0},       {9, 40, 4097},   {16, 257, 4096}, {5, 2048, 512},
                                   {17, 300, 1000},  {64, 513, 4096}, {40, 100, 200},  {65, 270, 1000},
                                   {300, 513, 4096}, {129, 40, 97},   {70, 33, 0}};
-    for (const char* format :
-         {"int4-g128", "int4-g32", "int4-g96-sbf16", "int4-g64-asym", "int4-g128-fzero", "int4-channel",
-          "int8-g128", "int8-channel", "int8-g32-asym", "int8-tensor", "int8-g64-fzero-sbf16", "nf4-g64",
-          "iq4-g32-sbf16", "e2m1-g32-se8m0", "q4_0", "mxfp4", "int3-g64", "int5-channel-asym", "q5_1", "fp8-e4m3-channel", "mxfp8"})
+    for (const char* format : {"int4-g128",
+                               "int4-g32",
+                               "int4-g96-sbf16",
+                               "int4-g64-asym",
+                               "int4-g128-fzero",
+                               "int4-channel",
+                               "int8-g128",
+                               "int8-channel",
+                               "int8-g32-asym",
+                               "int8-tensor",
+                               "int8-g64-fzero-sbf16",
+                               "nf4-g64",
+                               "iq4-g32-sbf16",
+                               "e2m1-g32-se8m0",
+                               "q4_0",
+                               "mxfp4",
+                               "int3-g64",
+                               "int5-channel-asym",
+                               "q5_1",
+                               "fp8-e4m3-channel",
+                               "mxfp8"})
         for (const Scalar x : {Scalar::f16, Scalar::bf16})
             for (const auto& [m, n, k] : sizes) {
                 if (!validate_columns(*parse_format(format), k)) continue;
