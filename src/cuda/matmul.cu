@@ -172,7 +172,7 @@ Result<RunReport> Product::run(const View& x, const View& y, const float* bias, 
     call.scale_type = number_of(weights_.scales.type());
     call.y_type = number_of(y.type);
     const std::span<const float> table = weights_.format.codebook();
-    for (std::size_t i = 0; i < table.size(); ++i)
+    for (std::size_t i = 0; weights_.kind() == mma16::Codes::table4 && i < table.size(); ++i)
         call.table[i] = x_ == Scalar::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
     if (auto done = checked(decoding::launch(kind_of(weights_, x_, way, wgmma_), call, cuda_stream),
                             "starting the kernel");

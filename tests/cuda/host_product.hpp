@@ -84,7 +84,7 @@ struct Launch {
         wgmma = c.wgmma;
         if (wgmma) arrange(c);
         const auto table = w.format.codebook();
-        for (std::size_t i = 0; i < table.size(); ++i)
+        for (std::size_t i = 0; w.kind() == mma16::Codes::table4 && i < table.size(); ++i)
             call.table[i] = c.type == Half::f16 ? f16_from_float(table[i]) : bf16_from_float(table[i]);
     }
 

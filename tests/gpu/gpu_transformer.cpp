@@ -327,6 +327,7 @@ void check_transformer(bool small) {
     check(shape, {"nf4-g32", "int4-g32", false, true, int8}, count);
     check(tied, {"q4_0", "f32", true, false}, count);
     check(shape, {"int3-g32", "int6-channel", false, false}, count);
+    check(shape, {"mxfp8", "fp8-e4m3-channel", false, true}, count);
     check_evaluation(tied);
     if (!small) check(shape, {"int4-g32", "int8-channel", false, false}, 2100);  // several graphs
 }
