@@ -30,7 +30,7 @@ void expect_same(const Mma16Matrix& got, const Mma16Matrix& wanted, const std::s
     expect(same(got.codes, wanted.codes, what), what + ": other codes");
 }
 
-/// Groups that are hard: of zeros, constant, tiny, with one outlier, negative, ties.
+/// Groups that are hard: of zeros, constant, tiny, with one outlier, negative, ties, over many powers of two.
 Matrix hard_weights(std::size_t n, std::size_t k, std::uint64_t seed) {
     Matrix w = gaussian_matrix(n, k, seed);
     for (std::size_t c = 0; c < k; ++c) {
@@ -40,6 +40,8 @@ Matrix hard_weights(std::size_t n, std::size_t k, std::uint64_t seed) {
         if (n > 4) w(4, c) = -std::fabs(w(4, c));
         if (n > 5) w(5, c) = static_cast<float>(c % 29) - 14.5f;
         if (n > 6) w(6, c) = c % 2 == 0 ? -0.0f : 0.0f;
+        if (n > 7)  // down to what small floats hold with fewer bits
+            w(7, c) = std::ldexp(1 + 0.125f * static_cast<float>(c % 8), -static_cast<int>(c % 19));
     }
     if (n > 0 && k > 0) w(0, k / 2) = 50;
     return w;

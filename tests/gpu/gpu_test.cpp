@@ -172,9 +172,9 @@ void check_w8a8(const char* format, Scalar type, const Size& size, std::uint64_t
                 sum += static_cast<double>(w.level(r, 0, codes[i])) * numbers[t * k + i];
                 of_x += numbers[t * k + i];
             }
-            const auto scale = static_cast<double>(w.scale(r, 0)),
-                       offset = static_cast<double>(w.offset(r, 0)), of_row = static_cast<double>(scales[t]),
-                       b = static_cast<double>(bias[r]);
+            const auto scale = k == 0 ? 0 : static_cast<double>(w.scale(r, 0)),
+                       offset = k == 0 ? 0 : static_cast<double>(w.offset(r, 0)),
+                       of_row = static_cast<double>(scales[t]), b = static_cast<double>(bias[r]);
             const double exact = of_row * (scale * sum + offset * of_x) + b;
             const double size_of =
                 of_row * (scale * std::fabs(sum) + std::fabs(offset * of_x)) + std::fabs(b);
