@@ -43,7 +43,8 @@ private:
     Tensor codes_;   // u8, as kernels/int_grouped/cuda/w8a8.hpp draws them
     Tensor scales_;  // f32 (max_rows)
     Tensor sums_;    // i32 (max_rows), of int8
-    std::size_t max_rows_ = 0, rows_ = 0, k_ = 0;
+    [[maybe_unused]] std::size_t max_rows_ = 0;
+    std::size_t rows_ = 0, k_ = 0;
     Scalar type_ = Scalar::i8;
 };
 
@@ -75,8 +76,8 @@ private:
     W8A8Product() = default;
     Mma16Matrix weights_;
     std::size_t max_rows_ = 0;
-    bool wgmma_ = false;
-    std::size_t resident_blocks_ = 1;
+    [[maybe_unused]] bool wgmma_ = false;
+    [[maybe_unused]] std::size_t resident_blocks_ = 1;
     WorkspaceSize workspace_;
 };
 
