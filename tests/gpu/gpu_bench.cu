@@ -287,9 +287,8 @@ int main(int argc, char** argv) {
              {std::pair<std::size_t, std::size_t>{4096, 4096}, {14336, 4096}, {4096, 14336}, {8192, 28672}}) {
             const Layer layer(format, n, k);
             const bool fp8 = parse_format(format)->element == Element::fp8_e4m3;
-            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024})
+            for (const std::size_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096})
                 if (!fp8) bench.weights_alone(layer, m);
-            if (layer.format == "int4-g128") bench.weights_alone(layer, 4096);
             if (layer.format == "int8-channel" || fp8)
                 for (const std::size_t m : {64, 128, 256, 1024, 4096}) bench.rounded_rows(layer, m);
         }
