@@ -22,6 +22,18 @@ inline constexpr unsigned mma_warp_tiles = 4;   ///< of 16 channels
 inline constexpr unsigned mma_warp_tokens = 8;  ///< of 8 rows of x
 static_assert(4 * mma_warp_tiles == prompt_block_tiles && 2 * 8 * mma_warp_tokens == prompt_block_rows);
 
+/// Which channels and rows of a block's tile a warp has.
+struct MmaPlace {
+    unsigned first_tile, first_row;
+
+    FEWBIT_HOST_DEVICE explicit MmaPlace(unsigned warp_index)
+        : first_tile(warp_index % 4 * mma_warp_tiles), first_row(warp_index / 4 * 8 * mma_warp_tokens) {}
+    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work(const Call& call, PromptTile of) const {
+        return (std::uint64_t{of.tile} + first_tile) * mma16::tile_channels < call.n &&
+               of.row + first_row < call.m;
+    }
+};
+
 /// The sums of a warp.
 template <class Warp>
 struct MmaSums {
@@ -30,7 +42,7 @@ struct MmaSums {
 
 /// What one warp does with a stage.
 template <Codes Kind, Half Type, Zero Offset, class Warp>
-struct MmaWarp : Weights<Kind, Type, Offset> {
+struct MmaWarp : Weights<Kind, Type, Offset>, MmaPlace {
     using Weights<Kind, Type, Offset>::call;
     using Memory = MmaMemory<Kind>;
     using Math = typename Warp::Math;
@@ -49,22 +61,14 @@ struct MmaWarp : Weights<Kind, Type, Offset> {
     static constexpr unsigned tiles = mma_warp_tiles, tokens = mma_warp_tokens;
 
     const Warp& warp;
-    unsigned first_tile, first_row;  ///< within the block's
     PromptTile of;
 
     FEWBIT_HOST_DEVICE MmaWarp(const Call& a_call, const std::uint32_t* table, const Warp& a_warp,
                                unsigned warp_index, PromptTile tile)
-        : Weights<Kind, Type, Offset>{a_call, table},
-          warp(a_warp),
-          first_tile(warp_index % 4 * mma_warp_tiles),
-          first_row(warp_index / 4 * 8 * mma_warp_tokens),
-          of(tile) {}
+        : Weights<Kind, Type, Offset>{a_call, table}, MmaPlace(warp_index), warp(a_warp), of(tile) {}
 
     [[nodiscard]] FEWBIT_HOST_DEVICE unsigned tile_of(unsigned i) const { return first_tile + i; }
-    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work() const {
-        return (std::uint64_t{of.tile} + first_tile) * mma16::tile_channels < call.n &&
-               of.row + first_row < call.m;
-    }
+    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work() const { return MmaPlace::has_work(call, of); }
     /// Tiles that are not there multiply zeros with the parameters of the last.
     [[nodiscard]] FEWBIT_HOST_DEVICE std::uint64_t pair(unsigned i, std::uint32_t group) const {
         const std::uint32_t last = (call.n - 1) / mma16::tile_channels, tile = of.tile + first_tile + i;

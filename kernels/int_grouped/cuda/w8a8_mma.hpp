@@ -17,7 +17,7 @@ struct ByteOperands {
 
 /// What one warp does with a stage.
 template <Codes Kind, class Warp>
-struct MmaByteWarp {
+struct MmaByteWarp : MmaPlace {
     using Math = typename Warp::Math;
     using Memory = typename MmaByteWay<Kind>::Memory;
     template <class T>
@@ -30,22 +30,14 @@ struct MmaByteWarp {
 
     const Call& call;
     const Warp& warp;
-    unsigned first_tile, first_row;  ///< within the block's
     PromptTile of;
 
     FEWBIT_HOST_DEVICE MmaByteWarp(const Call& a_call, const std::uint32_t*, const Warp& a_warp,
                                    unsigned warp_index, PromptTile tile)
-        : call(a_call),
-          warp(a_warp),
-          first_tile(warp_index % 4 * mma_warp_tiles),
-          first_row(warp_index / 4 * 8 * mma_warp_tokens),
-          of(tile) {}
+        : MmaPlace(warp_index), call(a_call), warp(a_warp), of(tile) {}
 
     [[nodiscard]] FEWBIT_HOST_DEVICE unsigned tile_of(unsigned i) const { return first_tile + i; }
-    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work() const {
-        return (std::uint64_t{of.tile} + first_tile) * mma16::tile_channels < call.n &&
-               of.row + first_row < call.m;
-    }
+    [[nodiscard]] FEWBIT_HOST_DEVICE bool has_work() const { return MmaPlace::has_work(call, of); }
     FEWBIT_HOST_DEVICE void multiply(const std::uint32_t* stage, std::uint32_t, Kept& kept) const {
         FEWBIT_ROLL
         for (unsigned c = 0; c < Memory::chunks; ++c) FEWBIT_UNROLL
