@@ -93,10 +93,6 @@ public:
                      : "l"(from));
         return out;
     }
-    /// A chunk's codes, which other warps read too.
-    __device__ Words load_shared_codes(const void* codes, std::uint64_t chunk) const {
-        return Math::load_x(codes, (chunk * chunk_bytes + lane_ * sizeof(Words)) / sizeof(std::uint16_t));
-    }
     /// sums.c[tile8] += A times B of 8 tokens, 32 inputs: signed bytes, or e4m3 from sm_89 on.
     template <Codes Kind, class B, class Sums>
     __device__ void multiply_bytes(const FragmentA& a, const B& b, unsigned tile8, Sums& sums) const {

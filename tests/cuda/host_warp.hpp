@@ -187,9 +187,6 @@ public:
                     mma16::chunk_bytes);
         return out;
     }
-    Lanes<mma16::Words> load_shared_codes(const void* codes, std::uint64_t chunk) const {
-        return load_codes(codes, chunk);
-    }
     template <mma16::Codes Kind, class B, class Sums>
     void multiply_bytes(const Lanes<mma16::FragmentA>& a, const Lanes<B>& b, unsigned tile8,
                         Lanes<Sums>& sums) const {
