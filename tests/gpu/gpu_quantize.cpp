@@ -1,7 +1,7 @@
 // Quantizing and packing on a GPU: the bytes of the CPU, for every format, type and odd shape; what cannot be quantized is said; and
 // what dequantize() makes of the codes.
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -18,7 +18,7 @@ namespace {
 bool same(const Tensor& device, const Tensor& host, const std::string& what) {
     const Tensor copy = must(cuda::to_host(device), what);
     return copy.shape() == host.shape() && copy.type() == host.type() &&
-           std::memcmp(copy.bytes().data(), host.bytes().data(), host.size_bytes()) == 0;
+           std::ranges::equal(copy.bytes(), host.bytes());
 }
 
 void expect_same(const Mma16Matrix& got, const Mma16Matrix& wanted, const std::string& what) {
