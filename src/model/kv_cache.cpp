@@ -19,7 +19,7 @@ namespace {
 constexpr std::string_view row_word = "-row", channel_word = "-channel";
 
 /// `text` with its first `from` replaced.
-std::string replaced(std::string text, std::string_view from, std::string_view to) {
+std::string first_replaced(std::string text, std::string_view from, std::string_view to) {
     const std::size_t at = text.find(from);
     return at == std::string::npos ? text : text.replace(at, from.size(), to);
 }
@@ -99,7 +99,7 @@ Result<Format> parse_cache_format(std::string_view whole) {
     if (whole.find("-sf32") != std::string_view::npos) return bad("scales of a cache are f16");
     if (whole.find(channel_word) != std::string_view::npos)
         return bad("scales belong to a row of a head, as in int4-row, or to groups of it");
-    auto format = parse_format(replaced(std::string(whole), row_word, channel_word));
+    auto format = parse_format(first_replaced(std::string(whole), row_word, channel_word));
     if (!format || (format->is_float() && whole != name(*format)))
         return bad(
             "known are f32, f16, bf16, int<b>-<row|g<n>>[-asym|-fzero][-narrow] with b from 2 to 8 and n "
@@ -119,7 +119,7 @@ Result<Format> parse_cache_format(std::string_view whole) {
 std::string cache_format_name(const Format& format) {
     Format shown = format;
     if (shown.granularity == Granularity::channel) shown.scale = default_scale(Granularity::channel);
-    return replaced(name(shown), channel_word, row_word);
+    return first_replaced(name(shown), channel_word, row_word);
 }
 
 Result<KvCache> KvCache::create(const io::ModelShape& shape, std::size_t positions,
