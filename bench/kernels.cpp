@@ -1,9 +1,10 @@
-// fewbit_bench: for each line of the catalogue one case per width of its codes, with 1 and 32 rows of
-// activations. Cases are generated from kernel_catalog(), so that no kernel is forgotten; each verifies its
+// fewbit_bench: packing to tile16, a case per format; for each line of the catalogue one case per width of its codes,
+// with 1 and 32 rows of activations. Cases are generated from kernel_catalog(), so that no kernel is forgotten; each verifies its
 // answer against the double precision reference before it is timed, and fails loudly when it is wrong.
 // Weights stay in the cache.
 //
 //   fewbit_bench --benchmark_filter=avx2        (`fewbit bench matmul` compares side by side)
+//   fewbit_bench --benchmark_filter=^pack/      (bytes_per_second: packed ones, one thread)
 //
 // Activations are quantized within the time. bytes_per_second: weights and activations as the kernel reads
 // them; items_per_second: multiply-adds.
@@ -95,6 +96,44 @@ void run(benchmark::State& state, const Case& what) {
                                                 benchmark::Counter::kIsIterationInvariantRate);
 }
 
+/// Packs a matrix to tile16, after a product with it was found right.
+void run_pack(benchmark::State& state, const Format& format) {
+    constexpr std::size_t k = 2048;  // whole blocks
+    const auto fail = [&](const Error& error) { state.SkipWithError(error.message.c_str()); };
+    auto quantized = quantize_rtn(random_matrix(n_channels, k, 1).view(), format);
+    if (!quantized) return fail(quantized.error());
+    const QuantizedMatrix& w = quantized->linear.weights;
+    const Matrix x = random_matrix(1, k, 2);
+    const ActivationFormat activations = int8_group_activations(32);
+    const auto kernel = select_kernel({format, activations, 1, n_channels, k, Fallback::allow});
+    if (!kernel) return state.SkipWithError(kernel.error().message.c_str());
+    auto packed = pack(w, Layout::tile16);
+    if (!packed) return fail(packed.error());
+    if (kernel->layout() == Layout::tile16) {
+        Matrix y(1, n_channels);
+        if (auto report = matmul(*kernel, x.view(), *packed, y); !report) return fail(report.error());
+        if (const std::string wrong = check(kernel->info(), x, w, activations, y); !wrong.empty())
+            return state.SkipWithError(wrong.c_str());
+    }
+    for (auto _ : state) {
+        packed = pack(w, Layout::tile16);
+        benchmark::DoNotOptimize(packed->view().codes);
+        benchmark::ClobberMemory();
+    }
+    state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) *
+                            static_cast<std::int64_t>(packed->size_bytes()));
+}
+
+/// What packing is timed for: integers of each width, tables, ggml's blocks.
+std::vector<Format> packed_formats() {
+    std::vector<Format> formats;
+    for (int bits = min_bits; bits <= max_bits; ++bits)
+        formats.push_back(*parse_format("int" + std::to_string(bits) + "-g128"));
+    for (const char* name : {"int4-g32", "int8-channel", "nf4-g64"}) formats.push_back(*parse_format(name));
+    for (const ggml::BlockTraits& block : ggml::block_types) formats.push_back(*parse_format(block.name));
+    return formats;
+}
+
 /// A format of each width that a kernel claims: groups of 64 below 8 bits, channels at 8.
 std::vector<Format> formats_of(const KernelInfo& info) {
     std::vector<Format> formats;
@@ -109,6 +148,8 @@ std::vector<Format> formats_of(const KernelInfo& info) {
 }
 
 void register_cases() {
+    for (const Format& format : packed_formats())
+        benchmark::RegisterBenchmark(("pack/" + name(format)).c_str(), run_pack, format);
     for (const KernelInfo& info : kernel_catalog())
         for (const Format& format : formats_of(info))
             for (const std::size_t m : {std::size_t{1}, std::size_t{32}}) {

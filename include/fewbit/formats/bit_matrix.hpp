@@ -17,23 +17,31 @@
 #include "fewbit/core/checked.hpp"
 #include "fewbit/core/result.hpp"
 #include "fewbit/core/tensor.hpp"
+#include "fewbit/formats/eight_codes.hpp"
 
 namespace fewbit::inline v0 {
 
 namespace detail {
 
+/// Code `index` of a packed row. Reads only bytes that hold it.
+[[nodiscard]] inline std::uint8_t code_at(const std::uint8_t* row, int bits, std::size_t index) noexcept {
+    const auto width = static_cast<unsigned>(bits);
+    const std::size_t bit = index * width;
+    unsigned word = row[bit / 8];
+    if (bit % 8 + width > 8) word |= static_cast<unsigned>(row[bit / 8 + 1]) << 8;
+    return static_cast<std::uint8_t>(word >> (bit % 8) & ((1u << width) - 1));
+}
+
 /// Unpacks `count` codes starting at code `first` of a packed row. Reads only bytes that hold those codes.
 inline void unpack_codes(const std::uint8_t* row, int bits, std::size_t first, std::size_t count,
                          std::uint8_t* out) noexcept {
-    const unsigned mask = (1u << bits) - 1u;
     if (bits == 8) {
         if (count != 0) std::memcpy(out, row + first, count);
         return;
     }
     std::size_t i = 0;
     if (bits == 4) {
-        for (; i < count && (first + i) % 2 != 0; ++i)
-            out[i] = static_cast<std::uint8_t>(row[(first + i) / 2] >> 4);
+        if (count != 0 && first % 2 != 0) out[i++] = code_at(row, bits, first);
         const std::uint8_t* const source = row + (first + i) / 2;
         std::uint8_t* const to = out + i;
         const std::size_t pairs = (count - i) / 2;
@@ -41,30 +49,20 @@ inline void unpack_codes(const std::uint8_t* row, int bits, std::size_t first, s
             to[2 * j] = source[j] & 15;
             to[2 * j + 1] = static_cast<std::uint8_t>(source[j] >> 4);
         }
-        if (i + 2 * pairs < count) to[2 * pairs] = source[pairs] & 15;
+        if (i + 2 * pairs < count) out[count - 1] = code_at(row, bits, first + count - 1);
         return;
     }
-    // Eight codes fill exactly `bits` bytes: take them from one 64-bit word, assembled byte by byte.
-    for (; i < count && (first + i) % 8 != 0; ++i) {
-        const std::size_t bit = (first + i) * static_cast<unsigned>(bits);
-        unsigned word = row[bit / 8];
-        if (bit % 8 + static_cast<unsigned>(bits) > 8) word |= static_cast<unsigned>(row[bit / 8 + 1]) << 8;
-        out[i] = static_cast<std::uint8_t>(word >> (bit % 8) & mask);
+    for (; i < count && (first + i) % 8 != 0; ++i) out[i] = code_at(row, bits, first + i);
+    const std::uint8_t* const source = row + (first + i) / 8 * static_cast<unsigned>(bits);
+    const std::size_t eights = (count - i) / 8;
+    switch (bits) {
+        case 2: unpack_eights<2>(source, eights, out + i); break;
+        case 3: unpack_eights<3>(source, eights, out + i); break;
+        case 5: unpack_eights<5>(source, eights, out + i); break;
+        case 6: unpack_eights<6>(source, eights, out + i); break;
+        default: unpack_eights<7>(source, eights, out + i);
     }
-    const std::uint8_t* source = row + (first + i) * static_cast<unsigned>(bits) / 8;
-    for (; i + 8 <= count; i += 8, source += bits) {
-        std::uint64_t word = 0;
-        for (int byte = 0; byte < bits; ++byte)
-            word |= static_cast<std::uint64_t>(source[byte]) << (8 * byte);
-        for (int j = 0; j < 8; ++j)
-            out[i + static_cast<unsigned>(j)] = static_cast<std::uint8_t>(word >> (j * bits) & mask);
-    }
-    for (; i < count; ++i) {
-        const std::size_t bit = (first + i) * static_cast<unsigned>(bits);
-        unsigned word = row[bit / 8];
-        if (bit % 8 + static_cast<unsigned>(bits) > 8) word |= static_cast<unsigned>(row[bit / 8 + 1]) << 8;
-        out[i] = static_cast<std::uint8_t>(word >> (bit % 8) & mask);
-    }
+    for (i += 8 * eights; i < count; ++i) out[i] = code_at(row, bits, first + i);
 }
 
 /// Packs `count` codes into a row from its start; codes have no bits above `bits`.
@@ -129,9 +127,7 @@ public:
     }
 
     [[nodiscard]] std::uint8_t code(std::size_t r, std::size_t c) const noexcept {
-        std::uint8_t result = 0;
-        detail::unpack_codes(row(r), bits_, c, 1, &result);
-        return result;
+        return detail::code_at(row(r), bits_, c);
     }
     /// Codes [first, first + out.size()) of row r.
     void unpack(std::size_t r, std::size_t first, std::span<std::uint8_t> out) const noexcept {

@@ -11,7 +11,7 @@
 #include "fewbit/core/large_pages.hpp"
 #include "fewbit/formats/quantized_matrix.hpp"
 #include "fewbit/matmul/contract.hpp"
-#include "fewbit/pack/tile16_codes.hpp"
+#include "fewbit/pack/tile16.hpp"
 
 namespace fewbit::inline v0 {
 
@@ -105,121 +105,6 @@ inline WeightsView PackedMatrix::view() const noexcept {
 }
 
 namespace detail {
-
-/// Writes one channel of a tile of a matrix of blocks; missing channels are cleared beforehand. Groups divide
-/// blocks and blocks K, so that all groups are full.
-inline void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t row,
-                                std::size_t c, std::uint8_t* out) {
-    const Format twin = tile16_format(source.format());
-    const ggml::BlockTraits& t = ggml::traits(source.format().block);
-    const std::size_t scale_bytes = size_bytes(twin.scale);
-    const bool signs = t.type == ggml::BlockType::q1_0;  // codes 0 and 1: -1 and 1, which are 1 and 3 of int2
-    // mxfp4 and nvfp4 have scales of half the size for tables of twice.
-    const float ratio = twin.is_codebook() ? source.format().codebook()[7] / twin.codebook()[7] : 1.0f;
-    const std::size_t groups = t.elements / t.group;
-    const ggml::HalfPlaces halves = ggml::half_places(t.type);
-    const bool stored_halves = twin.scale == Scalar::f16 && ratio == 1.0f;  // as they are in the block
-    const auto* block = reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data()) +
-                        row * ggml::row_bytes(t.type, source.k());
-    std::uint8_t codes[ggml::max_block_elements + tile16_plane_elements] = {};
-    for (std::size_t b = 0; b < source.k() / t.elements; ++b, block += t.bytes) {
-        ggml::unpack_codes(t.type, block, codes);
-        if (signs)
-            for (std::uint8_t& code : std::span(codes, t.elements))
-                code = static_cast<std::uint8_t>(2 * code + 1);
-        if (shape.super_groups != 0) {
-            std::memcpy(out + 2 * c, block + *halves.scale, 2);
-            if (halves.minimum) {
-                std::uint8_t* const minimum = out + 2 * (tile16_channels + c);
-                std::memcpy(minimum, block + *halves.minimum, 2);
-                minimum[1] ^= 0x80;  // its sign
-            }
-            out += shape.super_parameter_bytes;
-        }
-        for (std::size_t g = 0; g < groups; ++g, out += shape.group_bytes) {
-            auto* const scale = reinterpret_cast<std::byte*>(out + c * scale_bytes);
-            auto* const offset = reinterpret_cast<std::byte*>(out + (tile16_channels + c) * scale_bytes);
-            if (shape.super_groups != 0) {
-                const auto factors = ggml::group_factors(t.type, block, g);
-                out[c] = static_cast<std::uint8_t>(factors.scale);
-                if (halves.minimum) out[tile16_channels + c] = static_cast<std::uint8_t>(factors.minimum);
-            } else if (stored_halves) {
-                std::memcpy(scale, block + *halves.scale, scale_bytes);
-                if (twin.offset == Offset::real) std::memcpy(offset, block + *halves.minimum, scale_bytes);
-            } else {
-                const auto parameters = ggml::group_parameters(t.type, block, g);
-                store_float(twin.scale, ratio * parameters.scale, scale);
-                if (twin.offset == Offset::real) store_float(twin.scale, parameters.offset, offset);
-            }
-            write_tile16_codes(codes + g * t.group, t.group, shape, c, out + shape.parameter_bytes);
-        }
-    }
-}
-
-/// Writes tile `tile` of layout tile16 (drawn in layout.hpp).
-inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t tile,
-                        std::uint8_t* out) noexcept {
-    const Format& format = source.format();
-    const std::size_t first = tile * tile16_channels;
-    const std::size_t channels = std::min(tile16_channels, source.n() - first);
-    if (format.is_block()) {
-        std::memset(out, 0, shape.tile_bytes);
-        for (std::size_t c = 0; c < channels; ++c) pack_tile16_channel(source, shape, first + c, c, out);
-        return;
-    }
-    const Format twin = tile16_format(format);
-    const std::size_t scale_bytes = size_bytes(twin.scale);
-    const bool inline_parameters = format.granularity != Granularity::tensor;
-
-    for (std::size_t g = 0; g < shape.groups; ++g) {
-        std::memset(out, 0, shape.parameter_bytes);
-        if (inline_parameters) {
-            std::uint8_t* second = out + tile16_channels * scale_bytes;
-            for (std::size_t c = 0; c < channels; ++c) {
-                const std::size_t index = ((first + c) * shape.groups + g) * scale_bytes;
-                if (format.double_quantized())
-                    store_float(twin.scale, source.scale(first + c, g),
-                                reinterpret_cast<std::byte*>(out + c * scale_bytes));
-                else
-                    std::memcpy(out + c * scale_bytes, source.scales.bytes().data() + index, scale_bytes);
-                if (format.offset == Offset::real)
-                    std::memcpy(second + c * scale_bytes, source.offsets.bytes().data() + index, scale_bytes);
-                if (format.offset == Offset::integer) {
-                    const unsigned zero = source.zeros.code(first + c, g);
-                    if (format.bits <= 4)
-                        second[c / 2] = static_cast<std::uint8_t>(second[c / 2] | zero << (4 * (c % 2)));
-                    else
-                        second[c] = static_cast<std::uint8_t>(zero);
-                }
-            }
-            out += shape.parameter_bytes;
-        }
-        const std::size_t k_begin = g * shape.group_elements;
-        const std::size_t count = std::min(shape.group_elements, source.k() - k_begin);
-        const std::size_t steps = ceil_div(count, shape.step_elements);
-        // Some steps at a time, all channels: what is written stays in the nearest cache.
-        constexpr std::size_t block = 256;
-        if (channels < tile16_channels) std::memset(out, 0, steps * shape.step_bytes);
-        for (std::size_t done = 0; done < count; done += block) {
-            const std::size_t part = std::min(block, count - done);
-            for (std::size_t c = 0; c < channels; ++c) {
-                std::uint8_t* const to = out + done / shape.step_elements * shape.step_bytes;
-                std::size_t written = 0;
-                if (format.bits == 4 && (k_begin + done) % 2 == 0) {
-                    written = part / 8 * 8;
-                    write_tile16_nibbles(source.codes.row(first + c) + (k_begin + done) / 2, part / 8, c, to);
-                }
-                if (written == part) continue;
-                std::uint8_t codes[block + tile16_plane_elements];
-                source.codes.unpack(first + c, k_begin + done + written, {codes, part - written});
-                std::memset(codes + (part - written), 0, tile16_plane_elements);
-                write_tile16_codes(codes, part - written, shape, c,
-                                   to + written / shape.step_elements * shape.step_bytes);
-            }
-        }
-        out += steps * shape.step_bytes;
-    }
-}
 
 /// sum_k w[row][k], as products with integer activations read w. Levels of a group are summed exactly, so that
 /// only the scales round: 2^-53 per group.

@@ -15,84 +15,131 @@
 #include <cstdint>
 #include <cstring>
 
+#include "fewbit/formats/eight_codes.hpp"
 #include "fewbit/pack/layout.hpp"
 
 namespace fewbit::inline v0::detail {
 
 static_assert(std::endian::native == std::endian::little, "tile16 is packed through little-endian words");
 
-/// Eight 4-bit codes n0..n7 (n_i at bits 4i) as four bytes n_j | n_{4+j} << 4.
-[[nodiscard]] constexpr std::uint32_t interleave_nibbles(std::uint32_t x) noexcept {
-    const auto spread = [](std::uint32_t v) {  // n3 n2 n1 n0 -> one nibble per byte
-        v = (v | v << 8) & 0x00FF00FFu;
-        return (v | v << 4) & 0x0F0F0F0Fu;
-    };
-    return spread(x & 0xFFFFu) | spread(x >> 16) << 4;
+/// Exchanges the bits of `mask` with those `distance` above.
+[[nodiscard]] constexpr std::uint64_t exchange_bits(std::uint64_t x, int distance,
+                                                    std::uint64_t mask) noexcept {
+    const std::uint64_t changed = (x ^ x >> distance) & mask;
+    return x ^ changed ^ changed << distance;
+}
+/// Eight 4-bit codes n0..n7 (n_i at bits 4i) as four bytes n_j | n_{4+j} << 4; twice.
+[[nodiscard]] constexpr std::uint64_t interleave_nibbles(std::uint64_t x) noexcept {
+    return exchange_bits(exchange_bits(x, 8, 0x0000FF000000FF00u), 4, 0x00F000F000F000F0u);
+}
+/// Sixteen 2-bit codes, four q of four j, as four bytes j with q = 0, 2, 1, 3; twice.
+[[nodiscard]] constexpr std::uint64_t interleave_pairs(std::uint64_t x) noexcept {
+    x = exchange_bits(x, 12, 0x0000F0F00000F0F0u);
+    return exchange_bits(exchange_bits(x, 6, 0x00CC00CC00CC00CCu), 2, 0x0C0C0C0C0C0C0C0Cu);
 }
 
-/// Bits [first, first + count) of four codes, one a byte.
-[[nodiscard]] constexpr std::uint32_t bits_of_bytes(std::uint32_t codes, int first, int count) noexcept {
-    return codes >> first & 0x01010101u * ((1u << count) - 1);
+/// Bits [first, first + count) of eight codes, one a byte.
+[[nodiscard]] constexpr std::uint64_t bits_of_bytes(std::uint64_t codes, int first, int count) noexcept {
+    return codes >> first & 0x0101010101010101u * ((1u << count) - 1);
+}
+/// n_j | n_{4+j} << 4 of eight nibbles, one a byte.
+[[nodiscard]] constexpr std::uint32_t halves_together(std::uint64_t nibbles) noexcept {
+    return static_cast<std::uint32_t>(nibbles | nibbles >> 28);
 }
 
-/// Sixteen codes of one channel as planes of `field_bits` bits in all; `step`: of the tile, `c`: its channel.
-inline void write_tile16_planes(const std::uint8_t* codes, int field_bits, std::size_t c,
-                                std::uint8_t* step) noexcept {
-    std::uint32_t quads[4];
-    std::memcpy(quads, codes, sizeof quads);
-    const auto put = [&](std::uint32_t word) {
-        std::memcpy(step + 4 * c, &word, sizeof word);
+/// Elements of K in a step of codes of `Bits`.
+template <int Bits>
+inline constexpr std::size_t tile16_step = Bits == 8   ? 4
+                                           : Bits == 4 ? 8
+                                                       : tile16_plane_elements;
+
+inline void put_word(std::uint32_t word, std::uint8_t* to) noexcept { std::memcpy(to, &word, sizeof word); }
+
+/// Sixteen codes of one channel, q = 0, 1 and q = 2, 3, as planes of `Bits` bits in all; `step`: of the tile, `c`: its channel.
+template <int Bits>
+void write_tile16_planes(std::uint64_t first, std::uint64_t second, std::size_t c,
+                         std::uint8_t* step) noexcept {
+    constexpr int nibbles = Bits > 4 ? 4 : 0, pairs = Bits % 4 / 2 * 2;
+    if constexpr (nibbles != 0) {
+        put_word(halves_together(bits_of_bytes(first, 0, 4)), step + 4 * c);
+        put_word(halves_together(bits_of_bytes(second, 0, 4)), step + 4 * c + 64);
+        step += 128;
+    }
+    if constexpr (pairs != 0) {
+        put_word(halves_together(bits_of_bytes(first, nibbles, 2) | bits_of_bytes(second, nibbles, 2) << 2),
+                 step + 4 * c);
         step += 64;
-    };
-    int first = 0;
-    if (field_bits > 4) {
-        for (int pair = 0; pair < 4; pair += 2)
-            put(bits_of_bytes(quads[pair], 0, 4) | bits_of_bytes(quads[pair + 1], 0, 4) << 4);
-        first = 4;
     }
-    if (field_bits % 4 >= 2) {
-        const auto two = [&](int q) { return bits_of_bytes(quads[q], first, 2); };
-        put(two(0) | two(1) << 4 | two(2) << 2 | two(3) << 6);
-        first += 2;
-    }
-    if (field_bits % 2 != 0) {
-        const auto one = [&](int q) { return bits_of_bytes(quads[q], first, 1); };
-        const std::uint32_t bits = one(0) | one(1) << 4 | one(2) << 1 | one(3) << 5;
+    if constexpr (Bits % 2 != 0) {
+        constexpr int bit = nibbles + pairs;
+        const std::uint32_t bits =
+            halves_together(bits_of_bytes(first, bit, 1) | bits_of_bytes(second, bit, 1) << 1);
         const auto half = static_cast<std::uint16_t>(bits | bits >> 14);
         std::memcpy(step + 2 * c, &half, sizeof half);
     }
 }
 
-/// `count` codes of channel c from the start of a step on. `codes` has room for tile16_plane_elements - 1 more, which are
-/// read where a step is not full and must be 0.
-inline void write_tile16_codes(const std::uint8_t* codes, std::size_t count, const Tile16Shape& shape,
-                               std::size_t c, std::uint8_t* out) noexcept {
-    switch (shape.field_bits) {
-        case 4:
-            for (std::size_t i = 0; i < count; i += 8, out += 64) {
-                std::uint32_t quads[2];
-                std::memcpy(quads, codes + i, sizeof quads);
-                const std::uint32_t word = quads[0] | quads[1] << 4;
-                std::memcpy(out + 4 * c, &word, sizeof word);
+/// `count` codes of channel c, one a byte, from the start of a step on. `codes` has room for tile16_plane_elements - 1 more,
+/// which are read where a step is not full and must be 0.
+template <int Bits>
+void write_tile16_bytes(const std::uint8_t* codes, std::size_t count, std::size_t c,
+                        std::uint8_t* out) noexcept {
+    constexpr std::size_t step = tile16_step<Bits>;
+    for (std::size_t i = 0; i < count; i += step, codes += step, out += step * Bits * 2)
+        if constexpr (Bits == 8)
+            std::memcpy(out + 4 * c, codes, 4);
+        else if constexpr (Bits == 4)
+            put_word(halves_together(load_bytes(codes)), out + 4 * c);
+        else
+            write_tile16_planes<Bits>(load_bytes(codes), load_bytes(codes + 8), c, out);
+}
+
+/// The same for whole steps of a row whose codes lie side by side (bit_matrix.hpp). Reads no byte behind them.
+template <int Bits>
+void write_tile16_row(const std::uint8_t* row, std::size_t steps, std::size_t c, std::uint8_t* out) noexcept {
+    constexpr std::size_t row_step = tile16_step<Bits> * Bits / 8, out_step = tile16_channels * row_step;
+    if constexpr (Bits == 8) {
+        write_tile16_bytes<8>(row, steps * row_step, c, out);
+    } else if constexpr (Bits == 2 || Bits == 4) {  // a word a step, two at a time
+        const auto interleave = [](std::uint64_t words) {
+            return Bits == 2 ? interleave_pairs(words) : interleave_nibbles(words);
+        };
+        out += 4 * c;
+        for (; steps >= 2; steps -= 2, row += 2 * row_step, out += 2 * out_step) {
+            const std::uint64_t two = interleave(load_bytes(row));
+            put_word(static_cast<std::uint32_t>(two), out);
+            put_word(static_cast<std::uint32_t>(two >> 32), out + out_step);
+        }
+        if (steps != 0) put_word(static_cast<std::uint32_t>(interleave(load_bytes(row, 4))), out);
+    } else {
+        for (; steps != 0; --steps, row += row_step, out += out_step) {
+            std::uint64_t first, second;
+            if constexpr (row_step >= 8) {
+                first = load_bytes(row);
+                second = load_bytes(row + row_step - 8) >> 8 * (8 - row_step / 2);
+            } else {
+                std::uint32_t low;
+                std::uint16_t high;
+                static_assert(row_step == sizeof low + sizeof high);
+                std::memcpy(&low, row, sizeof low);
+                std::memcpy(&high, row + sizeof low, sizeof high);
+                first = low | static_cast<std::uint64_t>(high) << 32;
+                second = first >> 8 * (row_step / 2);
             }
-            return;
-        case 8:
-            for (std::size_t i = 0; i < count; i += 4, out += 64) std::memcpy(out + 4 * c, codes + i, 4);
-            return;
-        default:
-            for (std::size_t i = 0; i < count; i += shape.step_elements, out += shape.step_bytes)
-                write_tile16_planes(codes + i, shape.field_bits, c, out);
+            write_tile16_planes<Bits>(bytes_of_codes<Bits>(first), bytes_of_codes<Bits>(second), c, out);
+        }
     }
 }
 
-/// The same for a row that holds nibbles as packed, from an even k on: whole steps of fields of 4 bits.
-inline void write_tile16_nibbles(const std::uint8_t* packed, std::size_t steps, std::size_t c,
-                                 std::uint8_t* out) noexcept {
-    for (std::size_t s = 0; s < steps; ++s, packed += 4, out += 64) {
-        std::uint32_t word = 0;
-        std::memcpy(&word, packed, 4);
-        word = interleave_nibbles(word);
-        std::memcpy(out + 4 * c, &word, 4);
+/// use.operator()<field_bits>().
+void with_field_bits(int field_bits, auto&& use) {
+    switch (field_bits) {
+        case 2: return use.template operator()<2>();
+        case 3: return use.template operator()<3>();
+        case 4: return use.template operator()<4>();
+        case 5: return use.template operator()<5>();
+        case 6: return use.template operator()<6>();
+        default: use.template operator()<8>();
     }
 }
 

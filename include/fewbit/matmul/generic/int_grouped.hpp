@@ -56,10 +56,8 @@ private:
     [[nodiscard]] int zero(std::size_t n, std::size_t g) const noexcept {
         if (w.has_offsets) return 0;
         if (!w.has_zeros) return w.middle_code;
-        std::uint8_t zero = 0;
-        detail::unpack_codes(w.zeros + (w.per_tensor ? 0 : n) * w.zeros_stride_bytes, w.bits,
-                             w.per_tensor ? 0 : g, 1, &zero);
-        return zero;
+        return detail::code_at(w.zeros + (w.per_tensor ? 0 : n) * w.zeros_stride_bytes, w.bits,
+                               w.per_tensor ? 0 : g);
     }
 };
 

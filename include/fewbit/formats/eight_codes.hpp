@@ -1,0 +1,58 @@
+// Eight codes at a time, which fill as many bytes as one has bits: from bits that lie side by side, lowest first, to bytes,
+// by shifts of whole words. (No instruction set is asked for: packing a model and its dequantization start here.)
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace fewbit::inline v0::detail {
+
+/// Eight codes of `Bits` bits each, side by side from the lowest bit on, as eight bytes.
+template <int Bits>
+[[nodiscard]] constexpr std::uint64_t bytes_of_codes(std::uint64_t codes) noexcept {
+    if constexpr (Bits == 1) {  // each byte keeps a bit of its own, which carries to its highest
+        const std::uint64_t own = (codes & 0xFF) * 0x0101010101010101u & 0x8040201008040201u;
+        return (own + 0x7F7F7F7F7F7F7F7Fu) >> 7 & 0x0101010101010101u;
+    }
+    constexpr std::uint64_t one = (1u << Bits) - 1, two = (1u << 2 * Bits) - 1, four = (1u << 4 * Bits) - 1;
+    constexpr std::uint64_t pairs = two | two << 32, singles = one * 0x0001000100010001u;
+    codes = (codes & four) | (codes >> 4 * Bits & four) << 32;
+    codes = (codes & pairs) | (codes >> 2 * Bits & pairs) << 16;
+    return (codes & singles) | (codes >> Bits & singles) << 8;
+}
+
+/// Up to eight bytes, the first one lowest.
+[[nodiscard]] inline std::uint64_t load_bytes(const std::uint8_t* p, std::size_t count) noexcept {
+    std::uint64_t word = 0;
+    for (std::size_t i = 0; i < count; ++i) word |= static_cast<std::uint64_t>(p[i]) << (8 * i);
+    return word;
+}
+/// Eight: one load, which compilers do not always see in a loop.
+[[nodiscard]] inline std::uint64_t load_bytes(const std::uint8_t* p) noexcept {
+    if constexpr (std::endian::native != std::endian::little) return load_bytes(p, 8);
+    std::uint64_t word;
+    std::memcpy(&word, p, sizeof word);
+    return word;
+}
+inline void store_bytes(std::uint64_t word, std::uint8_t* p) noexcept {
+    if constexpr (std::endian::native == std::endian::little)
+        std::memcpy(p, &word, sizeof word);
+    else
+        for (std::size_t i = 0; i < 8; ++i) p[i] = static_cast<std::uint8_t>(word >> (8 * i));
+}
+
+/// `eights` times eight codes, which fill exactly `Bits` bytes, from `source` to `out`. Reads `Bits` bytes of each, no more.
+template <int Bits>
+void unpack_eights(const std::uint8_t* source, std::size_t eights, std::uint8_t* out) noexcept {
+    const std::size_t bytes = eights * Bits;
+    // A word of eight bytes is one load, but the last ones would end behind the codes.
+    const std::size_t whole = bytes < 8 ? 0 : (bytes - 8) / Bits + 1;
+    for (std::size_t i = 0; i < whole; ++i)
+        store_bytes(bytes_of_codes<Bits>(load_bytes(source + i * Bits)), out + 8 * i);
+    for (std::size_t i = whole; i < eights; ++i)
+        store_bytes(bytes_of_codes<Bits>(load_bytes(source + i * Bits, Bits)), out + 8 * i);
+}
+
+}  // namespace fewbit::inline v0::detail
