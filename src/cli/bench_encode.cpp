@@ -228,6 +228,7 @@ void add_bench_encode(CLI::App& bench, Program& program) {
             },
             "ggml's types, such as q4_k; default: all that have more than one build")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("TYPE,...");
 }
 

@@ -279,6 +279,7 @@ void add_bench_matmul(CLI::App& bench, Program& program) {
             },
             "Rows of activations; default 1,8,32,512")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("M,...");
     command
         ->add_option_function<std::vector<std::string>>(
@@ -289,6 +290,7 @@ void add_bench_matmul(CLI::App& bench, Program& program) {
             },
             "Weight shapes, output x input channels; default 4096x4096")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("NxK,...");
     add_activation_list(*command, options->activations);
     add_fallback(*command, options->fallback);

@@ -156,12 +156,14 @@ void add_curves(CLI::App& app, Program& program) {
         ->add_option("--outliers", model.outliers,
                      "Also W8A8 on the model with outliers made by these factors, for instance 1,5,20,100")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("F,...");
     command
         ->add_option("--methods", model.methods,
                      "Also int2-g64 to int6-g64 by these methods, or by all: rtn, mse, hqq, awq, gptq, "
                      "gptq-rotated, owq")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("NAME,...");
     add_calibration_text(*command, model.calibration);
     command

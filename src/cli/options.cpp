@@ -65,6 +65,7 @@ CLI::Option* add_formats(CLI::App& command, const std::string& option, std::vect
             },
             description)
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("FORMAT,...");
 }
 
@@ -111,6 +112,7 @@ CLI::Option* add_activation_list(CLI::App& command, std::vector<ActivationFormat
                 "float weights take f32 where integers are asked for",
                 activation_grammar(ranges)))
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("NAME,...")
         ->default_str(defaults);
 }

@@ -164,6 +164,7 @@ void add_perturb(CLI::App& app, Program& program) {
         ->add_option("--sqnr", options->sqnr_db,
                      "How far below the layer's weights the errors are, dB; more is less error")
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("DB,...")
         ->default_str("20");
     std::vector<std::string_view> names;
@@ -182,6 +183,7 @@ void add_perturb(CLI::App& app, Program& program) {
             },
             fmt::format("What the errors look like: {}", fmt::join(names, ", ")))
         ->delimiter(',')
+        ->allow_extra_args(false)
         ->type_name("NAME,...")
         ->default_str("gaussian,large-weights,small-weights,outliers");
     command

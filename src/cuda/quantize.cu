@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "fewbit/cuda/stream.hpp"
+#include "fewbit/formats/sorted_table.hpp"
 #include "fewbit/quantize/grid.hpp"
-#include "fewbit/quantize/levels.hpp"
 #include "kernels/encode/cuda/launch.hpp"
 #include "src/cuda/number.hpp"
 #include "src/cuda/status.hpp"
@@ -82,15 +82,15 @@ Result<std::vector<GroupGrid>> find_grids(const Format& format, std::span<const 
 }
 
 void set_levels(const Format& format, encoding::OrderCall& call) {
-    const auto table = [&](const fewbit::detail::SortedTable& sorted) {
+    const auto table = [&](const codebooks::SortedTable& sorted) {
         call.levels = encoding::Levels::table;
         std::copy_n(sorted.borders.begin(), std::size(call.borders), call.borders);
         std::copy_n(sorted.codes.begin(), std::size(call.sorted), call.sorted);
     };
     switch (format.element) {
-        case Element::nf4: return table(fewbit::detail::sorted_nf4);
-        case Element::e2m1: return table(fewbit::detail::sorted_e2m1);
-        case Element::iq4: return table(fewbit::detail::sorted_iq4);
+        case Element::nf4: return table(codebooks::sorted_nf4);
+        case Element::e2m1: return table(codebooks::sorted_e2m1);
+        case Element::iq4: return table(codebooks::sorted_iq4);
         case Element::fp8_e4m3: call.levels = encoding::Levels::e4m3; return;
         default: call.levels = encoding::Levels::steps;
     }

@@ -145,8 +145,8 @@ TEST_CASE("perturb: one row for each layer, the worst first, more error more dam
     write_model(folder);
     const Outcome outcome =
         run_in(folder,
-               "perturb toy.bin --tokenizer tok.bin --text text.txt --sqnr 10,30 --family "
-               "uniform,gaussian,outliers,clipping,large-weights --json out.json");
+               "perturb --tokenizer tok.bin --text text.txt --family "
+               "uniform,gaussian,outliers,clipping,large-weights --sqnr 10,30 toy.bin --json out.json");
     check_done(outcome);
     check_80_columns(outcome.out);
     const Json report = read_json(folder / "out.json");

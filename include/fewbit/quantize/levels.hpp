@@ -3,15 +3,13 @@
 // the even code. Internal to the room: included by its sources alone.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "fewbit/formats/format.hpp"
+#include "fewbit/formats/sorted_table.hpp"
 #include "fewbit/quantize/group_grid.hpp"
 #include "fewbit/quantize/rounding.hpp"
 
@@ -41,48 +39,10 @@ private:
     int zero_;
 };
 
-/// A codebook of 16 in ascending order, without the second zero that e2m1 has.
-struct SortedTable {
-    std::size_t size = 0;
-    std::array<double, codebooks::small_entries> levels{};
-    std::array<std::uint8_t, codebooks::small_entries> codes{};
-    /// x > borders[i]: level i + 1 or above. Midway between two levels, or the number just below where the upper
-    /// code is the even one.
-    std::array<double, codebooks::small_entries> borders{};
-
-    explicit constexpr SortedTable(const codebooks::SmallTable& table) noexcept {
-        for (std::size_t u = 0; u < table.size(); ++u) {
-            const double value = static_cast<double>(table[u]);
-            std::size_t at = 0;
-            while (at < size && levels[at] < value) ++at;
-            if (at < size && levels[at] == value) continue;
-            for (std::size_t i = size; i > at; --i) levels[i] = levels[i - 1], codes[i] = codes[i - 1];
-            levels[at] = value;
-            codes[at] = static_cast<std::uint8_t>(u);
-            ++size;
-        }
-        for (std::size_t i = 0; i + 1 < size; ++i) {
-            const double middle = 0.5 * (levels[i] + levels[i + 1]);
-            borders[i] = codes[i + 1] % 2 != 0 ? middle : below(middle);
-        }
-        for (std::size_t i = size - 1; i < borders.size(); ++i)
-            borders[i] = std::numeric_limits<double>::infinity();
-    }
-
-private:
-    static constexpr double below(double x) noexcept {  // x is not 0: no two levels are opposite
-        const auto bits = std::bit_cast<std::uint64_t>(x);
-        return std::bit_cast<double>(x > 0 ? bits - 1 : bits + 1);
-    }
-};
-
-inline constexpr SortedTable sorted_nf4(codebooks::nf4), sorted_e2m1(codebooks::e2m1),
-    sorted_iq4(codebooks::iq4);
-
 /// The nearest value of a codebook of 4 bits.
 class TableLevels {
 public:
-    TableLevels(const SortedTable& table, const GroupGrid& grid) noexcept
+    TableLevels(const codebooks::SortedTable& table, const GroupGrid& grid) noexcept
         : table_(table), scale_(grid.scale) {}
 
     [[nodiscard]] double level(float w) const noexcept { return pick(table_.levels, w); }
@@ -98,7 +58,7 @@ private:
         return found;
     }
 
-    const SortedTable& table_;
+    const codebooks::SortedTable& table_;
     double scale_;
 };
 
@@ -132,9 +92,9 @@ using E5m2Levels = FloatLevels<2, -14, 57344, fp8_e5m2_from_float>;
 template <class Body>
 [[nodiscard]] auto with_levels(const Format& format, const GroupGrid& grid, Body&& body) {
     switch (format.element) {
-        case Element::nf4: return body(TableLevels(sorted_nf4, grid));
-        case Element::e2m1: return body(TableLevels(sorted_e2m1, grid));
-        case Element::iq4: return body(TableLevels(sorted_iq4, grid));
+        case Element::nf4: return body(TableLevels(codebooks::sorted_nf4, grid));
+        case Element::e2m1: return body(TableLevels(codebooks::sorted_e2m1, grid));
+        case Element::iq4: return body(TableLevels(codebooks::sorted_iq4, grid));
         case Element::fp8_e4m3: return body(E4m3Levels(grid));
         case Element::fp8_e5m2: return body(E5m2Levels(grid));
         default: return body(StepLevels(format, grid));
