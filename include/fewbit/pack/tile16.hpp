@@ -3,79 +3,81 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
+#include <limits>
 
 #include "fewbit/formats/quantized_matrix.hpp"
 #include "fewbit/pack/tile16_codes.hpp"
 
 namespace fewbit::inline v0::detail {
 
-/// Writes one channel of a tile of a matrix of blocks, whose codes take `Bits` there; missing channels are cleared beforehand.
-/// Groups divide blocks and blocks K, so that all groups are full.
-template <int Bits>
-void pack_tile16_channel(const QuantizedMatrix& source, const Tile16Shape& shape, std::size_t row,
-                         std::size_t c, std::uint8_t* out) noexcept {
-    // What stays the same is copied: what is written might be any of it, as far as compilers know.
-    const Format twin = tile16_format(source.format());
-    const ggml::BlockTraits t = ggml::traits(source.format().block);
-    const ggml::HalfPlaces halves = ggml::half_places(t.type);
-    const std::size_t blocks = source.k() / t.elements, groups = t.elements / t.group;
-    const int group_bits = std::countr_zero(t.group);  // a power of two: divisions take too long
-    const std::size_t group_bytes = shape.group_bytes, parameter_bytes = shape.parameter_bytes;
-    const std::size_t super_bytes = shape.super_parameter_bytes, scale_bytes = size_bytes(twin.scale);
-    const bool has_offsets = twin.offset == Offset::real;
-    // mxfp4 and nvfp4 have scales of half the size for tables of twice.
-    const float ratio = twin.is_codebook() ? source.format().codebook()[7] / twin.codebook()[7] : 1.0f;
-    const bool stored_halves = twin.scale == Scalar::f16 && ratio == 1.0f;  // as they are in the block
-    const auto* block = reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data()) +
-                        row * ggml::row_bytes(t.type, source.k());
-    for (std::size_t b = 0; b < blocks; ++b, block += t.bytes) {
-        if (super_bytes != 0) {
+/// Scales of one byte, as tile16 has them: for a table of half the size, twice as large.
+template <class Stored>
+[[nodiscard]] constexpr std::array<Stored, 256> stored_scales(float (*scale)(std::uint8_t),
+                                                              Stored (*store)(float)) noexcept {
+    std::array<Stored, 256> stored{};
+    for (std::size_t byte = 0; byte < stored.size(); ++byte) {
+        const float half = scale(static_cast<std::uint8_t>(byte));
+        stored[byte] = store(half < 0x1p127f ? 2 * half : std::numeric_limits<float>::infinity());
+    }
+    return stored;
+}
+inline constexpr auto stored_mxfp4_scales = stored_scales(ggml::detail::mxfp4_scale, e8m0_from_float);
+inline constexpr auto stored_nvfp4_scales = stored_scales(ggml::detail::nvfp4_scale, f16_from_float);
+
+/// Writes one channel of a tile of a matrix of blocks; missing channels are cleared beforehand. Groups divide
+/// blocks and blocks K, so that all groups are full.
+template <ggml::BlockType Type>
+void pack_tile16_channel(const std::uint8_t* block, std::size_t blocks, std::size_t c,
+                         std::uint8_t* out) noexcept {
+    using ggml::BlockType;
+    constexpr ggml::BlockTraits t = ggml::traits(Type);
+    constexpr ggml::HalfPlaces halves = ggml::half_places(Type);
+    constexpr bool two_levels = ggml::has_two_levels(Type), minima = t.grid == ggml::Grid::real;
+    constexpr int bits = t.bits == 1 ? 2 : t.bits;
+    constexpr std::size_t scale_bytes = two_levels || Type == BlockType::mxfp4 ? 1
+                                        : Type == BlockType::q8_k              ? 4
+                                                                               : 2;
+    constexpr std::size_t parameter_bytes = tile16_channels * scale_bytes * (minima ? 2 : 1);
+    constexpr std::size_t group_bytes = parameter_bytes + tile16_channels * t.group * bits / 8;
+    for (; blocks != 0; --blocks, block += t.bytes) {
+        if constexpr (two_levels) {
             std::memcpy(out + 2 * c, block + *halves.scale, 2);
-            if (halves.minimum) {
+            if constexpr (minima) {
                 std::uint8_t* const minimum = out + 2 * (tile16_channels + c);
                 std::memcpy(minimum, block + *halves.minimum, 2);
                 minimum[1] ^= 0x80;  // its sign
             }
-            out += super_bytes;
+            out += 2 * parameter_bytes;
         }
-        for (std::size_t g = 0; g < groups; ++g) {
-            std::uint8_t* const to = out + g * group_bytes;
-            auto* const scale = reinterpret_cast<std::byte*>(to + c * scale_bytes);
-            auto* const offset = reinterpret_cast<std::byte*>(to + (tile16_channels + c) * scale_bytes);
-            if (super_bytes != 0) {
-                const auto factors = ggml::group_factors(t.type, block, g);
-                to[c] = static_cast<std::uint8_t>(factors.scale);
-                if (halves.minimum) to[tile16_channels + c] = static_cast<std::uint8_t>(factors.minimum);
-            } else if (stored_halves) {
-                std::memcpy(scale, block + *halves.scale, sizeof(std::uint16_t));
-                if (has_offsets) std::memcpy(offset, block + *halves.minimum, sizeof(std::uint16_t));
+        for (std::size_t g = 0; g < t.elements / t.group; ++g) {
+            std::uint8_t* const scale = out + g * group_bytes + c * scale_bytes;
+            if constexpr (two_levels) {
+                const auto factors = ggml::group_factors(Type, block, g);
+                scale[0] = static_cast<std::uint8_t>(factors.scale);
+                if constexpr (minima) scale[tile16_channels] = static_cast<std::uint8_t>(factors.minimum);
+            } else if constexpr (Type == BlockType::mxfp4) {
+                scale[0] = stored_mxfp4_scales[block[0]];
+            } else if constexpr (Type == BlockType::nvfp4) {
+                std::memcpy(scale, &stored_nvfp4_scales[block[g]], 2);
             } else {
-                const auto parameters = ggml::group_parameters(t.type, block, g);
-                store_float(twin.scale, ratio * parameters.scale, scale);
-                if (has_offsets) store_float(twin.scale, parameters.offset, offset);
+                std::memcpy(scale, block + halves.scale.value_or(0), scale_bytes);
+                if constexpr (minima)
+                    std::memcpy(scale + tile16_channels * scale_bytes, block + *halves.minimum, 2);
             }
         }
-        if constexpr (Bits == 4) {
-            ggml::detail::each_eight_nibbles(t.type, block, [&](std::size_t i, std::uint64_t codes) {
-                put_word(halves_together(codes), out + (i >> group_bits) * group_bytes + parameter_bytes +
-                                                     (i & (t.group - 1)) * tile16_channels / 2 + 4 * c);
-            });
-        } else {
-            std::uint8_t codes[ggml::max_block_elements];
-            ggml::unpack_codes(t.type, block, codes);
-            if (t.type == ggml::BlockType::q1_0)  // codes 0 and 1: -1 and 1, which are 1 and 3 of int2
-                for (std::uint8_t& code : std::span(codes, t.elements))
-                    code = static_cast<std::uint8_t>(2 * code + 1);
-            for (std::size_t g = 0; g < groups; ++g)
-                write_tile16_bytes<Bits>(codes + (g << group_bits), t.group, c,
-                                         out + g * group_bytes + parameter_bytes);
-        }
-        out += groups * group_bytes;
+        ggml::detail::each_sixteen<Type>(block, [&](std::size_t i, ggml::detail::Sixteen codes) {
+            if constexpr (Type == BlockType::q1_0)  // codes 0 and 1: -1 and 1, which are 1 and 3 of int2
+                codes = codes << 1 |
+                        ggml::detail::Sixteen{ggml::detail::in_each_byte, ggml::detail::in_each_byte};
+            write_tile16_sixteen<bits>(
+                codes.first, codes.second, c,
+                out + i / t.group * group_bytes + parameter_bytes + i % t.group * tile16_channels * bits / 8);
+        });
+        out += t.elements / t.group * group_bytes;
     }
 }
 
@@ -124,9 +126,12 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
     const std::size_t channels = std::min(tile16_channels, source.n() - first);
     if (format.is_block()) {
         std::memset(out, 0, shape.tile_bytes);
-        with_field_bits(shape.field_bits, [&]<int Bits>() {
+        const auto* const blocks = reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data());
+        const std::size_t row_bytes = ggml::row_bytes(format.block, source.k());
+        ggml::with_type(format.block, [&]<ggml::BlockType Type>() {
             for (std::size_t c = 0; c < channels; ++c)
-                pack_tile16_channel<Bits>(source, shape, first + c, c, out);
+                pack_tile16_channel<Type>(blocks + (first + c) * row_bytes,
+                                          source.k() / ggml::traits(Type).elements, c, out);
         });
         return;
     }

@@ -55,17 +55,25 @@ inline constexpr std::size_t tile16_step = Bits == 8   ? 4
 
 inline void put_word(std::uint32_t word, std::uint8_t* to) noexcept { std::memcpy(to, &word, sizeof word); }
 
-/// Sixteen codes of one channel, q = 0, 1 and q = 2, 3, as planes of `Bits` bits in all; `step`: of the tile, `c`: its channel.
+/// Sixteen codes of channel c, one a byte: the steps that they fill, or one of planes.
 template <int Bits>
-void write_tile16_planes(std::uint64_t first, std::uint64_t second, std::size_t c,
-                         std::uint8_t* step) noexcept {
-    constexpr int nibbles = Bits > 4 ? 4 : 0, pairs = Bits % 4 / 2 * 2;
+void write_tile16_sixteen(std::uint64_t first, std::uint64_t second, std::size_t c,
+                          std::uint8_t* step) noexcept {
+    if constexpr (Bits == 8) {
+        for (const std::uint64_t eight : {first, second}) {
+            put_word(static_cast<std::uint32_t>(eight), step + 4 * c);
+            put_word(static_cast<std::uint32_t>(eight >> 32), step + 4 * c + 64);
+            step += 128;
+        }
+        return;
+    }
+    constexpr int nibbles = Bits >= 4 ? 4 : 0, pairs = Bits % 4 / 2 * 2;
     if constexpr (nibbles != 0) {
         put_word(halves_together(bits_of_bytes(first, 0, 4)), step + 4 * c);
         put_word(halves_together(bits_of_bytes(second, 0, 4)), step + 4 * c + 64);
         step += 128;
     }
-    if constexpr (pairs != 0) {
+    if constexpr (pairs != 0) {  // q = 0, 1 are the first, q = 2, 3 the second
         put_word(halves_together(bits_of_bytes(first, nibbles, 2) | bits_of_bytes(second, nibbles, 2) << 2),
                  step + 4 * c);
         step += 64;
@@ -91,7 +99,7 @@ void write_tile16_bytes(const std::uint8_t* codes, std::size_t count, std::size_
         else if constexpr (Bits == 4)
             put_word(halves_together(load_bytes(codes)), out + 4 * c);
         else
-            write_tile16_planes<Bits>(load_bytes(codes), load_bytes(codes + 8), c, out);
+            write_tile16_sixteen<Bits>(load_bytes(codes), load_bytes(codes + 8), c, out);
 }
 
 /// The same for whole steps of a row whose codes lie side by side (bit_matrix.hpp). Reads no byte behind them.
@@ -126,7 +134,7 @@ void write_tile16_row(const std::uint8_t* row, std::size_t steps, std::size_t c,
                 first = low | static_cast<std::uint64_t>(high) << 32;
                 second = first >> 8 * (row_step / 2);
             }
-            write_tile16_planes<Bits>(bytes_of_codes<Bits>(first), bytes_of_codes<Bits>(second), c, out);
+            write_tile16_sixteen<Bits>(bytes_of_codes<Bits>(first), bytes_of_codes<Bits>(second), c, out);
         }
     }
 }

@@ -1,4 +1,4 @@
-// The bytes of ggml's blocks: codes in and out, parameters of a group. One byte per code in memory, in the
+// The bytes of ggml's blocks: codes in and out (unpack.hpp), parameters of a group. One byte per code in memory, in the
 // order of the weights. (d, m, dmin: f16 scales; qs: codes; offsets in bytes.)
 //
 //   halves   32 codes of 4 bits in 16 bytes: byte j = code j | code 16 + j << 4
@@ -17,8 +17,8 @@
 #include <cstring>
 
 #include "fewbit/core/scalar.hpp"
-#include "fewbit/formats/eight_codes.hpp"
 #include "fewbit/formats/ggml/types.hpp"
+#include "fewbit/formats/ggml/unpack.hpp"
 
 namespace fewbit::inline v0::ggml {
 
@@ -29,8 +29,6 @@ struct GroupParameters {
 };
 
 namespace detail {
-
-using Bytes = const std::uint8_t*;
 
 [[nodiscard]] inline std::uint16_t load16(Bytes p) noexcept {
     return static_cast<std::uint16_t>(p[0] | p[1] << 8);
@@ -48,79 +46,23 @@ inline void store32(std::uint8_t* p, std::uint32_t value) noexcept {
     store16(p, value);
     store16(p + 2, value >> 16);
 }
-/// Eight codes, in the order of this machine's bytes.
-[[nodiscard]] inline std::uint64_t load64(Bytes p) noexcept {
-    std::uint64_t eight;
-    std::memcpy(&eight, p, sizeof eight);
-    return eight;
-}
-inline void store64(std::uint8_t* p, std::uint64_t eight) noexcept { std::memcpy(p, &eight, sizeof eight); }
 /// ORs `value` into a byte: blocks are cleared before codes are put.
 inline void put(std::uint8_t& byte, unsigned value) noexcept {
     byte = static_cast<std::uint8_t>(byte | value);
 }
 
-/// Where codes of 4 bits (or their low 4 bits) stand: runs of `bytes`, of which each has one code of either half of twice as many.
-struct Nibbles {
-    std::size_t first, bytes;  ///< of the block; of a run; 0: no nibbles
-};
-[[nodiscard]] constexpr Nibbles nibbles_of(BlockType type) noexcept {
-    switch (type) {
-        case BlockType::q4_0:
-        case BlockType::iq4_nl: return {2, 16};
-        case BlockType::q4_1: return {4, 16};
-        case BlockType::q5_0: return {6, 16};
-        case BlockType::q5_1:
-        case BlockType::iq4_xs: return {8, 16};
-        case BlockType::mxfp4: return {1, 16};
-        case BlockType::nvfp4: return {4, 8};
-        case BlockType::q4_k: return {16, 32};
-        case BlockType::q5_k: return {48, 32};
-        case BlockType::q6_k: return {0, 64};
-        default: return {};
-    }
-}
-/// use(where a run of eight codes begins, the codes as bytes) for all of a block.
-void each_eight_nibbles(BlockType type, Bytes block, auto&& use) noexcept {
-    constexpr std::uint64_t low = 0x0F0F0F0F0F0F0F0Fu;
-    const Nibbles places = nibbles_of(type);
-    block += places.first;
-    for (std::size_t run = 0; run < traits(type).elements; run += 2 * places.bytes)
-        for (std::size_t j = 0; j < places.bytes; j += 8, block += 8) {
-            const std::uint64_t eight = load64(block);
-            use(run + j, eight & low);
-            use(run + places.bytes + j, eight >> 4 & low);
-        }
-}
 inline void halves_out(const std::uint8_t* codes, std::uint8_t* qs, std::size_t half) noexcept {
     for (std::size_t j = 0; j < half; ++j)
         qs[j] = static_cast<std::uint8_t>((codes[j] & 15) | codes[half + j] << 4);
 }
 /// The fifth bits of 32 codes.
-inline void fifth_in(Bytes bits, std::uint8_t* codes) noexcept {
-    for (std::size_t i = 0; i < 4; ++i, codes += 8)
-        store64(codes, load64(codes) | fewbit::detail::bytes_of_codes<1>(bits[i]) << 4);
-}
 [[nodiscard]] inline std::uint32_t fifth_out(const std::uint8_t* codes) noexcept {
     std::uint32_t bits = 0;
     for (std::size_t i = 0; i < 32; ++i) bits |= static_cast<std::uint32_t>(codes[i] >> 4 & 1) << i;
     return bits;
 }
-/// Planes of `Bits` bits in 32 bytes, of 32 codes each: into bits `to`, ... of the codes, or, `Only`, as the codes.
-template <int Bits, bool Only = false>
-void planes_in(Bytes planes, int to, std::uint8_t* codes) noexcept {
-    constexpr std::uint64_t mask = 0x0101010101010101u * ((1u << Bits) - 1);
-    for (int first = 0; first < 8; first += Bits)
-        for (std::size_t i = 0; i < 32; i += 8, codes += 8) {
-            const std::uint64_t eight = (load64(planes + i) >> first & mask) << to;
-            store64(codes, Only ? eight : load64(codes) | eight);
-        }
-}
-/// 256 codes of two bits, all of them in planes.
-inline void two_bits_in(Bytes qs, std::uint8_t* codes) noexcept {
-    for (std::size_t half = 0; half < 2; ++half) planes_in<2, true>(qs + 32 * half, 0, codes + 128 * half);
-}
-inline void two_bits_out(const std::uint8_t* codes, std::uint8_t* qs) noexcept {
+/// 256 codes whose two low bits stand in planes.
+inline void planes_out(const std::uint8_t* codes, std::uint8_t* qs) noexcept {
     for (std::size_t i = 0; i < 256; ++i)
         put(qs[i / 128 * 32 + i % 32], (codes[i] & 3u) << (2 * (i % 128 / 32)));
 }
@@ -164,12 +106,12 @@ inline void put_iq4_scale(std::uint8_t* block, std::size_t g, unsigned code) noe
 }
 /// nvfp4's scale: E4M3 whose sign bit is ignored; 0x7F is 0, 0xFF is 480. Half of it, because the codebook is
 /// doubled.
-[[nodiscard]] inline float nvfp4_scale(std::uint8_t byte) noexcept {
+[[nodiscard]] constexpr float nvfp4_scale(std::uint8_t byte) noexcept {
     if (byte == 0x7F) return 0;
     return 0.5f * (byte == 0xFF ? 480.0f : float_from_fp8_e4m3(byte & 0x7F));
 }
 /// 2^(e - 128), e = 0 and 1 subnormal.
-[[nodiscard]] inline float mxfp4_scale(std::uint8_t e) noexcept {
+[[nodiscard]] constexpr float mxfp4_scale(std::uint8_t e) noexcept {
     return std::bit_cast<float>(e < 2 ? 0x00200000u << e : static_cast<std::uint32_t>(e - 1) << 23);
 }
 
@@ -183,49 +125,7 @@ struct TritPlace {
     return {48 + (i - 240) % 4, (i - 240) / 4};
 }
 inline constexpr unsigned powers_of_3[5]{1, 3, 9, 27, 81};
-/// The trits of some bytes: first those of power 1, then those of 3, ...
-template <std::size_t Count>
-void trits_in(Bytes from, std::size_t trits, std::uint8_t* codes) noexcept {
-    std::uint8_t bytes[Count];  // which `codes` cannot be
-    std::memcpy(bytes, from, Count);
-    for (std::size_t t = 0; t < trits; ++t, codes += Count)
-        for (std::size_t b = 0; b < Count; ++b)
-            codes[b] = static_cast<std::uint8_t>((bytes[b] * powers_of_3[t] & 0xFF) * 3 >> 8);
-}
-
 }  // namespace detail
-
-/// The codes of a block, one per weight. `codes`: block elements.
-inline void unpack_codes(BlockType type, const std::uint8_t* block, std::uint8_t* codes) noexcept {
-    using namespace detail;
-    if (nibbles_of(type).bytes != 0)
-        each_eight_nibbles(type, block,
-                           [&](std::size_t i, std::uint64_t eight) { store64(codes + i, eight); });
-    switch (type) {
-        case BlockType::q5_0: return fifth_in(block + 2, codes);
-        case BlockType::q5_1: return fifth_in(block + 4, codes);
-        case BlockType::q5_k: return planes_in<1>(block + 16, 4, codes);
-        case BlockType::q6_k:
-            for (std::size_t h = 0; h < 2; ++h) planes_in<2>(block + 128 + 32 * h, 4, codes + 128 * h);
-            return;
-        case BlockType::q8_0:
-            for (std::size_t i = 0; i < 32; ++i) codes[i] = block[2 + i] ^ 0x80;
-            return;
-        case BlockType::q8_k:
-            for (std::size_t i = 0; i < 256; ++i) codes[i] = block[4 + i] ^ 0x80;
-            return;
-        case BlockType::q2_k: return two_bits_in(block + 16, codes);
-        case BlockType::tq2_0: return two_bits_in(block, codes);
-        case BlockType::q3_k: two_bits_in(block + 32, codes); return planes_in<1>(block, 2, codes);
-        case BlockType::tq1_0:
-            trits_in<32>(block, 5, codes);
-            trits_in<16>(block + 32, 5, codes + 160);
-            return trits_in<4>(block + 48, 4, codes + 240);
-        case BlockType::q1_0: return fewbit::detail::unpack_eights<1>(block + 2, 16, codes);
-        case BlockType::q2_0: return fewbit::detail::unpack_eights<2>(block + 2, 8, codes);
-        default: return;  // nibbles alone
-    }
-}
 
 /// Puts codes into a block; the bytes that hold them are overwritten, parameters stay. q8_k's sums, which only
 /// repeat the codes, are made.
@@ -260,11 +160,11 @@ inline void pack_codes(BlockType type, const std::uint8_t* codes, std::uint8_t* 
                 store16(block + 260 + 2 * g, static_cast<std::uint32_t>(sum));
             }
             return;
-        case BlockType::q2_k: clear(16, 64); return two_bits_out(codes, block + 16);
-        case BlockType::tq2_0: clear(0, 64); return two_bits_out(codes, block);
+        case BlockType::q2_k: clear(16, 64); return planes_out(codes, block + 16);
+        case BlockType::tq2_0: clear(0, 64); return planes_out(codes, block);
         case BlockType::q3_k:
             clear(0, 96);
-            two_bits_out(codes, block + 32);
+            planes_out(codes, block + 32);
             for (std::size_t i = 0; i < 256; ++i) put(block[i % 32], (codes[i] >> 2 & 1u) << (i / 32));
             return;
         case BlockType::q4_k:
