@@ -11,6 +11,7 @@
 #pragma once
 
 #include "kernels/int_grouped/cuda/prompt.hpp"
+#include "kernels/mma16/scale.hpp"
 #include "kernels/mma16/wgmma.hpp"
 
 namespace fewbit::inline v0::kernels::int_grouped_cuda {
@@ -117,23 +118,10 @@ struct RoundCall {
 template <Codes Kind, class Warp>
 FEWBIT_HOST_DEVICE void round_row(const RoundCall& call, const Warp& warp, std::uint32_t row) {
     using Math = typename Warp::Math;
-    constexpr std::uint32_t infinity = 0x7F800000u;
     const auto x_at = [&](std::uint32_t k) {
         return Math::load_number(call.x, call.type, row * call.stride + k);
     };
-    // Magnitudes are ordered like the integers that they are stored as, NaN above infinity.
-    const std::uint32_t largest = warp.largest(warp.template map<std::uint32_t>([&](unsigned lane) {
-        std::uint32_t most = 0;
-        FEWBIT_ROLL
-        for (std::uint32_t k = lane; k < call.k; k += mma16::lanes) {
-            const std::uint32_t magnitude = Math::bits(x_at(k)) & 0x7FFFFFFFu;
-            most = magnitude > most ? magnitude : most;
-        }
-        return most;
-    }));
-    const float scale = largest >= infinity
-                            ? Math::from_bits(0x7FC00000u)
-                            : Math::divide(Math::from_bits(largest), Kind == Codes::fp8 ? 448.0f : 127.0f);
+    const float scale = mma16::scale_of_largest(warp, call.k, Kind == Codes::fp8 ? 448.0f : 127.0f, x_at);
     const std::uint32_t chunks = call.padded_k / mma16::half_inputs;
     const std::uint64_t first =
         std::uint64_t{row / prompt_block_rows} * chunks * byte_chunk_words + row % prompt_block_rows * 4;
@@ -146,14 +134,12 @@ FEWBIT_HOST_DEVICE void round_row(const RoundCall& call, const Warp& warp, std::
             for (unsigned e = 0; e < 4; ++e) {
                 const std::uint32_t k = 4 * word + e;
                 if (!(k < call.k && scale > 0)) continue;  // behind the row, or the row is 0, or not finite
-                const float ratio = Math::divide(x_at(k), scale);
                 if constexpr (Kind == Codes::fp8) {
-                    codes |= Math::e4m3(ratio) << 8 * e;
+                    codes |= Math::e4m3(Math::divide(x_at(k), scale)) << 8 * e;
                 } else {
-                    const std::int32_t code = Math::nearest(ratio);
-                    const std::int32_t held = code > 127 ? 127 : code < -127 ? -127 : code;
-                    codes |= (static_cast<std::uint32_t>(held) & 0xFF) << 8 * e;
-                    total += held;
+                    const std::int32_t code = mma16::code_of_int8<Math>(x_at(k), scale);
+                    codes |= (static_cast<std::uint32_t>(code) & 0xFF) << 8 * e;
+                    total += code;
                 }
             }
             // Word t of unit R: inputs 8 t + 4 R and the next three.

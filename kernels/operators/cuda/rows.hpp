@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/int_grouped/cuda/weights.hpp"
+#include "kernels/mma16/scale.hpp"
 
 namespace fewbit::inline v0::kernels::operators_cuda {
 
@@ -161,27 +162,12 @@ FEWBIT_HOST_DEVICE void store_head(const StoreCall& call, const Warp& warp, cons
         return;
     }
     // scale = max |x| / 127, code = round(x / scale), ties to even; what is not finite makes the whole head NaN.
-    constexpr std::uint32_t infinity = 0x7F800000u;
-    const std::uint32_t largest = warp.largest(warp.template map<std::uint32_t>([&](unsigned lane) {
-        std::uint32_t most = 0;
-        FEWBIT_ROLL
-        for (std::uint32_t i = lane; i < call.head_dim; i += mma16::lanes) {
-            const std::uint32_t magnitude = Math::bits(f(i)) & 0x7FFFFFFFu;
-            most = magnitude > most ? magnitude : most;
-        }
-        return most;
-    }));
-    const float scale =
-        largest >= infinity ? Math::from_bits(0x7FC00000u) : Math::divide(Math::from_bits(largest), 127.0f);
+    const float scale = mma16::scale_of_largest(warp, call.head_dim, 127.0f, f);
     warp.update([&](unsigned lane) {
         FEWBIT_ROLL
-        for (std::uint32_t i = lane; i < call.head_dim; i += mma16::lanes) {
-            const std::int32_t code = scale > 0 ? Math::nearest(Math::divide(f(i), scale)) : 0;
+        for (std::uint32_t i = lane; i < call.head_dim; i += mma16::lanes)
             static_cast<std::int8_t*>(to.rows)[at * call.head_dim + i] =
-                static_cast<std::int8_t>(code > 127    ? 127
-                                         : code < -127 ? -127
-                                                       : code);
-        }
+                static_cast<std::int8_t>(mma16::code_of_int8<Math>(f(i), scale));
     });
     warp.once([&] { to.scales[at] = scale; });
 }
