@@ -27,9 +27,7 @@ MatmulQuery query(const char* weights, const char* activations, Fallback fallbac
     return {*parse_format(weights), *parse_activation_format(activations), 4, 32, 256, fallback};
 }
 
-bool has_tuned_kernels(std::string_view activations) {
-    return cpu_supports(Isa::avx2) || (cpu_supports(Isa::neon) && activations != "f32");
-}
+bool has_tuned_kernels() { return cpu_supports(Isa::avx2) || cpu_supports(Isa::neon); }
 
 }  // namespace
 
@@ -72,7 +70,7 @@ TEST_CASE("a tuned kernel is chosen where the CPU has one, and is no fallback") 
         for (const char* activations : {"f32", "int8-row", "int8-g32"}) {
             const auto kernel = select_kernel(query(weights, activations, Fallback::refuse));
             INFO(weights << " " << activations);
-            if (has_tuned_kernels(activations)) {
+            if (has_tuned_kernels()) {
                 REQUIRE(kernel);
                 CHECK(kernel->isa() != Isa::generic);
                 CHECK(!kernel->is_fallback());
@@ -149,7 +147,7 @@ TEST_CASE("matmul refuses what does not fit, with sentences that name the values
     CHECK(!matmul(kernel, x.view(), packed, wrong.view()));
     const float bias[7] = {};
     CHECK(!matmul(kernel, x.view(), packed, y.view(), bias));
-    if (has_tuned_kernels("f32")) {
+    if (has_tuned_kernels()) {
         const auto rows = *pack(w, Layout::rows);
         const auto bad_layout = matmul(kernel, x.view(), rows, y.view());
         REQUIRE(!bad_layout);
