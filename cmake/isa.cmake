@@ -16,6 +16,7 @@ set(FEWBIT_ISA_ROWS
     "avx512vl_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=256"
     "avx512_vnni|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512"
     "avx512_bf16|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mprefer-vector-width=512"
+    "amx_int8|x86_64|-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mamx-tile -mamx-int8 -mprefer-vector-width=512"
     "neon|aarch64|${FEWBIT_NEON_FLAGS}"
     "neon_dotprod|aarch64|-march=armv8.2-a+dotprod ${FEWBIT_NEON_FLAGS}"
     "neon_i8mm|aarch64|-march=armv8.2-a+dotprod+i8mm ${FEWBIT_NEON_FLAGS}")
@@ -49,9 +50,10 @@ function(fewbit_this_cpu_has result flags)
     endif()
     file(STRINGS /proc/cpuinfo line REGEX "^flags" LIMIT_COUNT 1)
     string(REPLACE "_" "" line "${line} ")
-    string(REGEX MATCHALL "-m(avx|fma|f16c)[a-z0-9]*" wanted "${flags}")
+    string(REGEX MATCHALL "-m(avx|fma|f16c|amx-)[a-z0-9]*" wanted "${flags}")
     foreach(flag IN LISTS wanted)
         string(SUBSTRING "${flag}" 2 -1 flag)
+        string(REPLACE "-" "" flag "${flag}")
         if(line AND NOT line MATCHES " ${flag} ")
             set(${result} FALSE PARENT_SCOPE)
         endif()

@@ -20,30 +20,34 @@ std::uint64_t low_bits(__m512i value) {
 }  // namespace
 
 std::uint64_t limit_avx512_vnni_fma_f32(std::size_t iterations) noexcept {
-    constexpr int sums = 12;
+    constexpr int sums = 16;  // two pipes x a latency of five, and some to choose from
     __m512 sum[sums], a = _mm512_set1_ps(1.5f), b = _mm512_set1_ps(1e-3f);
     FEWBIT_OPAQUE(a);
     FEWBIT_OPAQUE(b);
+#pragma GCC unroll 16
     for (int s = 0; s < sums; ++s) sum[s] = _mm512_set1_ps(static_cast<float>(s));
     for (std::size_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 12
+#pragma GCC unroll 16
         for (int s = 0; s < sums; ++s) sum[s] = _mm512_fmadd_ps(a, b, sum[s]);
     }
+#pragma GCC unroll 16
     for (int s = 1; s < sums; ++s) sum[0] = _mm512_add_ps(sum[0], sum[s]);
     return low_bits(_mm512_castps_si512(sum[0]));
 }
 
 std::uint64_t limit_avx512_vnni_dot_int8(std::size_t iterations) noexcept {
-    constexpr int sums = 12;
+    constexpr int sums = 16;  // two pipes x a latency of five, and some to choose from
     __m512i sum[sums], a = _mm512_set1_epi8(7), b = _mm512_set1_epi8(3);
     FEWBIT_OPAQUE(a);
     FEWBIT_OPAQUE(b);
-    for (int s = 0; s < sums; ++s) sum[s] = _mm512_setzero_si512();
+#pragma GCC unroll 16
+    for (int s = 0; s < sums; ++s) sum[s] = _mm512_set1_epi32(s);  // all different, or one would do
     for (std::size_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 12
+#pragma GCC unroll 16
         for (int s = 0; s < sums; ++s) sum[s] = _mm512_dpbusd_epi32(sum[s], a, b);
         FEWBIT_OPAQUE(a);  // or compilers would multiply once and add `iterations` times
     }
+#pragma GCC unroll 16
     for (int s = 1; s < sums; ++s) sum[0] = _mm512_add_epi32(sum[0], sum[s]);
     return low_bits(sum[0]);
 }

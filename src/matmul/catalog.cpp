@@ -31,6 +31,11 @@ namespace fewbit::inline v0 {
 #else
 #define FEWBIT_CODE_avx512_bf16(symbol) nullptr
 #endif
+#if defined(FEWBIT_BUILT_AMX_INT8)
+#define FEWBIT_CODE_amx_int8(symbol) &kernels::symbol
+#else
+#define FEWBIT_CODE_amx_int8(symbol) nullptr
+#endif
 #if defined(FEWBIT_BUILT_NEON)
 #define FEWBIT_CODE_neon(symbol) &kernels::symbol
 #else

@@ -28,6 +28,9 @@ std::uint64_t limit_avx512_vnni_read(const void*, std::size_t) noexcept;
 #if defined(FEWBIT_BUILT_AVX512_BF16)
 std::uint64_t limit_avx512_bf16_dot_bf16(std::size_t) noexcept;
 #endif
+#if defined(FEWBIT_BUILT_AMX_INT8)
+std::uint64_t limit_amx_int8_dot_int8(std::size_t) noexcept;
+#endif
 }  // namespace kernels
 
 namespace {
@@ -44,13 +47,17 @@ constexpr std::array compute {
                      kernels::limit_avx2_dot_int4},
 #endif
 #if defined(FEWBIT_BUILT_AVX512_VNNI)
-        ComputeLimit{"fma-f32", Isa::avx512_vnni, "fmadd", 12 * 16 * 2, kernels::limit_avx512_vnni_fma_f32},
-        ComputeLimit{"dot-int8", Isa::avx512_vnni, "dpbusd", 12 * 64 * 2,
+        ComputeLimit{"fma-f32", Isa::avx512_vnni, "fmadd", 16 * 16 * 2, kernels::limit_avx512_vnni_fma_f32},
+        ComputeLimit{"dot-int8", Isa::avx512_vnni, "dpbusd", 16 * 64 * 2,
                      kernels::limit_avx512_vnni_dot_int8},
 #endif
 #if defined(FEWBIT_BUILT_AVX512_BF16)
         ComputeLimit{"dot-bf16", Isa::avx512_bf16, "dpbf16", 12 * 32 * 2,
                      kernels::limit_avx512_bf16_dot_bf16},
+#endif
+#if defined(FEWBIT_BUILT_AMX_INT8)
+        ComputeLimit{"dot-int8", Isa::amx_int8, "tdpbssd", 4 * 16 * 16 * 64 * 2,
+                     kernels::limit_amx_int8_dot_int8},
 #endif
 };
 

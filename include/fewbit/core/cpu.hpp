@@ -51,6 +51,34 @@ namespace fewbit::inline v0 {
 #endif
 }
 
+#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
+namespace detail {
+extern "C" long fewbit_syscall(long number, ...) __asm__("syscall");
+/// Linux saves the 8 KiB of tiles only for processes that ask for it.
+inline bool may_use_tiles() noexcept {
+    constexpr long arch_prctl = 158, request_permission = 0x1023, tile_data = 18;
+    return fewbit_syscall(arch_prctl, request_permission, tile_data) == 0;
+}
+}  // namespace detail
+#endif
+
+/// Products of 8-bit matrices in tiles (AMX), besides what cpu_has_avx512_vnni() asks for. The first call asks the system to
+/// let this process use tiles.
+[[nodiscard]] inline bool cpu_has_amx_int8() noexcept {
+#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
+    static const bool has = [] {
+        if (!cpu_has_avx512_vnni()) return false;
+        unsigned a = 7, b = 0, c = 0, d = 0;
+        __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+        constexpr unsigned amx_tile = 1u << 24, amx_int8 = 1u << 25;
+        return (d & amx_tile) != 0 && (d & amx_int8) != 0 && detail::may_use_tiles();
+    }();
+    return has;
+#else
+    return false;
+#endif
+}
+
 // Arm tells features through the operating system. Its functions are declared here under names of their own: its headers
 // are not for public ones, and a second declaration would have to match each C library's exception specification.
 #if defined(__aarch64__) && defined(__linux__)

@@ -23,6 +23,7 @@ enum class Isa : std::uint8_t {
     avx512vl_vnni,
     avx512_vnni,
     avx512_bf16,
+    amx_int8,
     neon,
     neon_dotprod,
     neon_i8mm

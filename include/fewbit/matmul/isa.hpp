@@ -24,6 +24,8 @@ inline constexpr std::array isa_table{
     IsaInfo{Isa::avx512vl_vnni, "avx512vl_vnni", "x86-64", "AVX-512 F, BW, VL, DQ and VNNI"},
     IsaInfo{Isa::avx512_vnni, "avx512_vnni", "x86-64", "AVX-512 F, BW, VL, DQ and VNNI"},
     IsaInfo{Isa::avx512_bf16, "avx512_bf16", "x86-64", "AVX-512 F, BW, VL, DQ, VNNI and BF16"},
+    IsaInfo{Isa::amx_int8, "amx_int8", "x86-64",
+            "AMX-INT8 beside AVX-512 with VNNI, and a system that lends its tiles"},
     IsaInfo{Isa::neon, "neon", "aarch64", "64-bit Arm"},
     IsaInfo{Isa::neon_dotprod, "neon_dotprod", "aarch64",
             "the dot products of 8-bit integers (FEAT_DotProd)"},
@@ -50,6 +52,7 @@ inline constexpr std::array isa_table{
         case Isa::avx512vl_vnni:
         case Isa::avx512_vnni: return cpu_has_avx512_vnni();
         case Isa::avx512_bf16: return cpu_has_avx512_bf16();
+        case Isa::amx_int8: return cpu_has_amx_int8();
         case Isa::neon: return cpu_has_neon();
         case Isa::neon_dotprod: return cpu_has_neon_dotprod();
         case Isa::neon_i8mm: return cpu_has_neon_i8mm();

@@ -1,0 +1,297 @@
+// int8 activations times tile16 in tiles of AMX: one instruction multiplies 16 rows x 64 of K with 64 of K x 16 channels.
+// Codes of 32 channels x a piece of K (matrix_pieces.hpp) become signed bytes, their zero points taken off where bytes hold the
+// difference, and are loaded as tiles; all rows of a block meet them there:
+//
+//   piece    codes    [step][channels / 16][step elements / 4][16][4]
+//            scales   [32]   f32; offsets and what is left of zero points (int32) likewise
+//   totals   [row][32]       f32, of all rows of a block, written to y when K ends
+#pragma once
+
+#include "kernels/tile16/fields.hpp"
+#include "kernels/tile16/matrix_pieces.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+constexpr std::size_t matrix_channels = 2 * tile_channels;
+
+/// What sums of activations are needed for.
+struct MatrixCorrections {
+    explicit MatrixCorrections(const WeightsView& w, std::int32_t middle)
+        : offsets(w.has_offsets), zeros(w.bits == 8 && (w.has_zeros || middle != 0)) {}
+    bool offsets, zeros;
+};
+
+/// A piece of W, unpacked.
+struct MatrixPanel {
+    std::uint8_t* codes;
+    float *scales, *offsets;
+    std::int32_t* zeros;
+};
+
+struct MatrixScratch {
+    MatrixScratch(const KernelCall& call, std::byte* memory)
+        : cut(call),
+          pieces(cut.pieces(call.w.k)),
+          rows(block_rows(call)),
+          part_bytes(tile_channels * cut.step()) {
+        ScratchMemory scratch(memory);
+        for (MatrixPanel& panel : panels)
+            panel = {scratch.take<std::uint8_t>(2 * cut.steps() * part_bytes),
+                     scratch.take<float>(matrix_channels), scratch.take<float>(matrix_channels),
+                     scratch.take<std::int32_t>(matrix_channels)};
+        for (std::int32_t*& of_tile : sums) of_tile = scratch.take<std::int32_t>(amx_rows * matrix_channels);
+        totals = scratch.take<float>(rows * matrix_channels);
+        const std::size_t tiles = rows / amx_rows;
+        x = {scratch.take<std::int8_t>(tiles * MatrixRows::code_bytes(cut, pieces)),
+             scratch.take<float>(tiles * pieces * amx_rows),
+             scratch.take<std::int32_t>(tiles * pieces * amx_rows), pieces};
+        bytes = scratch.bytes();
+    }
+
+    MatrixCut cut;
+    std::size_t pieces;      ///< of a row
+    std::size_t rows;        ///< of a block: whole tiles
+    std::size_t part_bytes;  ///< of a step of 16 channels
+    // Of two in turn: while one is multiplied, the other is scaled.
+    MatrixPanel panels[2];
+    std::int32_t* sums[2];
+    float* totals;
+    MatrixRows x;
+    std::size_t bytes;
+
+private:
+    /// Rows whose activations stay in L2 while all channels pass, and whose totals stay in L1.
+    static std::size_t block_rows(const KernelCall& call) {
+        constexpr std::size_t block_bytes = 512 * 1024, least = 64, most = 128;
+        const std::size_t tiles = smaller(block_bytes / call.w.k, most) / amx_rows;
+        const std::size_t rows = tiles * amx_rows < least ? least : tiles * amx_rows;
+        return smaller(rows, (call.x.m + amx_rows - 1) / amx_rows * amx_rows);
+    }
+};
+
+/// A piece of the tile of channels of `source` to `panel`, as its `part` of two.
+template <class Source>
+void unpack_piece(const WeightsView& w, const Source& source, std::size_t begin, std::size_t end,
+                  const MatrixScratch& scratch, const MatrixPanel& panel, std::size_t part) {
+    using Steps = typename Source::Codes::Steps;
+    const auto field = source.field();
+    const std::size_t group = begin / w.group_elements, step_elements = scratch.cut.step();
+    const ParametersPlace parameters = source.places().parameters(group);
+    const std::size_t codes = source.places().codes(group, begin);
+    const MatrixCorrections corrections(w, source.middle());
+    const auto zero = w.has_zeros ? source.zero(parameters, 0) : LanesAmx::set_int(source.middle());
+    const std::size_t numbers = part * tile_channels;
+    LanesAmx::store(panel.scales + numbers, source.scale(parameters, 0));
+    if (corrections.offsets) LanesAmx::store(panel.offsets + numbers, source.offset(parameters, 0));
+    if (corrections.zeros) LanesAmx::store_ints(panel.zeros + numbers, zero);
+    const auto taken_off = corrections.zeros ? LanesAmx::zero_ints() : LanesAmx::repeat_byte(zero);
+    if (begin % w.group_elements == 0)
+        source.each_line_of(parameters, codes,
+                            [](const std::uint8_t* line) { LanesAmx::fetch_ahead(line + stream_ahead); });
+    const std::uint8_t* from = source.codes(codes);
+    std::uint8_t* step_to = panel.codes + part * scratch.part_bytes;
+    for (std::size_t k = begin; k < end; k += step_elements, step_to += 2 * scratch.part_bytes) {
+        const std::size_t step_end = smaller(end, k + step_elements);
+        std::uint8_t* to = step_to;
+        for (std::size_t at = k; at < step_end; at += Steps::step_elements, from += Steps::step_bytes) {
+            for (std::size_t line = 0; line < Steps::step_bytes; line += vector_bytes)
+                LanesAmx::fetch_ahead(from + stream_ahead + line);
+            const auto step = Steps::read(from, 0, LanesAmx::load_in_order);
+            for_each<Steps::vectors>([&](auto v) {
+                const auto vector = Steps::template vector<v>(step);
+                for_each<Source::Codes::quads>([&](auto q) {
+                    LanesAmx::store_bytes(to, LanesAmx::subtract_bytes(field.quad(vector, q), taken_off));
+                    to += vector_bytes;
+                });
+            });
+        }
+    }
+}
+
+/// What is to be done with the sums of a tile of rows.
+struct MatrixSums {
+    const std::int32_t* sums = nullptr;  ///< [row][32]
+    const MatrixPanel* panel = nullptr;
+    const float* x_scales = nullptr;
+    const std::int32_t* x_sums = nullptr;
+    float* totals = nullptr;
+};
+
+/// totals += (sums - zero * sum of x) * scale * scale of x + offset * sum of x * scale of x, for rows [first, last)
+template <int Tiles, bool Zeros, bool Offsets>
+[[gnu::always_inline]] inline void add_sums(const MatrixSums& of, std::size_t first, std::size_t last) {
+    LanesAmx::Floats scale[Tiles], offset[Tiles];
+    LanesAmx::Ints zero[Tiles];
+    for (int t = 0; t < Tiles; ++t) {
+        const int at = t * static_cast<int>(tile_channels);
+        scale[t] = LanesAmx::load(of.panel->scales + at);
+        if constexpr (Offsets) offset[t] = LanesAmx::load(of.panel->offsets + at);
+        if constexpr (Zeros) zero[t] = LanesAmx::load_ints(of.panel->zeros + at);
+    }
+#pragma GCC unroll 16
+    for (std::size_t r = first; r < last; ++r) {
+        const auto x_scale = LanesAmx::set(of.x_scales[r]);
+#pragma GCC unroll 2
+        for (int t = 0; t < Tiles; ++t) {
+            const std::size_t at = r * matrix_channels + static_cast<std::size_t>(t) * tile_channels;
+            auto sums = LanesAmx::load_ints(of.sums + at);
+            if constexpr (Zeros)
+                sums = LanesAmx::subtract(
+                    sums, LanesAmx::multiply_ints(zero[t], LanesAmx::set_int(of.x_sums[r])));
+            auto total =
+                LanesAmx::multiply_add(LanesAmx::to_floats(sums), LanesAmx::multiply(scale[t], x_scale),
+                                       LanesAmx::load(of.totals + at));
+            if constexpr (Offsets)
+                total = LanesAmx::multiply_add(
+                    offset[t],
+                    LanesAmx::multiply(LanesAmx::to_floats(LanesAmx::set_int(of.x_sums[r])), x_scale), total);
+            LanesAmx::store(of.totals + at, total);
+        }
+    }
+}
+
+/// Products of piece p, in `panel`, with all rows of the block. Their sums are added to totals while those of the next tile
+/// are formed; `before`: the last ones, which wait.
+template <int Tiles, bool Zeros, bool Offsets>
+void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std::size_t p, bool has_second,
+                    std::size_t rows, MatrixSums& before) {
+    const MatrixCut& cut = scratch.cut;
+    const std::size_t step = cut.step(), x_step_bytes = amx_rows * step,
+                      x_tile_bytes = MatrixRows::code_bytes(cut, scratch.pieces);
+    constexpr std::size_t sums_row_bytes = matrix_channels * sizeof(std::int32_t);
+    load_tile<4>(panel.codes, vector_bytes);
+    if (Tiles == 2) load_tile<5>(panel.codes + scratch.part_bytes, vector_bytes);
+    if (has_second) {
+        load_tile<6>(panel.codes + 2 * scratch.part_bytes, vector_bytes);
+        if (Tiles == 2) load_tile<7>(panel.codes + 3 * scratch.part_bytes, vector_bytes);
+    }
+    const std::int8_t* x = scratch.x.codes + p * cut.steps() * x_step_bytes;
+    MatrixSums now{scratch.sums[before.sums == scratch.sums[0]], &panel, scratch.x.scales + p * amx_rows,
+                   scratch.x.sums + p * amx_rows, scratch.totals};
+    for (std::size_t r = 0; r < rows; r += amx_rows) {
+        const auto add = [&](std::size_t quarter) __attribute__((always_inline)) {
+            constexpr std::size_t some = amx_rows / 4;
+            if (before.sums != nullptr)
+                add_sums<Tiles, Zeros, Offsets>(before, quarter * some, (quarter + 1) * some);
+        };
+        zero_tile<0>();
+        if (Tiles == 2) zero_tile<1>();
+        load_tile<2>(x, step);
+        multiply_tiles<0, 2, 4>();
+        add(0);
+        if (Tiles == 2) multiply_tiles<1, 2, 5>();
+        add(1);
+        if (has_second) {
+            load_tile<3>(x + x_step_bytes, step);
+            multiply_tiles<0, 3, 6>();
+        }
+        add(2);
+        if (has_second && Tiles == 2) multiply_tiles<1, 3, 7>();
+        add(3);
+        auto* const sums = const_cast<std::int32_t*>(now.sums);
+        store_tile<0>(sums, sums_row_bytes);
+        if (Tiles == 2) store_tile<1>(sums + tile_channels, sums_row_bytes);
+        before = now;
+        now.sums = scratch.sums[sums == scratch.sums[0]];
+        now.x_scales += scratch.pieces * amx_rows;
+        now.x_sums += scratch.pieces * amx_rows;
+        now.totals += amx_rows * matrix_channels;
+        x += x_tile_bytes;
+    }
+}
+
+/// `rows` rows of the block, from the one of `y` on, x `Tiles` x 16 channels from n on.
+template <int Tiles, bool Zeros, bool Offsets, class Field>
+void multiply_channels(const KernelCall& call, const Field& field, std::size_t rows, std::size_t n, float* y,
+                       const MatrixScratch& scratch) {
+    using Source = StreamSource<LanesAmx, Field>;
+    const Source first(call, field, n), second(call, field, n + (Tiles - 1) * tile_channels);
+    std::memset(scratch.totals, 0, scratch.rows * matrix_channels * sizeof(float));
+    MatrixSums before;
+    std::size_t p = 0;
+    scratch.cut.each_piece(call.w.k, [&](std::size_t begin, std::size_t end) {
+        const MatrixPanel& panel = scratch.panels[p % 2];
+        unpack_piece(call.w, first, begin, end, scratch, panel, 0);
+        if (Tiles == 2) unpack_piece(call.w, second, begin, end, scratch, panel, 1);
+        multiply_piece<Tiles, Zeros, Offsets>(scratch, panel, p++, end - begin > scratch.cut.step(), rows,
+                                              before);
+    });
+    add_sums<Tiles, Zeros, Offsets>(before, 0, amx_rows);
+    const std::size_t count = smaller(Tiles * tile_channels, call.w.n - n);
+    for (std::size_t r = 0; r < rows; ++r)
+        for (int c = 0; c < Tiles; ++c) {
+            auto total = LanesAmx::load(scratch.totals + r * matrix_channels +
+                                        static_cast<std::size_t>(c) * tile_channels);
+            if (call.y.bias != nullptr)
+                total = LanesAmx::add(total, load_some<LanesAmx>(call.y.bias + n, c, count));
+            store_some<LanesAmx>(y + r * call.y.stride_elements + n, c, count, total);
+        }
+}
+
+template <class Field>
+void multiply_matrices(const KernelCall& call, const Field& field, const Rectangle& part, std::byte* memory) {
+    const MatrixScratch scratch(call, memory);
+    const MatrixCorrections corrections(call.w, StreamSource<LanesAmx, Field>(call, field, 0).middle());
+    configure_tiles(amx_rows, scratch.cut.step());
+    for (std::size_t m = part.m_begin; m < part.m_end; m += scratch.rows) {
+        const std::size_t rows = smaller(part.m_end - m, scratch.rows);
+        float* const y = call.y.values + m * call.y.stride_elements;
+        scratch.x.arrange(call, scratch.cut, m, rows);
+        for (std::size_t n = part.n_begin; n < part.n_end; n += matrix_channels) {
+            const auto multiply = [&](auto zeros, auto offsets) {
+                part.n_end - n > tile_channels
+                    ? multiply_channels<2, zeros, offsets>(call, field, rows, n, y, scratch)
+                    : multiply_channels<1, zeros, offsets>(call, field, rows, n, y, scratch);
+            };
+            constexpr Constant<true> yes;
+            constexpr Constant<false> no;
+            if constexpr (Field::Steps::bits == 8)
+                if (corrections.zeros) {
+                    corrections.offsets ? multiply(yes, yes) : multiply(yes, no);
+                    continue;
+                }
+            corrections.offsets ? multiply(no, yes) : multiply(no, no);
+        }
+    }
+    release_tiles();
+}
+
+// What kernel files export. Few rows, which memory bounds, run as `Few` does, the kernel for AVX-512.
+
+/// Unpacking takes as long as some rows do, and so does what ends a piece, more often where pieces are short.
+inline bool is_few_for_matrices(const KernelCall& call) {
+    const MatrixCut cut(call);
+    return call.x.m * cut.steps() * cut.step() <= 12 * 128;
+}
+template <const KernelCode& Few>
+std::size_t matrix_scratch_bytes(const KernelCall& call) noexcept {
+    return is_few_for_matrices(call) ? Few.scratch_bytes_of(call) : MatrixScratch(call, nullptr).bytes;
+}
+template <const KernelCode& Few>
+void integer_matrix_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    if (is_few_for_matrices(call)) return Few.run(call, part, scratch);
+    with_field_bits(call.w.field_bits, [&](auto bits) {
+        using Field = typename Integers<bits>::template Field<LanesAmx>;
+        multiply_matrices(call, Field(call.w), part, static_cast<std::byte*>(scratch));
+    });
+}
+template <const KernelCode& Few>
+void table_matrix_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
+    if (is_few_for_matrices(call)) return Few.run(call, part, scratch);
+    multiply_matrices(call, TableField<LanesAmx>(call.w), part, static_cast<std::byte*>(scratch));
+}
+template <const KernelCode& Few>
+constexpr KernelCode matrix_kernel(decltype(KernelCode::run) run) {
+    return {run,
+            0,
+            amx_rows,
+            matrix_channels,
+            matrix_scratch_bytes<Few>,
+            activation_tile_rows,
+            quantize_tile<LanesAmx>,
+            LanesAmx::run};
+}
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels

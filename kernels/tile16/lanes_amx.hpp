@@ -1,0 +1,65 @@
+// What products in tiles of AMX (int8_matrices.hpp) do beside the tiles, in registers of 512 bits.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/tile16/lanes_avx512.hpp"
+
+namespace fewbit::inline v0::kernels {
+namespace {
+
+struct LanesAmx : Avx512 {
+    static constexpr bool signed_weights = true;
+
+    static Bytes subtract_bytes(Bytes a, Bytes b) { return _mm512_sub_epi8(a, b); }
+    /// The lowest byte of each word of 32 bits, four times.
+    static Bytes repeat_byte(Ints v) {
+        return _mm512_mullo_epi32(_mm512_and_si512(v, _mm512_set1_epi32(255)), _mm512_set1_epi32(0x01010101));
+    }
+    /// (Not the intrinsic: g++ 12 takes its undefined operand for a mistake of ours.)
+    static Floats to_floats(Ints v) {
+        return __builtin_convertvector(reinterpret_cast<__v16si>(v), __v16sf);
+    }
+    static Ints subtract(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+    /// `Run` of K, 16 or 64, of each of four rows, from where they stand four together to rows `row_bytes` apart.
+    template <int Run>
+    static void part_rows(const std::int8_t* together, std::int8_t* to, std::size_t row_bytes) {
+        // Sixteen of K: those of a row are a quarter of a register.
+        const auto sixteen = [&](std::size_t i) {
+            const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            return _mm512_maskz_permutexvar_epi32(0xFFFF, order, _mm512_loadu_si512(together + 64 * i));
+        };
+        if constexpr (Run == 16) {
+            const auto store = [&](std::size_t row, __m128i v) {
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(to + row * row_bytes), v);
+            };
+            const __m512i v = sixteen(0);
+            store(0, _mm512_castsi512_si128(v));
+            store(1, _mm512_maskz_extracti32x4_epi32(15, v, 1));
+            store(2, _mm512_maskz_extracti32x4_epi32(15, v, 2));
+            store(3, _mm512_maskz_extracti32x4_epi32(15, v, 3));
+        } else {
+            static_assert(Run == 64);
+            const __m512i a = sixteen(0), b = sixteen(1), c = sixteen(2), d = sixteen(3);
+            const auto quarters = [](__m512i v, __m512i w, auto which) {
+                return _mm512_maskz_shuffle_i32x4(0xFFFF, v, w, which);
+            };
+            constexpr std::integral_constant<int, 0x44> low;
+            constexpr std::integral_constant<int, 0xEE> high;
+            constexpr std::integral_constant<int, 0x88> even;
+            constexpr std::integral_constant<int, 0xDD> odd;
+            const __m512i ab_low = quarters(a, b, low), cd_low = quarters(c, d, low);
+            const __m512i ab_high = quarters(a, b, high), cd_high = quarters(c, d, high);
+            const auto store = [&](std::size_t row, __m512i v) {
+                _mm512_storeu_si512(to + row * row_bytes, v);
+            };
+            store(0, quarters(ab_low, cd_low, even));
+            store(1, quarters(ab_low, cd_low, odd));
+            store(2, quarters(ab_high, cd_high, even));
+            store(3, quarters(ab_high, cd_high, odd));
+        }
+    }
+};
+
+}  // namespace
+}  // namespace fewbit::inline v0::kernels
