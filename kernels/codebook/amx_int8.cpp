@@ -7,6 +7,7 @@ namespace fewbit::inline v0::kernels {
 extern const KernelCode codebook_avx512_vnni_int8;
 extern const KernelCode codebook_amx_int8_int8;
 
-const KernelCode codebook_amx_int8_int8 = matrix_kernel<codebook_avx512_vnni_int8>(table_matrix_products<codebook_avx512_vnni_int8>);
+const KernelCode codebook_amx_int8_int8 =
+    matrix_kernel<codebook_avx512_vnni_int8>(table_matrix_products<codebook_avx512_vnni_int8>);
 
 }  // namespace fewbit::inline v0::kernels

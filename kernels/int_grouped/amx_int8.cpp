@@ -7,6 +7,7 @@ namespace fewbit::inline v0::kernels {
 extern const KernelCode int_grouped_avx512_vnni_int8;
 extern const KernelCode int_grouped_amx_int8_int8;
 
-const KernelCode int_grouped_amx_int8_int8 = matrix_kernel<int_grouped_avx512_vnni_int8>(integer_matrix_products<int_grouped_avx512_vnni_int8>);
+const KernelCode int_grouped_amx_int8_int8 =
+    matrix_kernel<int_grouped_avx512_vnni_int8>(integer_matrix_products<int_grouped_avx512_vnni_int8>);
 
 }  // namespace fewbit::inline v0::kernels

@@ -17,6 +17,21 @@ std::uint64_t low_bits(__m512i value) {
     return lanes[0];
 }
 
+template <std::size_t Streams>
+std::uint64_t read_side_by_side(const void* p, std::size_t bytes) {
+    const auto* c = static_cast<const char*>(p);
+    const std::size_t part = bytes / Streams;
+    __m512i sum[4];
+    for (auto& of : sum) of = _mm512_setzero_si512();
+    for (std::size_t at = 0; at < part; at += 256)
+        for (std::size_t stream = 0; stream < Streams; ++stream) {
+            const char* const line = c + stream * part + at;
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) sum[i] = _mm512_xor_si512(sum[i], _mm512_load_si512(line + 64 * i));
+        }
+    return low_bits(_mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3])));
+}
+
 }  // namespace
 
 std::uint64_t limit_avx512_vnni_fma_f32(std::size_t iterations) noexcept {
@@ -53,14 +68,10 @@ std::uint64_t limit_avx512_vnni_dot_int8(std::size_t iterations) noexcept {
 }
 
 std::uint64_t limit_avx512_vnni_read(const void* p, std::size_t bytes) noexcept {
-    const auto* c = static_cast<const char*>(p);
-    __m512i sum[4];
-    for (auto& part : sum) part = _mm512_setzero_si512();
-    for (std::size_t at = 0; at < bytes; at += 256) {
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) sum[i] = _mm512_xor_si512(sum[i], _mm512_load_si512(c + at + 64 * i));
-    }
-    return low_bits(_mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3])));
+    return read_side_by_side<1>(p, bytes);
+}
+std::uint64_t limit_avx512_vnni_read_streams(const void* p, std::size_t bytes) noexcept {
+    return read_side_by_side<8>(p, bytes);
 }
 
 }  // namespace fewbit::inline v0::kernels

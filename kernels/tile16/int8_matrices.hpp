@@ -45,7 +45,8 @@ struct MatrixScratch {
         const std::size_t tiles = rows / amx_rows;
         x = {scratch.take<std::int8_t>(tiles * MatrixRows::code_bytes(cut, pieces)),
              scratch.take<float>(tiles * pieces * amx_rows),
-             scratch.take<std::int32_t>(tiles * pieces * amx_rows), pieces};
+             scratch.take<std::int32_t>(tiles * pieces * amx_rows),
+             scratch.take<float>(tiles * pieces * amx_rows), pieces};
         bytes = scratch.bytes();
     }
 
@@ -115,6 +116,7 @@ struct MatrixSums {
     const MatrixPanel* panel = nullptr;
     const float* x_scales = nullptr;
     const std::int32_t* x_sums = nullptr;
+    const float* scaled_x_sums = nullptr;
     float* totals = nullptr;
 };
 
@@ -137,15 +139,13 @@ template <int Tiles, bool Zeros, bool Offsets>
             const std::size_t at = r * matrix_channels + static_cast<std::size_t>(t) * tile_channels;
             auto sums = LanesAmx::load_ints(of.sums + at);
             if constexpr (Zeros)
-                sums = LanesAmx::subtract(
-                    sums, LanesAmx::multiply_ints(zero[t], LanesAmx::set_int(of.x_sums[r])));
+                sums = LanesAmx::subtract(sums,
+                                          LanesAmx::multiply_ints(zero[t], LanesAmx::set_int(of.x_sums[r])));
             auto total =
                 LanesAmx::multiply_add(LanesAmx::to_floats(sums), LanesAmx::multiply(scale[t], x_scale),
                                        LanesAmx::load(of.totals + at));
             if constexpr (Offsets)
-                total = LanesAmx::multiply_add(
-                    offset[t],
-                    LanesAmx::multiply(LanesAmx::to_floats(LanesAmx::set_int(of.x_sums[r])), x_scale), total);
+                total = LanesAmx::multiply_add(offset[t], LanesAmx::set(of.scaled_x_sums[r]), total);
             LanesAmx::store(of.totals + at, total);
         }
     }
@@ -167,8 +167,12 @@ void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std:
         if (Tiles == 2) load_tile<7>(panel.codes + 3 * scratch.part_bytes, vector_bytes);
     }
     const std::int8_t* x = scratch.x.codes + p * cut.steps() * x_step_bytes;
-    MatrixSums now{scratch.sums[before.sums == scratch.sums[0]], &panel, scratch.x.scales + p * amx_rows,
-                   scratch.x.sums + p * amx_rows, scratch.totals};
+    MatrixSums now{scratch.sums[before.sums == scratch.sums[0]],
+                   &panel,
+                   scratch.x.scales + p * amx_rows,
+                   scratch.x.sums + p * amx_rows,
+                   scratch.x.scaled_sums + p * amx_rows,
+                   scratch.totals};
     for (std::size_t r = 0; r < rows; r += amx_rows) {
         const auto add = [&](std::size_t quarter) __attribute__((always_inline)) {
             constexpr std::size_t some = amx_rows / 4;
@@ -196,6 +200,7 @@ void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std:
         now.sums = scratch.sums[sums == scratch.sums[0]];
         now.x_scales += scratch.pieces * amx_rows;
         now.x_sums += scratch.pieces * amx_rows;
+        now.scaled_x_sums += scratch.pieces * amx_rows;
         now.totals += amx_rows * matrix_channels;
         x += x_tile_bytes;
     }
@@ -259,10 +264,13 @@ void multiply_matrices(const KernelCall& call, const Field& field, const Rectang
 
 // What kernel files export. Few rows, which memory bounds, run as `Few` does, the kernel for AVX-512.
 
-/// Unpacking takes as long as some rows do, and so does what ends a piece, more often where pieces are short.
+/// Where tiles do not pay (measured on one CPU, docs/decisions/0026): unpacking takes as long as 12 rows do, and what ends a piece
+/// of 32 as long as its products twice; with less of K, or with offsets, AVX-512 is as fast at any number of rows.
 inline bool is_few_for_matrices(const KernelCall& call) {
     const MatrixCut cut(call);
-    return call.x.m * cut.steps() * cut.step() <= 12 * 128;
+    const std::size_t piece = cut.steps() * cut.step();
+    if (piece >= 64) return call.x.m <= 12;
+    return call.x.m <= 24 || piece < 32 || call.w.has_offsets;
 }
 template <const KernelCode& Few>
 std::size_t matrix_scratch_bytes(const KernelCall& call) noexcept {

@@ -55,22 +55,24 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
         });
         std::size_t n = part.n_begin;
         const auto side_by_side = [&](auto rows) {
-            constexpr int tiles = Lanes::side_by_side(rows);
+            constexpr int tiles = Lanes::side_by_side(rows, Field::Steps::field);
             constexpr std::size_t channels = tiles * tile_channels;
             if constexpr (tiles > 1)
-                for (; n + channels - tile_channels < part.n_end; n += channels) {
-                    const auto multiply = [&](auto scales) {
-                        using Source = StreamSource<Lanes, Field, scales, tiles>;
-                        multiply_tile<Lanes, Source, rows>(call, Source(call, field, n), how, chunk, block,
-                                                           n);
-                    };
-                    if constexpr (rows == 1)
-                        with_scales(call.w, multiply);
-                    else
-                        multiply(Constant<Scales::any>{});
-                }
+                if (Lanes::prefers_streams())
+                    for (; n + channels - tile_channels < part.n_end; n += channels) {
+                        const auto multiply = [&](auto scales) {
+                            using Source = StreamSource<Lanes, Field, scales, tiles>;
+                            multiply_tile<Lanes, Source, rows>(call, Source(call, field, n), how, chunk,
+                                                               block, n);
+                        };
+                        if constexpr (rows == 1)
+                            with_scales(call.w, multiply);
+                        else
+                            multiply(Constant<Scales::any>{});
+                    }
         };
-        if (call.x.m == 1) side_by_side(Constant<1>{});
+        if (call.x.m <= activation_tile_rows)
+            with_constant<static_cast<int>(activation_tile_rows)>(call.x.m, side_by_side);
         for (; n < part.n_end; n += tile_channels)
             each_tile([&](std::size_t m, std::size_t rows) {
                 with_constant<most>(rows, [&](auto count) {

@@ -65,7 +65,7 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 #pragma GCC unroll 8
         for (int s = 0; s < Steps; ++s) {
             const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
-            if constexpr (fetches_stream<Lanes, Codes, Count>)
+            if constexpr (Tiles == 1 && fetches_stream<Lanes, Codes, Count>)
 #pragma GCC unroll 4
                 for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
                     Lanes::fetch_ahead(from + stream_ahead + line);
@@ -334,7 +334,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
 #pragma GCC unroll 16
                     for (int c = 0; c < C; ++c) __asm__("" : "+m"(total[r][c]));  // wait in memory
             // Every line counts: waiting for the one with a group's scales alone cost a third of the speed.
-            if constexpr (fetches_stream<Lanes, typename Source::Codes, Count>)
+            if constexpr (Source::tiles == 1 && fetches_stream<Lanes, typename Source::Codes, Count>)
                 source.each_line_of(piece.parameters, piece.codes, [](const std::uint8_t* line) {
                     Lanes::fetch_ahead(line + stream_ahead);
                 });

@@ -17,9 +17,7 @@ struct LanesAmx : Avx512 {
         return _mm512_mullo_epi32(_mm512_and_si512(v, _mm512_set1_epi32(255)), _mm512_set1_epi32(0x01010101));
     }
     /// (Not the intrinsic: g++ 12 takes its undefined operand for a mistake of ours.)
-    static Floats to_floats(Ints v) {
-        return __builtin_convertvector(reinterpret_cast<__v16si>(v), __v16sf);
-    }
+    static Floats to_floats(Ints v) { return __builtin_convertvector(reinterpret_cast<__v16si>(v), __v16sf); }
     static Ints subtract(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
     /// `Run` of K, 16 or 64, of each of four rows, from where they stand four together to rows `row_bytes` apart.
     template <int Run>

@@ -15,7 +15,8 @@ struct LanesAvx2 : Lanes256 {
     static constexpr int chains = 1, tile_rows = 4, few_rows = 4, panel_tiles = 1, halves = Halves,
                          narrow_quads = 8;
     /// Tiles of channels that few rows read at once: one stream alone does not keep the memory busy.
-    static constexpr int side_by_side(int rows) { return rows == 1 ? 4 : 1; }
+    static constexpr int side_by_side(int rows, int) { return rows == 1 ? 4 : 1; }
+    static bool prefers_streams() { return true; }
     static constexpr std::size_t chunk_elements = 2048;  ///< of K in a panel: 16 KiB for each half
     static_assert(narrow_quads * 2 * 15 * 127 <= 32767);
 

@@ -21,7 +21,10 @@ struct Avx512 : LanesX86 {
     static constexpr int halves = 1;        ///< of a code, multiplied one after the other
     static constexpr int tile_rows = 12;  ///< straight from the stream: 12 sums and 12 totals of 32 registers
     static constexpr int few_rows = all_rows;  ///< with which panels do not pay
-    static constexpr int side_by_side(int) { return 1; }
+    static constexpr int side_by_side(int rows, int field_bits) {
+        return rows <= 2 ? 8 / rows : rows <= 4 && field_bits == 8 ? 2 : 1;
+    }
+    static bool prefers_streams() { return cpu_prefers_streams(); }
 
     static Bytes load_bytes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
     /// Loads that stay in their order: otherwise the CPU does not see a stream and fetches nothing ahead.

@@ -31,7 +31,7 @@ struct LanesNeon {
     static constexpr int halves = 1;              ///< of a code, multiplied one after the other
     static constexpr bool signed_weights = true;  ///< of dot()
     static constexpr int tile_rows = 4, few_rows = 4, panel_tiles = 1;
-    static constexpr int side_by_side(int) { return 1; }
+    static constexpr int side_by_side(int, int) { return 1; }
     /// Sixteen sums leave too few of 32 registers for sixteen totals: told so, compilers move nothing about in the loop.
     static constexpr bool holds_totals = false;
     static constexpr std::size_t chunk_elements = 1024;  ///< of K in a panel: 16 KiB, half of the smallest L1

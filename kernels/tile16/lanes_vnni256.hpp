@@ -12,7 +12,10 @@ struct LanesVnni256 : Lanes256 {
     using Few = LanesVnni256;
     static constexpr int chains = 8, narrow_quads = 0, halves = 1;
     static constexpr int tile_rows = TileRows, few_rows = FewRows, panel_tiles = 1;
-    static constexpr int side_by_side(int) { return 1; }
+    static constexpr int side_by_side(int rows, int) {
+        return rows == 1 ? 4 : rows == 2 && TileRows > 4 ? 2 : 1;
+    }
+    static bool prefers_streams() { return cpu_prefers_streams(); }
     static constexpr bool holds_totals = TileRows <= 4;  ///< 8 rows: 16 sums of 32 registers
     static constexpr std::size_t chunk_elements = 4096;
 

@@ -3,7 +3,7 @@
 //   codes    [tile of 16 rows][piece][step][row][step elements]   zeros beyond the end of a piece; rows that the last
 //            tile lacks stand for anything
 //   scales   [tile of 16 rows][piece][16]
-//   sums     likewise: of the codes; those of a run stand with the piece in which it begins
+//   sums     likewise: of the codes; those of a run stand with the piece in which it begins. As they are, and scaled
 //
 // A piece is what shares its scales, cut to two steps; a step is what a tile takes of K, 16, 32, 48 or 64 elements.
 #pragma once
@@ -47,6 +47,7 @@ struct MatrixRows {
     std::int8_t* codes;
     float* scales;
     std::int32_t* sums;
+    float* scaled_sums;
     std::size_t pieces;  ///< of a row
 
     [[nodiscard]] static std::size_t code_bytes(const MatrixCut& cut, std::size_t pieces) {
@@ -108,6 +109,7 @@ private:
                 for (std::size_t s = (begin + run - 1) / run; s * run < end; ++s)
                     sum += x.sums[m * x.sum_groups + s * count + r];
                 sums[at + r] = sum;
+                scaled_sums[at + r] = static_cast<float>(sum) * scales[at + r];
             }
             at += amx_rows;
         });

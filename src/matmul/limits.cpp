@@ -24,6 +24,7 @@ std::uint64_t limit_avx2_read_streams(const void*, std::size_t) noexcept;
 std::uint64_t limit_avx512_vnni_fma_f32(std::size_t) noexcept;
 std::uint64_t limit_avx512_vnni_dot_int8(std::size_t) noexcept;
 std::uint64_t limit_avx512_vnni_read(const void*, std::size_t) noexcept;
+std::uint64_t limit_avx512_vnni_read_streams(const void*, std::size_t) noexcept;
 #endif
 #if defined(FEWBIT_BUILT_AVX512_BF16)
 std::uint64_t limit_avx512_bf16_dot_bf16(std::size_t) noexcept;
@@ -70,6 +71,7 @@ constexpr std::array read {
 #endif
 #if defined(FEWBIT_BUILT_AVX512_VNNI)
         ReadLimit{"plain", Isa::avx512_vnni, kernels::limit_avx512_vnni_read},
+        ReadLimit{"streams", Isa::avx512_vnni, kernels::limit_avx512_vnni_read_streams},
 #endif
 };
 

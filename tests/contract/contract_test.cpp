@@ -201,17 +201,20 @@ TEST_CASE("the worst sums are exact: extreme codes against extreme activations")
                         w->zeros.pack_row(r, {&zero, 1});
                         w->set_scale(r, 0, 1.0f);
                     }
-                    Matrix x(1, k), y(1, n);
-                    for (float& value : x.values()) value = sign * 127.0f;
                     const Kernel kernel(info, int8_row_activations(), "under test");
                     const auto packed = pack(*w, kernel.layout());
-                    REQUIRE(matmul(kernel, x.view(), *packed, y.view()).has_value());
                     const double exact =
                         static_cast<double>(sign) * 127.0 * (code - zero) * static_cast<double>(k);
-                    INFO(info.name << ", " << bits << " bits, code " << code << ", sign " << sign);
-                    for (const float value : y.values())
-                        CHECK(std::fabs(static_cast<double>(value) - exact) <=
-                              6 * 0x1p-24 * 64 * std::fabs(exact));
+                    for (const std::size_t m : {1, 18}) {  // few rows and many run differently
+                        Matrix x(m, k), y(m, n);
+                        for (float& value : x.values()) value = sign * 127.0f;
+                        REQUIRE(matmul(kernel, x.view(), *packed, y.view()).has_value());
+                        INFO(info.name << ", " << bits << " bits, code " << code << ", sign " << sign << ", "
+                                       << m << " rows");
+                        for (const float value : y.values())
+                            CHECK(std::fabs(static_cast<double>(value) - exact) <=
+                                  6 * 0x1p-24 * 64 * std::fabs(exact));
+                    }
                 }
     }
 }
@@ -226,20 +229,24 @@ TEST_CASE("activations that are not finite make exactly their rows NaN") {
         const ActivationFormat activations = info.activations == ActivationElement::int8
                                                  ? int8_group_activations(32)
                                                  : ActivationFormat{info.activations};
-        const MatmulQuery query{format, activations, 5, 20, 96, Fallback::allow};
+        const MatmulQuery query{format, activations, 40, 20, 96, Fallback::allow};
         if (!refusal(info, query).empty()) continue;
         QuantizedMatrix w = *QuantizedMatrix::allocate(format, 20, 96);
         w = draw_matrix(format, 20, 96, draw);
-        for (const float bad :
-             {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-            Matrix x(5, 96), y(5, 20);
+        for (const auto& [bad, rows] :  // few rows and many run differently
+             {std::pair{std::numeric_limits<float>::quiet_NaN(), 5},
+              {std::numeric_limits<float>::infinity(), 5},
+              {std::numeric_limits<float>::quiet_NaN(), 40},
+              {std::numeric_limits<float>::infinity(), 40}}) {
+            const auto count = static_cast<std::size_t>(rows);
+            Matrix x(count, 96), y(count, 20);
             draw_activations(x.view(), draw);
             x(2, 50) = bad;
             const Kernel kernel(info, activations, "under test");
             const auto packed = pack(w, kernel.layout());
             REQUIRE(matmul(kernel, x.view(), *packed, y.view()).has_value());
-            INFO(info.name);
-            for (std::size_t m = 0; m < 5; ++m)
+            INFO(info.name << ", " << rows << " rows");
+            for (std::size_t m = 0; m < count; ++m)
                 for (std::size_t n = 0; n < 20; ++n) CHECK((std::isfinite(y(m, n)) || m == 2));
             if (std::isnan(bad))
                 for (std::size_t n = 0; n < 20; ++n) CHECK(std::isnan(y(2, n)));
