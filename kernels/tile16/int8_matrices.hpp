@@ -33,7 +33,7 @@ struct MatrixScratch {
     MatrixScratch(const KernelCall& call, std::byte* memory)
         : cut(call),
           pieces(cut.pieces(call.w.k)),
-          rows(block_rows(call)),
+          rows(block_rows(call, cut.is_long())),
           part_bytes(tile_channels * cut.step()) {
         ScratchMemory scratch(memory);
         for (MatrixPanel& panel : panels)
@@ -56,15 +56,16 @@ struct MatrixScratch {
     std::size_t part_bytes;  ///< of a step of 16 channels
     // Of two in turn: while one is multiplied, the other is scaled.
     MatrixPanel panels[2];
-    std::int32_t* sums[2];
+    std::int32_t* sums[4];  // (with long pieces, of two tiles of rows)
     float* totals;
     MatrixRows x;
     std::size_t bytes;
 
 private:
-    /// Rows whose activations stay in L2 while all channels pass, and whose totals stay in L1.
-    static std::size_t block_rows(const KernelCall& call) {
-        constexpr std::size_t block_bytes = 512 * 1024, least = 64, most = 128;
+    /// Rows whose activations stay in L2 while all channels pass, and whose totals stay in L1 (long pieces touch them seldom).
+    static std::size_t block_rows(const KernelCall& call, bool is_long) {
+        const std::size_t block_bytes = (is_long ? 1024 : 512) * 1024, most = is_long ? 256 : 128;
+        const std::size_t least = call.w.k <= 65536 ? 64 : amx_rows;
         const std::size_t tiles = smaller(block_bytes / call.w.k, most) / amx_rows;
         const std::size_t rows = tiles * amx_rows < least ? least : tiles * amx_rows;
         return smaller(rows, (call.x.m + amx_rows - 1) / amx_rows * amx_rows);
@@ -112,7 +113,7 @@ void unpack_piece(const WeightsView& w, const Source& source, std::size_t begin,
 
 /// What is to be done with the sums of a tile of rows.
 struct MatrixSums {
-    const std::int32_t* sums = nullptr;  ///< [row][32]
+    std::int32_t* sums = nullptr;  ///< [row][32]
     const MatrixPanel* panel = nullptr;
     const float* x_scales = nullptr;
     const std::int32_t* x_sums = nullptr;
@@ -193,16 +194,79 @@ void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std:
         add(2);
         if (has_second && Tiles == 2) multiply_tiles<1, 3, 7>();
         add(3);
-        auto* const sums = const_cast<std::int32_t*>(now.sums);
-        store_tile<0>(sums, sums_row_bytes);
-        if (Tiles == 2) store_tile<1>(sums + tile_channels, sums_row_bytes);
+        store_tile<0>(now.sums, sums_row_bytes);
+        if (Tiles == 2) store_tile<1>(now.sums + tile_channels, sums_row_bytes);
         before = now;
-        now.sums = scratch.sums[sums == scratch.sums[0]];
+        now.sums = scratch.sums[before.sums == scratch.sums[0]];
         now.x_scales += scratch.pieces * amx_rows;
         now.x_sums += scratch.pieces * amx_rows;
         now.scaled_x_sums += scratch.pieces * amx_rows;
         now.totals += amx_rows * matrix_channels;
         x += x_tile_bytes;
+    }
+}
+
+/// Two tiles of rows, and what adds their sums.
+template <int Tiles, bool Zeros, bool Offsets>
+struct MatrixPair {
+    MatrixSums tiles[2];
+
+    /// Eighth `part` of both.
+    [[gnu::always_inline]] void add(std::size_t part) const {
+        constexpr std::size_t some = amx_rows / 4;
+        const MatrixSums& of = tiles[part / 4];
+        if (of.sums != nullptr) add_sums<Tiles, Zeros, Offsets>(of, part % 4 * some, (part % 4 + 1) * some);
+    }
+};
+
+/// multiply_piece() for pieces of more steps than tiles hold of W: two tiles of rows meet two of channels, step by step.
+template <int Tiles, bool Zeros, bool Offsets>
+void multiply_long_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std::size_t p,
+                         std::size_t steps, std::size_t rows, MatrixPair<Tiles, Zeros, Offsets>& before) {
+    const MatrixCut& cut = scratch.cut;
+    const std::size_t x_step_bytes = amx_rows * cut.step(),
+                      x_tile_bytes = MatrixRows::code_bytes(cut, scratch.pieces);
+    constexpr std::size_t sums_row_bytes = matrix_channels * sizeof(std::int32_t);
+    for (std::size_t r = 0; r < rows; r += 2 * amx_rows) {
+        const std::size_t tile = r / amx_rows;
+        const bool has_both = rows - r > amx_rows;
+        const std::int8_t* x = scratch.x.codes + tile * x_tile_bytes + p * cut.steps() * x_step_bytes;
+        const std::uint8_t* w = panel.codes;
+        zero_tile<0>();
+        zero_tile<1>();
+        zero_tile<2>();
+        zero_tile<3>();
+        for (std::size_t s = 0; s < steps; ++s, x += x_step_bytes, w += 2 * scratch.part_bytes) {
+            load_tile<6>(w, vector_bytes);
+            load_tile<4>(x, cut.step());
+            multiply_tiles<0, 4, 6>();
+            if (Tiles == 2) {
+                load_tile<7>(w + scratch.part_bytes, vector_bytes);
+                multiply_tiles<1, 4, 7>();
+            }
+            if (has_both) {
+                load_tile<5>(x + x_tile_bytes, cut.step());
+                multiply_tiles<2, 5, 6>();
+                if (Tiles == 2) multiply_tiles<3, 5, 7>();
+            }
+            before.add(s);
+        }
+        for (std::size_t s = steps; s < 8; ++s) before.add(s);
+        std::int32_t* const* const free = scratch.sums + (before.tiles[0].sums == scratch.sums[0] ? 2 : 0);
+        for (std::size_t t = 0; t < 2; ++t) {
+            const std::size_t numbers = ((tile + t) * scratch.pieces + p) * amx_rows;
+            before.tiles[t] = {t == 0 || has_both ? free[t] : nullptr,
+                               &panel,
+                               scratch.x.scales + numbers,
+                               scratch.x.sums + numbers,
+                               scratch.x.scaled_sums + numbers,
+                               scratch.totals + (tile + t) * amx_rows * matrix_channels};
+        }
+        store_tile<0>(free[0], sums_row_bytes);
+        if (Tiles == 2) store_tile<1>(free[0] + tile_channels, sums_row_bytes);
+        if (!has_both) continue;
+        store_tile<2>(free[1], sums_row_bytes);
+        if (Tiles == 2) store_tile<3>(free[1] + tile_channels, sums_row_bytes);
     }
 }
 
@@ -214,15 +278,23 @@ void multiply_channels(const KernelCall& call, const Field& field, std::size_t r
     const Source first(call, field, n), second(call, field, n + (Tiles - 1) * tile_channels);
     std::memset(scratch.totals, 0, scratch.rows * matrix_channels * sizeof(float));
     MatrixSums before;
+    MatrixPair<Tiles, Zeros, Offsets> pair;  // of long pieces
     std::size_t p = 0;
     scratch.cut.each_piece(call.w.k, [&](std::size_t begin, std::size_t end) {
         const MatrixPanel& panel = scratch.panels[p % 2];
         unpack_piece(call.w, first, begin, end, scratch, panel, 0);
         if (Tiles == 2) unpack_piece(call.w, second, begin, end, scratch, panel, 1);
-        multiply_piece<Tiles, Zeros, Offsets>(scratch, panel, p++, end - begin > scratch.cut.step(), rows,
-                                              before);
+        const std::size_t steps = (end - begin + scratch.cut.step() - 1) / scratch.cut.step();
+        if (scratch.cut.is_long())
+            multiply_long_piece(scratch, panel, p, steps, rows, pair);
+        else
+            multiply_piece<Tiles, Zeros, Offsets>(scratch, panel, p, steps == 2, rows, before);
+        ++p;
     });
-    add_sums<Tiles, Zeros, Offsets>(before, 0, amx_rows);
+    if (scratch.cut.is_long())
+        for (std::size_t part = 0; part < 8; ++part) pair.add(part);
+    else
+        add_sums<Tiles, Zeros, Offsets>(before, 0, amx_rows);
     const std::size_t count = smaller(Tiles * tile_channels, call.w.n - n);
     for (std::size_t r = 0; r < rows; ++r)
         for (int c = 0; c < Tiles; ++c) {

@@ -5,7 +5,7 @@
 //   scales   [tile of 16 rows][piece][16]
 //   sums     likewise: of the codes; those of a run stand with the piece in which it begins. As they are, and scaled
 //
-// A piece is what shares its scales, cut to two steps; a step is what a tile takes of K, 16, 32, 48 or 64 elements.
+// A piece is what shares its scales, cut to two steps, or to eight where that is 256 elements or more; a step is what a tile takes of K, 16, 32, 48 or 64 elements.
 #pragma once
 
 #include "kernels/tile16/amx.hpp"
@@ -20,10 +20,13 @@ public:
     explicit MatrixCut(const KernelCall& call)
         : group_(smaller(call.w.group_elements, call.x.group_elements)),
           step_(smaller(64, (group_ + 15) / 16 * 16)),
-          steps_(group_ <= step_ ? 1 : 2) {}
+          steps_(group_ < shortest_long ? (group_ <= step_ ? 1 : 2)
+                                        : smaller(8, (group_ + step_ - 1) / step_)) {}
 
     [[nodiscard]] std::size_t step() const { return step_; }    ///< elements of K
     [[nodiscard]] std::size_t steps() const { return steps_; }  ///< of a piece
+    /// Whether pieces are longer than tiles can hold of W.
+    [[nodiscard]] bool is_long() const { return group_ >= shortest_long; }
     [[nodiscard]] std::size_t pieces(std::size_t k) const {
         return k / group_ * of_group(group_) + of_group(k % group_);
     }
@@ -36,6 +39,7 @@ public:
     }
 
 private:
+    static constexpr std::size_t shortest_long = 256;
     [[nodiscard]] std::size_t of_group(std::size_t elements) const {
         return (elements + steps_ * step_ - 1) / (steps_ * step_);
     }
