@@ -1,8 +1,6 @@
 // What products in tiles of AMX (int8_matrices.hpp) do beside the tiles, in registers of 512 bits.
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/tile16/lanes_avx512.hpp"
 
 namespace fewbit::inline v0::kernels {
@@ -39,23 +37,24 @@ struct LanesAmx : Avx512 {
         } else {
             static_assert(Run == 64);
             const __m512i a = sixteen(0), b = sixteen(1), c = sixteen(2), d = sixteen(3);
-            const auto quarters = [](__m512i v, __m512i w, auto which) {
-                return _mm512_maskz_shuffle_i32x4(0xFFFF, v, w, which);
-            };
-            constexpr std::integral_constant<int, 0x44> low;
-            constexpr std::integral_constant<int, 0xEE> high;
-            constexpr std::integral_constant<int, 0x88> even;
-            constexpr std::integral_constant<int, 0xDD> odd;
-            const __m512i ab_low = quarters(a, b, low), cd_low = quarters(c, d, low);
-            const __m512i ab_high = quarters(a, b, high), cd_high = quarters(c, d, high);
+            constexpr int low = 0x44, high = 0xEE, even = 0x88, odd = 0xDD;
+            const __m512i ab_low = quarters<low>(a, b), cd_low = quarters<low>(c, d);
+            const __m512i ab_high = quarters<high>(a, b), cd_high = quarters<high>(c, d);
             const auto store = [&](std::size_t row, __m512i v) {
                 _mm512_storeu_si512(to + row * row_bytes, v);
             };
-            store(0, quarters(ab_low, cd_low, even));
-            store(1, quarters(ab_low, cd_low, odd));
-            store(2, quarters(ab_high, cd_high, even));
-            store(3, quarters(ab_high, cd_high, odd));
+            store(0, quarters<even>(ab_low, cd_low));
+            store(1, quarters<odd>(ab_low, cd_low));
+            store(2, quarters<even>(ab_high, cd_high));
+            store(3, quarters<odd>(ab_high, cd_high));
         }
+    }
+
+private:
+    /// Two quarters of v and two of w.
+    template <int Which>
+    static __m512i quarters(__m512i v, __m512i w) {
+        return _mm512_maskz_shuffle_i32x4(0xFFFF, v, w, Which);
     }
 };
 
