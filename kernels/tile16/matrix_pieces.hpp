@@ -20,13 +20,15 @@ public:
     explicit MatrixCut(const KernelCall& call)
         : group_(smaller(call.w.group_elements, call.x.group_elements)),
           step_(smaller(64, (group_ + 15) / 16 * 16)),
-          steps_(group_ < shortest_long ? (group_ <= step_ ? 1 : 2)
-                                        : smaller(8, (group_ + step_ - 1) / step_)) {}
+          is_long_(group_ >= 256 && call.x.m >= 64),
+          steps_(is_long_          ? smaller(8, (group_ + step_ - 1) / step_)
+                 : group_ <= step_ ? 1
+                                   : 2) {}
 
     [[nodiscard]] std::size_t step() const { return step_; }    ///< elements of K
     [[nodiscard]] std::size_t steps() const { return steps_; }  ///< of a piece
-    /// Whether pieces are longer than tiles can hold of W.
-    [[nodiscard]] bool is_long() const { return group_ >= shortest_long; }
+    /// Whether pieces are longer than tiles can hold of W: what is added up less often, many rows make up for.
+    [[nodiscard]] bool is_long() const { return is_long_; }
     [[nodiscard]] std::size_t pieces(std::size_t k) const {
         return k / group_ * of_group(group_) + of_group(k % group_);
     }
@@ -39,11 +41,12 @@ public:
     }
 
 private:
-    static constexpr std::size_t shortest_long = 256;
     [[nodiscard]] std::size_t of_group(std::size_t elements) const {
         return (elements + steps_ * step_ - 1) / (steps_ * step_);
     }
-    std::size_t group_, step_, steps_;
+    std::size_t group_, step_;
+    bool is_long_;
+    std::size_t steps_;
 };
 
 /// Rows [m, m + rows) of x.
