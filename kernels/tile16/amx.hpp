@@ -45,10 +45,13 @@ template <int Tile>
 void store_tile(void* p, std::size_t stride) {
     __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(Tile), "r"(p), "r"(stride) : "memory");
 }
-/// Sums += x * W, signed bytes of both.
-template <int Sums, int X, int W>
+/// Sums += x * W, bytes: signed those of x, signed or not those of W.
+template <bool Signed, int Sums, int X, int W>
 void multiply_tiles() {
-    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(X), "i"(W));
+    if constexpr (Signed)
+        __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(X), "i"(W));
+    else
+        __asm__ volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(X), "i"(W));
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 // int8 activations times tile16 in tiles of AMX: one instruction multiplies 16 rows x 64 of K with 64 of K x 16 channels.
-// Codes of 32 channels x a piece of K (matrix_pieces.hpp) become signed bytes, their zero points taken off where bytes hold the
-// difference, and are loaded as tiles; all rows of a block meet them there:
+// Codes of 32 channels x a piece of K (matrix_pieces.hpp) become signed bytes, their zero points taken off, and are loaded as tiles
+// (those of 8 bits from where they stand, unsigned); all rows of a block meet them there:
 //
-//   piece    codes    [step][channels / 16][step elements / 4][16][4]
-//            scales   [32]   f32; offsets and what is left of zero points (int32) likewise
+//   panel    codes    [step][channels / 16][step elements / 4][16][4]   of one piece
+//            scales   [32]   f32; offsets and zero points (int32) of codes of 8 bits likewise
 //   totals   [row][32]       f32, of all rows of a block, written to y when K ends
 #pragma once
 
@@ -15,12 +15,12 @@ namespace {
 
 constexpr std::size_t matrix_channels = 2 * tile_channels;
 
-/// What sums of activations are needed for.
-struct MatrixCorrections {
-    explicit MatrixCorrections(const WeightsView& w, std::int32_t middle)
-        : offsets(w.has_offsets), zeros(w.bits == 8 && (w.has_zeros || middle != 0)) {}
-    bool offsets, zeros;
-};
+/// Codes of 8 bits are tiles as they stand; others are unpacked, and their zero points taken off then.
+template <class Source>
+constexpr bool is_tile = Source::Codes::Steps::bits == 8;
+
+/// Zero points that are left to the sums: none, the same one for all, which sums of activations are multiplied by, one for each channel.
+enum class Zeros { none, same, own };
 
 /// A piece of W, unpacked.
 struct MatrixPanel {
@@ -72,30 +72,22 @@ private:
     }
 };
 
-/// A piece of the tile of channels of `source` to `panel`, as its `part` of two.
+/// Where tiles of W are loaded from.
+struct MatrixCodes {
+    const std::uint8_t* parts[2];  ///< of 16 channels
+    std::size_t step_bytes;        ///< from a step to the next
+};
+
+/// Codes of [begin, end), from `from` in the stream of `source`, as signed bytes without their zero points.
 template <class Source>
-void unpack_piece(const WeightsView& w, const Source& source, std::size_t begin, std::size_t end,
-                  const MatrixScratch& scratch, const MatrixPanel& panel, std::size_t part) {
+void unpack_codes(const Source& source, const std::uint8_t* from, LanesAmx::Bytes taken_off,
+                  std::size_t begin, std::size_t end, const MatrixScratch& scratch, std::uint8_t* to) {
     using Steps = typename Source::Codes::Steps;
     const auto field = source.field();
-    const std::size_t group = begin / w.group_elements, step_elements = scratch.cut.step();
-    const ParametersPlace parameters = source.places().parameters(group);
-    const std::size_t codes = source.places().codes(group, begin);
-    const MatrixCorrections corrections(w, source.middle());
-    const auto zero = w.has_zeros ? source.zero(parameters, 0) : LanesAmx::set_int(source.middle());
-    const std::size_t numbers = part * tile_channels;
-    LanesAmx::store(panel.scales + numbers, source.scale(parameters, 0));
-    if (corrections.offsets) LanesAmx::store(panel.offsets + numbers, source.offset(parameters, 0));
-    if (corrections.zeros) LanesAmx::store_ints(panel.zeros + numbers, zero);
-    const auto taken_off = corrections.zeros ? LanesAmx::zero_ints() : LanesAmx::repeat_byte(zero);
-    if (begin % w.group_elements == 0)
-        source.each_line_of(parameters, codes,
-                            [](const std::uint8_t* line) { LanesAmx::fetch_ahead(line + stream_ahead); });
-    const std::uint8_t* from = source.codes(codes);
-    std::uint8_t* step_to = panel.codes + part * scratch.part_bytes;
-    for (std::size_t k = begin; k < end; k += step_elements, step_to += 2 * scratch.part_bytes) {
+    const std::size_t step_elements = scratch.cut.step();
+    for (std::size_t k = begin; k < end; k += step_elements, to += 2 * scratch.part_bytes) {
         const std::size_t step_end = smaller(end, k + step_elements);
-        std::uint8_t* to = step_to;
+        std::uint8_t* vector_to = to;
         for (std::size_t at = k; at < step_end; at += Steps::step_elements, from += Steps::step_bytes) {
             for (std::size_t line = 0; line < Steps::step_bytes; line += vector_bytes)
                 LanesAmx::fetch_ahead(from + stream_ahead + line);
@@ -103,12 +95,43 @@ void unpack_piece(const WeightsView& w, const Source& source, std::size_t begin,
             for_each<Steps::vectors>([&](auto v) {
                 const auto vector = Steps::template vector<v>(step);
                 for_each<Source::Codes::quads>([&](auto q) {
-                    LanesAmx::store_bytes(to, LanesAmx::subtract_bytes(field.quad(vector, q), taken_off));
-                    to += vector_bytes;
+                    LanesAmx::store_bytes(vector_to,
+                                          LanesAmx::subtract_bytes(field.quad(vector, q), taken_off));
+                    vector_to += vector_bytes;
                 });
             });
         }
     }
+}
+
+/// [begin, end) of the tile of channels of `source`, as `part` of two: its numbers go to the panel, and its codes where they are
+/// not tiles where they are (or not whole ones).
+template <class Source>
+void prepare_piece(const WeightsView& w, const Source& source, std::size_t begin, std::size_t end,
+                   const MatrixScratch& scratch, const MatrixPanel& panel, std::size_t part,
+                   MatrixCodes& codes) {
+    const std::size_t group = begin / w.group_elements, numbers = part * tile_channels;
+    const ParametersPlace parameters = source.places().parameters(group);
+    const std::size_t place = source.places().codes(group, begin);
+    LanesAmx::store(panel.scales + numbers, source.scale(parameters, 0));
+    if (w.has_offsets) LanesAmx::store(panel.offsets + numbers, source.offset(parameters, 0));
+    const auto zero = w.has_zeros ? source.zero(parameters, 0) : LanesAmx::set_int(source.middle());
+    if (is_tile<Source> && w.has_zeros) LanesAmx::store_ints(panel.zeros + numbers, zero);
+    if (begin % w.group_elements == 0)
+        source.each_line_of(parameters, place,
+                            [](const std::uint8_t* line) { LanesAmx::fetch_ahead(line + stream_ahead); });
+    const std::uint8_t* const from = source.codes(place);
+    if (is_tile<Source> && (end - begin) % scratch.cut.step() == 0) {
+        codes.parts[part] = from;
+        codes.step_bytes = scratch.part_bytes;
+        for (std::size_t line = 0; line < (end - begin) * tile_channels; line += vector_bytes)
+            LanesAmx::fetch_ahead(from + stream_ahead + line);
+        return;
+    }
+    codes.parts[part] = panel.codes + part * scratch.part_bytes;
+    codes.step_bytes = 2 * scratch.part_bytes;
+    unpack_codes(source, from, is_tile<Source> ? LanesAmx::zero_ints() : LanesAmx::repeat_byte(zero), begin,
+                 end, scratch, panel.codes + part * scratch.part_bytes);
 }
 
 /// What is to be done with the sums of a tile of rows.
@@ -121,16 +144,25 @@ struct MatrixSums {
     float* totals = nullptr;
 };
 
+/// How a product is formed: 16 channels or 32, what is left of zero points, whether there are offsets.
+template <int TileCount, Zeros LeftOfZeros, bool HasOffsets>
+struct MatrixKind {
+    static constexpr int tiles = TileCount;
+    static constexpr Zeros zeros = LeftOfZeros;
+    static constexpr bool offsets = HasOffsets;
+};
+
 /// totals += (sums - zero * sum of x) * scale * scale of x + offset * sum of x * scale of x, for rows [first, last)
-template <int Tiles, bool Zeros, bool Offsets>
+template <class Kind>
 [[gnu::always_inline]] inline void add_sums(const MatrixSums& of, std::size_t first, std::size_t last) {
+    constexpr int Tiles = Kind::tiles;
     LanesAmx::Floats scale[Tiles], offset[Tiles];
     LanesAmx::Ints zero[Tiles];
     for (int t = 0; t < Tiles; ++t) {
         const int at = t * static_cast<int>(tile_channels);
         scale[t] = LanesAmx::load(of.panel->scales + at);
-        if constexpr (Offsets) offset[t] = LanesAmx::load(of.panel->offsets + at);
-        if constexpr (Zeros) zero[t] = LanesAmx::load_ints(of.panel->zeros + at);
+        if constexpr (Kind::offsets) offset[t] = LanesAmx::load(of.panel->offsets + at);
+        if constexpr (Kind::zeros == Zeros::own) zero[t] = LanesAmx::load_ints(of.panel->zeros + at);
     }
 #pragma GCC unroll 16
     for (std::size_t r = first; r < last; ++r) {
@@ -139,13 +171,14 @@ template <int Tiles, bool Zeros, bool Offsets>
         for (int t = 0; t < Tiles; ++t) {
             const std::size_t at = r * matrix_channels + static_cast<std::size_t>(t) * tile_channels;
             auto sums = LanesAmx::load_ints(of.sums + at);
-            if constexpr (Zeros)
-                sums = LanesAmx::subtract(sums,
-                                          LanesAmx::multiply_ints(zero[t], LanesAmx::set_int(of.x_sums[r])));
+            const auto x_sum = LanesAmx::set_int(of.x_sums[r]);
+            if constexpr (Kind::zeros == Zeros::same) sums = LanesAmx::add(sums, x_sum);
+            if constexpr (Kind::zeros == Zeros::own)
+                sums = LanesAmx::add(sums, LanesAmx::multiply_ints(zero[t], x_sum));
             auto total =
                 LanesAmx::multiply_add(LanesAmx::to_floats(sums), LanesAmx::multiply(scale[t], x_scale),
                                        LanesAmx::load(of.totals + at));
-            if constexpr (Offsets)
+            if constexpr (Kind::offsets)
                 total = LanesAmx::multiply_add(offset[t], LanesAmx::set(of.scaled_x_sums[r]), total);
             LanesAmx::store(of.totals + at, total);
         }
@@ -154,18 +187,19 @@ template <int Tiles, bool Zeros, bool Offsets>
 
 /// Products of piece p, in `panel`, with all rows of the block. Their sums are added to totals while those of the next tile
 /// are formed; `before`: the last ones, which wait.
-template <int Tiles, bool Zeros, bool Offsets>
-void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std::size_t p, bool has_second,
-                    std::size_t rows, MatrixSums& before) {
+template <class Kind, bool Signed>
+void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, const MatrixCodes& w,
+                    std::size_t p, bool has_second, std::size_t rows, MatrixSums& before) {
+    constexpr int Tiles = Kind::tiles;
     const MatrixCut& cut = scratch.cut;
     const std::size_t step = cut.step(), x_step_bytes = amx_rows * step,
                       x_tile_bytes = MatrixRows::code_bytes(cut, scratch.pieces);
     constexpr std::size_t sums_row_bytes = matrix_channels * sizeof(std::int32_t);
-    load_tile<4>(panel.codes, vector_bytes);
-    if (Tiles == 2) load_tile<5>(panel.codes + scratch.part_bytes, vector_bytes);
+    load_tile<4>(w.parts[0], vector_bytes);
+    if (Tiles == 2) load_tile<5>(w.parts[1], vector_bytes);
     if (has_second) {
-        load_tile<6>(panel.codes + 2 * scratch.part_bytes, vector_bytes);
-        if (Tiles == 2) load_tile<7>(panel.codes + 3 * scratch.part_bytes, vector_bytes);
+        load_tile<6>(w.parts[0] + w.step_bytes, vector_bytes);
+        if (Tiles == 2) load_tile<7>(w.parts[1] + w.step_bytes, vector_bytes);
     }
     const std::int8_t* x = scratch.x.codes + p * cut.steps() * x_step_bytes;
     MatrixSums now{scratch.sums[before.sums == scratch.sums[0]],
@@ -177,22 +211,21 @@ void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std:
     for (std::size_t r = 0; r < rows; r += amx_rows) {
         const auto add = [&](std::size_t quarter) __attribute__((always_inline)) {
             constexpr std::size_t some = amx_rows / 4;
-            if (before.sums != nullptr)
-                add_sums<Tiles, Zeros, Offsets>(before, quarter * some, (quarter + 1) * some);
+            if (before.sums != nullptr) add_sums<Kind>(before, quarter * some, (quarter + 1) * some);
         };
         zero_tile<0>();
         if (Tiles == 2) zero_tile<1>();
         load_tile<2>(x, step);
-        multiply_tiles<0, 2, 4>();
+        multiply_tiles<Signed, 0, 2, 4>();
         add(0);
-        if (Tiles == 2) multiply_tiles<1, 2, 5>();
+        if (Tiles == 2) multiply_tiles<Signed, 1, 2, 5>();
         add(1);
         if (has_second) {
             load_tile<3>(x + x_step_bytes, step);
-            multiply_tiles<0, 3, 6>();
+            multiply_tiles<Signed, 0, 3, 6>();
         }
         add(2);
-        if (has_second && Tiles == 2) multiply_tiles<1, 3, 7>();
+        if (has_second && Tiles == 2) multiply_tiles<Signed, 1, 3, 7>();
         add(3);
         store_tile<0>(now.sums, sums_row_bytes);
         if (Tiles == 2) store_tile<1>(now.sums + tile_channels, sums_row_bytes);
@@ -207,7 +240,7 @@ void multiply_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std:
 }
 
 /// Two tiles of rows, and what adds their sums.
-template <int Tiles, bool Zeros, bool Offsets>
+template <class Kind>
 struct MatrixPair {
     MatrixSums tiles[2];
 
@@ -215,14 +248,15 @@ struct MatrixPair {
     [[gnu::always_inline]] void add(std::size_t part) const {
         constexpr std::size_t some = amx_rows / 4;
         const MatrixSums& of = tiles[part / 4];
-        if (of.sums != nullptr) add_sums<Tiles, Zeros, Offsets>(of, part % 4 * some, (part % 4 + 1) * some);
+        if (of.sums != nullptr) add_sums<Kind>(of, part % 4 * some, (part % 4 + 1) * some);
     }
 };
 
 /// multiply_piece() for pieces of more steps than tiles hold of W: two tiles of rows meet two of channels, step by step.
-template <int Tiles, bool Zeros, bool Offsets>
-void multiply_long_piece(const MatrixScratch& scratch, const MatrixPanel& panel, std::size_t p,
-                         std::size_t steps, std::size_t rows, MatrixPair<Tiles, Zeros, Offsets>& before) {
+template <class Kind, bool Signed>
+void multiply_long_piece(const MatrixScratch& scratch, const MatrixPanel& panel, const MatrixCodes& w,
+                         std::size_t p, std::size_t steps, std::size_t rows, MatrixPair<Kind>& before) {
+    constexpr int Tiles = Kind::tiles;
     const MatrixCut& cut = scratch.cut;
     const std::size_t x_step_bytes = amx_rows * cut.step(),
                       x_tile_bytes = MatrixRows::code_bytes(cut, scratch.pieces);
@@ -231,23 +265,22 @@ void multiply_long_piece(const MatrixScratch& scratch, const MatrixPanel& panel,
         const std::size_t tile = r / amx_rows;
         const bool has_both = rows - r > amx_rows;
         const std::int8_t* x = scratch.x.codes + tile * x_tile_bytes + p * cut.steps() * x_step_bytes;
-        const std::uint8_t* w = panel.codes;
         zero_tile<0>();
         zero_tile<1>();
         zero_tile<2>();
         zero_tile<3>();
-        for (std::size_t s = 0; s < steps; ++s, x += x_step_bytes, w += 2 * scratch.part_bytes) {
-            load_tile<6>(w, vector_bytes);
+        for (std::size_t s = 0; s < steps; ++s, x += x_step_bytes) {
+            load_tile<6>(w.parts[0] + s * w.step_bytes, vector_bytes);
             load_tile<4>(x, cut.step());
-            multiply_tiles<0, 4, 6>();
+            multiply_tiles<Signed, 0, 4, 6>();
             if (Tiles == 2) {
-                load_tile<7>(w + scratch.part_bytes, vector_bytes);
-                multiply_tiles<1, 4, 7>();
+                load_tile<7>(w.parts[1] + s * w.step_bytes, vector_bytes);
+                multiply_tiles<Signed, 1, 4, 7>();
             }
             if (has_both) {
                 load_tile<5>(x + x_tile_bytes, cut.step());
-                multiply_tiles<2, 5, 6>();
-                if (Tiles == 2) multiply_tiles<3, 5, 7>();
+                multiply_tiles<Signed, 2, 5, 6>();
+                if (Tiles == 2) multiply_tiles<Signed, 3, 5, 7>();
             }
             before.add(s);
         }
@@ -270,31 +303,32 @@ void multiply_long_piece(const MatrixScratch& scratch, const MatrixPanel& panel,
     }
 }
 
-/// `rows` rows of the block, from the one of `y` on, x `Tiles` x 16 channels from n on.
-template <int Tiles, bool Zeros, bool Offsets, class Field>
-void multiply_channels(const KernelCall& call, const Field& field, std::size_t rows, std::size_t n, float* y,
-                       const MatrixScratch& scratch) {
-    using Source = StreamSource<LanesAmx, Field>;
-    const Source first(call, field, n), second(call, field, n + (Tiles - 1) * tile_channels);
+/// `rows` rows of the block, from the one of `y` on, x the channels of `first`, from n on, and of `second`.
+template <class Kind, class Source>
+void multiply_channels(const KernelCall& call, const Source& first, const Source& second, std::size_t rows,
+                       std::size_t n, float* y, const MatrixScratch& scratch) {
+    constexpr int Tiles = Kind::tiles;
+    constexpr bool is_signed = !is_tile<Source>;
     std::memset(scratch.totals, 0, scratch.rows * matrix_channels * sizeof(float));
     MatrixSums before;
-    MatrixPair<Tiles, Zeros, Offsets> pair;  // of long pieces
+    MatrixPair<Kind> pair;  // of long pieces
     std::size_t p = 0;
     scratch.cut.each_piece(call.w.k, [&](std::size_t begin, std::size_t end) {
         const MatrixPanel& panel = scratch.panels[p % 2];
-        unpack_piece(call.w, first, begin, end, scratch, panel, 0);
-        if (Tiles == 2) unpack_piece(call.w, second, begin, end, scratch, panel, 1);
+        MatrixCodes codes;
+        prepare_piece(call.w, first, begin, end, scratch, panel, 0, codes);
+        if (Tiles == 2) prepare_piece(call.w, second, begin, end, scratch, panel, 1, codes);
         const std::size_t steps = (end - begin + scratch.cut.step() - 1) / scratch.cut.step();
         if (scratch.cut.is_long())
-            multiply_long_piece(scratch, panel, p, steps, rows, pair);
+            multiply_long_piece<Kind, is_signed>(scratch, panel, codes, p, steps, rows, pair);
         else
-            multiply_piece<Tiles, Zeros, Offsets>(scratch, panel, p, steps == 2, rows, before);
+            multiply_piece<Kind, is_signed>(scratch, panel, codes, p, steps == 2, rows, before);
         ++p;
     });
     if (scratch.cut.is_long())
         for (std::size_t part = 0; part < 8; ++part) pair.add(part);
     else
-        add_sums<Tiles, Zeros, Offsets>(before, 0, amx_rows);
+        add_sums<Kind>(before, 0, amx_rows);
     const std::size_t count = smaller(Tiles * tile_channels, call.w.n - n);
     for (std::size_t r = 0; r < rows; ++r)
         for (int c = 0; c < Tiles; ++c) {
@@ -308,27 +342,32 @@ void multiply_channels(const KernelCall& call, const Field& field, std::size_t r
 
 template <class Field>
 void multiply_matrices(const KernelCall& call, const Field& field, const Rectangle& part, std::byte* memory) {
+    using Source = StreamSource<LanesAmx, Field>;
     const MatrixScratch scratch(call, memory);
-    const MatrixCorrections corrections(call.w, StreamSource<LanesAmx, Field>(call, field, 0).middle());
+    const std::int32_t middle = Source(call, field, part.n_begin).middle();
     configure_tiles(amx_rows, scratch.cut.step());
     for (std::size_t m = part.m_begin; m < part.m_end; m += scratch.rows) {
         const std::size_t rows = smaller(part.m_end - m, scratch.rows);
         float* const y = call.y.values + m * call.y.stride_elements;
-        scratch.x.arrange(call, scratch.cut, m, rows);
+        scratch.x.arrange(call, scratch.cut, call.w.has_zeros ? -1 : -middle, m, rows);
         for (std::size_t n = part.n_begin; n < part.n_end; n += matrix_channels) {
-            const auto multiply = [&](auto zeros, auto offsets) {
-                part.n_end - n > tile_channels
-                    ? multiply_channels<2, zeros, offsets>(call, field, rows, n, y, scratch)
-                    : multiply_channels<1, zeros, offsets>(call, field, rows, n, y, scratch);
+            const auto multiply = [&](auto tiles, auto zeros, auto offsets) {
+                multiply_channels<MatrixKind<tiles, zeros, offsets>>(
+                    call, Source(call, field, n), Source(call, field, n + (tiles - 1) * tile_channels), rows,
+                    n, y, scratch);
             };
-            constexpr Constant<true> yes;
-            constexpr Constant<false> no;
-            if constexpr (Field::Steps::bits == 8)
-                if (corrections.zeros) {
-                    corrections.offsets ? multiply(yes, yes) : multiply(yes, no);
-                    continue;
-                }
-            corrections.offsets ? multiply(no, yes) : multiply(no, no);
+            const auto with_tiles = [&](auto zeros, auto offsets) {
+                part.n_end - n > tile_channels ? multiply(Constant<2>{}, zeros, offsets)
+                                               : multiply(Constant<1>{}, zeros, offsets);
+            };
+            if (call.w.has_offsets)  // and then no zero points
+                with_tiles(Constant<Zeros::none>{}, Constant<true>{});
+            else if (!is_tile<Source>)
+                with_tiles(Constant<Zeros::none>{}, Constant<false>{});
+            else if (call.w.has_zeros)
+                with_tiles(Constant<Zeros::own>{}, Constant<false>{});
+            else
+                with_tiles(Constant<Zeros::same>{}, Constant<false>{});
         }
     }
     release_tiles();
@@ -352,7 +391,8 @@ template <const KernelCode& Few>
 void integer_matrix_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     if (is_few_for_matrices(call)) return Few.run(call, part, scratch);
     with_field_bits(call.w.field_bits, [&](auto bits) {
-        using Field = typename Integers<bits>::template Field<LanesAmx>;
+        using Lanes = typename Either<bits == 8, LanesAmxBytes, LanesAmx>::Type;
+        using Field = typename Integers<bits>::template Field<Lanes>;
         multiply_matrices(call, Field(call.w), part, static_cast<std::byte*>(scratch));
     });
 }

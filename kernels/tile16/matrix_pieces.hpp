@@ -3,7 +3,7 @@
 //   codes    [tile of 16 rows][piece][step][row][step elements]   zeros beyond the end of a piece; rows that the last
 //            tile lacks stand for anything
 //   scales   [tile of 16 rows][piece][16]
-//   sums     likewise: of the codes; those of a run stand with the piece in which it begins. As they are, and scaled
+//   sums     likewise: of the codes, times a factor; and scaled
 //
 // A piece is what shares its scales, cut to two steps, or to eight where that is 256 elements or more; a step is what a tile takes of K, 16, 32, 48 or 64 elements.
 #pragma once
@@ -62,64 +62,63 @@ struct MatrixRows {
     }
 
     /// From where x stands four rows together.
-    void arrange(const KernelCall& call, const MatrixCut& cut, std::size_t m, std::size_t rows) const {
+    void arrange(const KernelCall& call, const MatrixCut& cut, std::int32_t factor, std::size_t m,
+                 std::size_t rows) const {
         for (std::size_t first = 0; first < rows; first += activation_tile_rows) {
-            const std::size_t tile = first / amx_rows;
+            const std::size_t tile = first / amx_rows, row = first % amx_rows;
             const std::size_t count = smaller(activation_tile_rows, rows - first);
-            arrange_four(call.x, cut, m + first, count, codes + tile * code_bytes(cut, pieces),
-                         first % amx_rows, call.w.k);
-            const std::size_t numbers = tile * pieces * amx_rows + first % amx_rows;
-            arrange_numbers(call.x, cut, m + first, count, call.w.k, numbers);
+            const float* const x_scales = call.x.scales + (m + first) * call.x.groups;
+            const auto* const from =
+                static_cast<const std::int8_t*>(call.x.values) + (m + first) * call.x.stride_elements;
+            std::int8_t* to = codes + tile * code_bytes(cut, pieces) + row * cut.step();
+            std::size_t at = tile * pieces * amx_rows + row;
+            cut.each_piece(call.w.k, [&](std::size_t begin, std::size_t end) {
+                std::int32_t of_piece[activation_tile_rows] = {};
+                arrange_piece(from, count, cut, begin, end, end == call.w.k, to, of_piece);
+                for (std::size_t r = 0; r < count; ++r) {
+                    scales[at + r] = x_scales[begin / call.x.group_elements * count + r];
+                    sums[at + r] = factor * of_piece[r];
+                    scaled_sums[at + r] = static_cast<float>(of_piece[r]) * scales[at + r];
+                }
+                to += amx_rows * cut.steps() * cut.step();
+                at += amx_rows;
+            });
         }
     }
 
 private:
-    /// `count` rows, which stand together from row m on, as rows `row` and on of a tile.
-    static void arrange_four(const ActivationsView& x, const MatrixCut& cut, std::size_t m, std::size_t count,
-                             std::int8_t* to, std::size_t row, std::size_t k_end) {
-        const auto* const from = static_cast<const std::int8_t*>(x.values) + m * x.stride_elements;
+    /// Elements [begin, end) of `count` rows that stand together, with the sums of their codes.
+    static void arrange_piece(const std::int8_t* from, std::size_t count, const MatrixCut& cut,
+                              std::size_t begin, std::size_t end, bool is_last, std::int8_t* to,
+                              std::int32_t (&of_piece)[activation_tile_rows]) {
         const std::size_t step = cut.step();
-        to += row * step;
-        cut.each_piece(k_end, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t s = 0; s < cut.steps(); ++s, begin += step, to += amx_rows * step) {
-                // Beyond the row's end x has zeros; where the piece ends before, others stand.
-                const auto has = [&](std::size_t k, std::size_t run) {
-                    return count == activation_tile_rows && (k + run <= end || (end == k_end && k < end));
-                };
-                if (step == 64 && has(begin, 64)) {
-                    LanesAmx::part_rows<64>(from + begin * count, to, step);
+        // Beyond the row's end x has zeros; where the piece ends before, others stand.
+        const auto has = [&](std::size_t k, std::size_t run) {
+            return count == activation_tile_rows && (k + run <= end || (is_last && k < end));
+        };
+        auto sums = LanesAmx::zero_ints();
+        for (std::size_t k = begin; k < end; k += step, to += amx_rows * step) {
+            if (step == 64 && has(k, 64)) {
+                sums = LanesAmx::part_rows<64>(from + k * count, to, step, sums);
+                continue;
+            }
+            for (std::size_t i = 0; i < step; i += 16) {
+                if (has(k + i, 16)) {
+                    sums = LanesAmx::part_rows<16>(from + (k + i) * count, to + i, step, sums);
                     continue;
                 }
-                for (std::size_t i = 0; i < step; i += 16) {
-                    const std::size_t k = begin + i;
-                    if (has(k, 16)) {
-                        LanesAmx::part_rows<16>(from + k * count, to + i, step);
-                        continue;
+                for (std::size_t j = i; j < i + 16; j += 4)
+                    for (std::size_t r = 0; r < count; ++r) {
+                        std::int8_t four[4] = {};
+                        if (k + j < end) std::memcpy(four, from + (k + j) * count + r * 4, sizeof four);
+                        std::memcpy(to + j + r * step, four, sizeof four);
+                        of_piece[r] += four[0] + four[1] + four[2] + four[3];
                     }
-                    for (std::size_t j = 0; j < 16; j += 4)
-                        for (std::size_t r = 0; r < count; ++r) {
-                            std::uint32_t four = 0;
-                            if (k + j < end) std::memcpy(&four, from + (k + j) * count + r * 4, sizeof four);
-                            std::memcpy(to + i + j + r * step, &four, sizeof four);
-                        }
-                }
             }
-        });
-    }
-    void arrange_numbers(const ActivationsView& x, const MatrixCut& cut, std::size_t m, std::size_t count,
-                         std::size_t k_end, std::size_t at) const {
-        const std::size_t run = x.sum_group_elements;
-        cut.each_piece(k_end, [&](std::size_t begin, std::size_t end) {
-            for (std::size_t r = 0; r < count; ++r) {
-                scales[at + r] = x.scales[m * x.groups + begin / x.group_elements * count + r];
-                std::int32_t sum = 0;
-                for (std::size_t s = (begin + run - 1) / run; s * run < end; ++s)
-                    sum += x.sums[m * x.sum_groups + s * count + r];
-                sums[at + r] = sum;
-                scaled_sums[at + r] = static_cast<float>(sum) * scales[at + r];
-            }
-            at += amx_rows;
-        });
+        }
+        std::int32_t of_four[activation_tile_rows];
+        LanesAmx::store_four_sums(sums, of_four);
+        for (std::size_t r = 0; r < activation_tile_rows; ++r) of_piece[r] += of_four[r];
     }
 };
 
