@@ -286,9 +286,10 @@ void multiply_long_piece(const MatrixScratch& scratch, const MatrixPanel& panel,
         }
         for (std::size_t s = steps; s < 8; ++s) before.add(s);
         std::int32_t* const* const free = scratch.sums + (before.tiles[0].sums == scratch.sums[0] ? 2 : 0);
-        for (std::size_t t = 0; t < 2; ++t) {
+        before.tiles[1].sums = nullptr;
+        for (std::size_t t = 0; t < (has_both ? 2u : 1u); ++t) {
             const std::size_t numbers = ((tile + t) * scratch.pieces + p) * amx_rows;
-            before.tiles[t] = {t == 0 || has_both ? free[t] : nullptr,
+            before.tiles[t] = {free[t],
                                &panel,
                                scratch.x.scales + numbers,
                                scratch.x.sums + numbers,
