@@ -1,6 +1,6 @@
 // int8 activations times tile16, straight from the stream: tiles of rows x 16 channels, one after the other over the same
 // codes, which the first has brought into the cache. Each unpacks them again, beside products that need not wait for it.
-// One row or two are bound by memory: Lanes::side_by_side tiles of channels are read at once.
+// Few rows are bound by memory: Lanes::side_by_side tiles of channels are read at once.
 #pragma once
 
 #include "kernels/tile16/int8_tile.hpp"
