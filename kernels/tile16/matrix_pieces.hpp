@@ -3,9 +3,9 @@
 //   codes    [tile of 16 rows][piece][step][row][step elements]   zeros beyond the end of a piece; rows that the last
 //            tile lacks stand for anything
 //   scales   [tile of 16 rows][piece][16]
-//   sums     likewise: of the codes, times a factor; and scaled
+//   sums     likewise: of the codes, times a factor, and beside them times their scales
 //
-// A piece is what shares its scales, cut to two steps, or to eight where that is 256 elements or more; a step is what a tile takes of K, 16, 32, 48 or 64 elements.
+// A piece is what shares its scales, cut to two steps, or to eight where scales are shared by 256 elements and rows are 64 or more; a step is what a tile takes of K, 16, 32, 48 or 64 elements.
 #pragma once
 
 #include "kernels/tile16/amx.hpp"
@@ -61,7 +61,7 @@ struct MatrixRows {
         return amx_rows * pieces * cut.steps() * cut.step();
     }
 
-    /// From where x stands four rows together.
+    /// From where x stands four rows together. `factor` of the sums: the zero point that all codes share, negative, or -1.
     void arrange(const KernelCall& call, const MatrixCut& cut, std::int32_t factor, std::size_t m,
                  std::size_t rows) const {
         for (std::size_t first = 0; first < rows; first += activation_tile_rows) {
