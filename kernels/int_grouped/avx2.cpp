@@ -10,7 +10,7 @@ namespace fewbit::inline v0::kernels {
 extern const KernelCode int_grouped_avx2_int8;
 extern const KernelCode int_grouped_avx2_f32;
 
-const KernelCode int_grouped_avx2_int8 = integer_kernel<LanesAvx2<1>, LanesAvx2Words>;
+const KernelCode int_grouped_avx2_int8 = integer_kernel<KernelAvx2>;
 const KernelCode int_grouped_avx2_f32 = float_kernel<Avx2F32>(integer_float_products<Avx2F32>);
 
 }  // namespace fewbit::inline v0::kernels

@@ -18,6 +18,7 @@ struct Integers {
         static constexpr bool flipped =
             Lanes::signed_weights && Bits == 8;  ///< smaller ones are no less signed
         static constexpr int quads = Steps::quads, bias = flipped ? -128 : 0;
+        static constexpr bool is_table = false;
         explicit Field(const WeightsView&) {}
         [[nodiscard]] float unit() const { return 1.0f; }
         [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
@@ -39,6 +40,7 @@ public:
     using Steps = Planes<Lanes, 4>;
     using Operand = typename Lanes::Bytes;
     static constexpr int quads = Steps::quads, bias = Lanes::signed_weights ? 0 : 128;
+    static constexpr bool is_table = true;
     explicit TableField(const WeightsView& w)
         : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),
           unit_(w.unit) {}
@@ -58,17 +60,25 @@ template <class Lanes, template <class> class Field>
 void products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     int8_products<Lanes, Field>(call, part, static_cast<std::byte*>(scratch));
 }
-template <class Nibbles, class Bytes>
+
+/// Lanes for codes that take `Bits` bits of the stream.
+template <class Lanes, int Bits>
+struct LanesOf {
+    using Type = Lanes;
+};
+template <class Lanes>
 void integer_products(const KernelCall& call, const Rectangle& part, void* scratch) noexcept {
     with_field_bits(call.w.field_bits, [&](auto bits) {
-        using Lanes = typename Either<(bits <= 4), Nibbles, Bytes>::Type;
-        products<Lanes, Integers<bits>::template Field>(call, part, scratch);
+        products<typename LanesOf<Lanes, bits>::Type, Integers<bits>::template Field>(call, part, scratch);
     });
 }
-
-template <class Nibbles, class Bytes>
+template <class Lanes>
 std::size_t integer_scratch_bytes(const KernelCall& call) noexcept {
-    return call.w.bits <= 4 ? int8_scratch_bytes<Nibbles>(call) : int8_scratch_bytes<Bytes>(call);
+    std::size_t bytes = 0;
+    with_field_bits(call.w.field_bits, [&](auto bits) {
+        bytes = int8_scratch_bytes<typename LanesOf<Lanes, bits>::Type>(call);
+    });
+    return bytes;
 }
 
 template <class Lanes>
@@ -83,10 +93,9 @@ constexpr KernelCode int8_kernel(decltype(KernelCode::run) run,
             quantize_tile<Lanes>,
             Lanes::run};
 }
-/// Lanes for codes of up to 4 bits, and of 8.
-template <class Nibbles, class Bytes = Nibbles>
-constexpr KernelCode integer_kernel = int8_kernel<Nibbles>(integer_products<Nibbles, Bytes>,
-                                                           integer_scratch_bytes<Nibbles, Bytes>);
+template <class Lanes>
+constexpr KernelCode integer_kernel = int8_kernel<Lanes>(integer_products<Lanes>,
+                                                         integer_scratch_bytes<Lanes>);
 template <class Lanes>
 constexpr KernelCode table_kernel = int8_kernel<Lanes>(products<Lanes, TableField>,
                                                        int8_scratch_bytes<Lanes>);

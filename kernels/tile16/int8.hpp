@@ -22,16 +22,15 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
     using Few = typename Lanes::Few;
     const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
     const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
-    if constexpr (Lanes::few_rows == all_rows) {
-        const bool nests = how == Scaling::both && nests_groups(call);
-        return multiply_streams<Few>(call, FieldOf<Few>(call.w), nests ? Scaling::nested : how, part, memory);
-    } else if (!is_few<Lanes>(call)) {
-        if constexpr (multiplies_words<Lanes>)
-            return multiply_words<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
-        else
-            return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
-    }
-    multiply_streams<Few>(call, FieldOf<Few>(call.w), how, part, memory);
+    if constexpr (Lanes::few_rows != all_rows)
+        if (!is_few<Lanes>(call)) {
+            if constexpr (multiplies_words<Lanes>)
+                return multiply_words<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
+            else
+                return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
+        }
+    const bool nests = Few::nests && how == Scaling::both && nests_groups(call);
+    multiply_streams<Few>(call, FieldOf<Few>(call.w), nests ? Scaling::nested : how, part, memory);
 }
 
 template <class Lanes>
@@ -43,7 +42,7 @@ std::size_t int8_scratch_bytes(const KernelCall& call) noexcept {
             else
                 return PanelScratch<Lanes>(call, nullptr).bytes;
         }
-    return StreamScratch(call, stream_tile_rows<typename Lanes::Few>(call.w.field_bits), nullptr).bytes;
+    return StreamScratch<typename Lanes::Few>(call, nullptr).bytes;
 }
 
 }  // namespace

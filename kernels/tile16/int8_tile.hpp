@@ -53,72 +53,78 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 [[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes, std::size_t apart,
                                              const RowsOf<Lanes, Count>& x, std::size_t k,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
-    constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
+    constexpr int all = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
+    // Sums of 16 bits of one tile after the other, and of both halves of x if rows are few, or registers would not suffice.
+    constexpr bool is_narrow = Lanes::narrow_quads != 0 && !is_unpacked<Codes>;
+    constexpr int C = is_narrow ? Lanes::registers : all, H = is_narrow && R <= 2 ? Lanes::halves : 1;
     constexpr int quads = Codes::Steps::vectors * Codes::quads;
-    constexpr int step_bytes = static_cast<int>(bytes_of_step<Lanes, Codes, C>);
-    constexpr int half_bytes = is_unpacked<Codes> ? C * static_cast<int>(Lanes::register_bytes) : 0;
+    constexpr int step_bytes = static_cast<int>(bytes_of_step<Lanes, Codes, all>);
 #pragma GCC unroll 2
-    for (int half = 0; half < Lanes::halves; ++half) {
+    for (int half = 0; half < Lanes::halves; half += H) {
         if (half != 0)
             __asm__("" : "+r"(k));  // or activations would be kept from the first half, in too few registers
-        [[maybe_unused]] typename Lanes::Narrow narrow[R][C];
+        for_each<all / C>([&](auto group) __attribute__((always_inline)) {
+            constexpr int begin = group * C;
+            [[maybe_unused]] typename Lanes::Narrow narrow[H][R][C];
 #pragma GCC unroll 8
-        for (int s = 0; s < Steps; ++s) {
-            const std::uint8_t* const from = codes + s * step_bytes + half * half_bytes;
-            if constexpr (Tiles == 1 && fetches_stream<Lanes, Codes, Count>)
-#pragma GCC unroll 4
-                for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
-                    Lanes::fetch_ahead(from + stream_ahead + line);
-            if (!is_unpacked<Codes> && Tiles > 1 && half == 0)
-#pragma GCC unroll 4
-                for (int t = 0; t < Tiles; ++t)
+            for (int s = 0; s < Steps; ++s) {
+                const std::uint8_t* const from = codes + s * step_bytes;
+                if constexpr (Tiles == 1 && begin == 0 && fetches_stream<Lanes, Codes, Count>)
 #pragma GCC unroll 4
                     for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
-                        Lanes::fetch(from + static_cast<std::size_t>(t) * apart + 1024 + line);
-            typename Codes::Steps::Step step[C];
+                        Lanes::fetch_ahead(from + stream_ahead + line);
+                if (!is_unpacked<Codes> && Tiles > 1 && begin == 0 && half == 0)
+#pragma GCC unroll 4
+                    for (int t = 0; t < Tiles; ++t)
+#pragma GCC unroll 4
+                        for (int line = 0; line < step_bytes; line += static_cast<int>(vector_bytes))
+                            Lanes::fetch(from + static_cast<std::size_t>(t) * apart + 1024 + line);
+                typename Codes::Steps::Step step[C];
 #pragma GCC unroll 16
-            for (int c = 0; c < C; ++c) {
-                if constexpr (is_unpacked<Codes>)
-                    step[c] = Codes::Steps::read(from, c, Lanes::load_bytes);
-                else
-                    step[c] =
-                        Codes::Steps::read(from + static_cast<std::size_t>(c / Lanes::registers) * apart,
-                                           c % Lanes::registers, Lanes::load_in_order);
-            }
-            for_each<quads>([&](auto number) __attribute__((always_inline)) {
-                constexpr int v = number / Codes::quads, q = number % Codes::quads;
-                const int quad = s * quads + number;
-                typename Codes::Operand w[C];
-#pragma GCC unroll 16
-                for (int c = 0; c < C; ++c) {
+                for (int i = 0; i < C; ++i) {
+                    const int c = begin + i;
                     if constexpr (is_unpacked<Codes>)
-                        w[c] = step[c];
+                        step[i] = Codes::Steps::read(from, c, Lanes::load_bytes);
                     else
-                        w[c] = Lanes::half(field.quad(Codes::Steps::template vector<v>(step[c]), q), half);
+                        step[i] =
+                            Codes::Steps::read(from + static_cast<std::size_t>(c / Lanes::registers) * apart,
+                                               c % Lanes::registers, Lanes::load_in_order);
                 }
-#pragma GCC unroll 16
-                for (int r = 0; r < R; ++r) {
-                    const auto a = operand_of_x<Lanes>(x, r, k, quad);
+                for_each<quads>([&](auto number) __attribute__((always_inline)) {
+                    constexpr int v = number / Codes::quads, q = number % Codes::quads;
+                    const int quad = s * quads + number;
+                    typename Codes::Operand w[C];
 #pragma GCC unroll 16
                     for (int c = 0; c < C; ++c) {
-                        if constexpr (Lanes::narrow_quads == 0) {
-                            auto& sum = sums[quad % Parts][r][c];
-                            sum = Lanes::dot(sum, w[c], a);
-                        } else {
-                            static_assert(Steps * quads <= Lanes::narrow_quads);
-                            const auto products = Lanes::products(w[c], a);
-                            narrow[r][c] = quad == 0 ? products : Lanes::add_narrow(narrow[r][c], products);
-                        }
+                        if constexpr (is_unpacked<Codes>)
+                            w[c] = step[c];
+                        else
+                            w[c] = field.quad(Codes::Steps::template vector<v>(step[c]), q);
                     }
-                }
-            });
-        }
-        if constexpr (Lanes::narrow_quads != 0)
+#pragma GCC unroll 2
+                    for (int h = 0; h < H; ++h)
 #pragma GCC unroll 16
-            for (int r = 0; r < R; ++r)
+                        for (int r = 0; r < R; ++r) {
+                            const auto a = operand_of_x<Lanes>(x, r, k, quad, half + h);
 #pragma GCC unroll 16
-                for (int c = 0; c < C; ++c)
-                    sums[0][r][c] = Lanes::add(sums[0][r][c], Lanes::widen(narrow[r][c], half));
+                            for (int c = 0; c < C; ++c) {
+                                auto& sum = sums[quad % Parts][r][begin + c];
+                                if constexpr (Lanes::narrow_quads == 0) {
+                                    sum = Lanes::dot(sum, w[c], a);
+                                } else {
+                                    const auto products = Lanes::products(w[c], a);
+                                    auto& before = narrow[h][r][c];
+                                    before = quad % Lanes::narrow_quads == 0
+                                                 ? products
+                                                 : Lanes::add_narrow(before, products);
+                                    if ((quad + 1) % Lanes::narrow_quads == 0 || quad + 1 == Steps * quads)
+                                        sum = Lanes::add(sum, Lanes::widen(before, half + h));
+                                }
+                            }
+                        }
+                });
+            }
+        });
     }
 }
 
@@ -191,7 +197,7 @@ struct Chunk {
 
 template <class Lanes, int Count>
 RowsOf<Lanes, Count> rows_of_x(const ActivationsView& x, const Chunk& chunk, std::size_t m) {
-    if constexpr (multiplies_words<Lanes>)
+    if constexpr (widens_x<Lanes>)
         return {x, m, chunk.words};
     else
         return {x, m};
@@ -272,9 +278,16 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     const WeightsView& w = call.w;
     const RowsOf<Lanes, Count> x = rows_of_x<Lanes, Count>(call.x, chunk, m);
     float* const y = call.y.values + m * call.y.stride_elements + n;
-    const std::size_t count = smaller(Source::tiles * tile_channels, w.n - n);
-    const auto rows_of_y = [&](int r) {
-        return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements;
+    // Register c is of a tile that may stand apart from that before it.
+    const std::size_t channels = w.n - n;
+    const auto first_of = [&](int c) {
+        return static_cast<std::size_t>(c / Lanes::registers) * source.across();
+    };
+    const auto count_of = [&](int c) {
+        return channels > first_of(c) ? smaller(tile_channels, channels - first_of(c)) : 0;
+    };
+    const auto rows_of_y = [&](int r, int c) {
+        return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements + first_of(c);
     };
     const auto rows_in = [](int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; };
     const auto of_rows = [](auto* numbers, std::size_t p, int r) __attribute__((always_inline)) {
@@ -286,7 +299,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     const bool has_zeros = !plain && w.has_zeros, has_offsets = !plain && w.has_offsets;
 
     Ahead ahead = chunk.ahead;
-    constexpr bool may_nest = Lanes::few_rows == all_rows && !Source::is_panel;
+    constexpr bool may_nest = Lanes::nests && !Source::is_panel;
     constexpr bool nested_ones = is_known<How, Scaling::nested>;  // each piece is one Unit
     const bool nested = may_nest && how == Scaling::nested;
     const bool two_levels = nested && source.has_two_levels();
@@ -301,9 +314,9 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c) {
-            total[r][c] = chunk.first
-                              ? Lanes::zero()
-                              : load_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count);
+            total[r][c] = chunk.first ? Lanes::zero()
+                                      : load_rows<Lanes>(rows_of_y(r, c), call.y.stride_elements, rows_in(r),
+                                                         c % Lanes::registers, count_of(c));
             if (nested) {
                 before[r][c] = total[r][c];
                 total[r][c] = Lanes::zero();
@@ -411,8 +424,10 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
             if (last && how == Scaling::activations)
                 total[r][c] = Lanes::multiply(total[r][c], source.scale({}, c));
             if (last && call.y.bias != nullptr)
-                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n, c, count));
-            store_rows<Lanes>(rows_of_y(r), call.y.stride_elements, rows_in(r), c, count, total[r][c]);
+                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n + first_of(c),
+                                                                       c % Lanes::registers, count_of(c)));
+            store_rows<Lanes>(rows_of_y(r, c), call.y.stride_elements, rows_in(r), c % Lanes::registers,
+                              count_of(c), total[r][c]);
         }
 }
 
@@ -431,7 +446,7 @@ void multiply_tile(const KernelCall& call, const Source& source, Scaling how, co
     constexpr Constant<Scaling::weights> weights;
     constexpr Constant<Scaling::both> both;
     constexpr Constant<Scaling::nested> nested;
-    if constexpr (!Source::is_panel && Lanes::few_rows == all_rows &&
+    if constexpr (!Source::is_panel && Lanes::nests &&
                   (Source::is_often(Count) || (Count == 1 && Source::known == Scales::two_levels)))
         if (how == Scaling::nested && call.w.group_elements == static_cast<unsigned>(chunk.unit))
             return chunk.unit == even ? run(even, nested, no) : run(half_even, nested, no);

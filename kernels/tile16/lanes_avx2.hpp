@@ -1,53 +1,84 @@
-// Registers of 256 bits without VNNI. Products of two bytes and their sum are one instruction (vpmaddubsw), but in 16 bits:
-// eight sums of 2 x 15 x 127 fit, so that only every eighth is widened. Codes of 8 bits are two of 4, 16 h + l,
-// or, with many rows, words (vpmaddwd).
+// Registers of 256 bits without VNNI. Products of two bytes and their sum are one instruction (vpmaddubsw), but in 16 bits,
+// where NarrowQuads sums of codes of few bits fit, so that only the last is widened. Codes of 8 bits are too large for one:
+// with few rows it is x that comes in two halves, with many both are words (vpmaddwd).
 #pragma once
 
+#include "kernels/tile16/fields.hpp"
 #include "kernels/tile16/lanes256.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Halves of a code that are multiplied one after the other.
-template <int Halves>
+/// Codes of `Bits` bits at most. FewRows run straight from the stream.
+template <int Bits, int FewRows>
 struct LanesAvx2 : Lanes256 {
     using Few = LanesAvx2;
-    static constexpr int chains = 1, tile_rows = 4, few_rows = 4, panel_tiles = 1, halves = Halves,
-                         narrow_quads = 8;
+    static constexpr int chains = 1, tile_rows = 4, few_rows = FewRows, panel_tiles = 1, halves = 1,
+                         narrow_quads = Bits <= 4   ? 8
+                                        : Bits == 5 ? 4
+                                                    : 2;
+    static_assert(narrow_quads * 2 * ((1 << Bits) - 1) * 127 <= 32767);
     /// Tiles of channels that few rows read at once: one stream alone does not keep the memory busy.
     static constexpr int side_by_side(int rows, int) { return rows == 1 ? 4 : 1; }
     static bool prefers_streams() { return true; }
-    static constexpr std::size_t chunk_elements = 2048;  ///< of K in a panel: 16 KiB for each half
-    static_assert(narrow_quads * 2 * 15 * 127 <= 32767);
+    static constexpr std::size_t chunk_elements = 2048;  ///< of K in a panel: 32 KiB
 
-    static Bytes half(Bytes w, int which) {
-        if (Halves == 1) return w;
-        return which == 0 ? high_nibbles(w) : low_nibbles(w);
-    }
     static Narrow products(Bytes w, Bytes x) { return _mm256_maddubs_epi16(w, x); }
     static Narrow add_narrow(Narrow a, Narrow b) {
         Narrow sum = _mm256_add_epi16(a, b);
         __asm__("" : "+x"(sum));  // or g++ adds in trees, for which there are not registers enough
         return sum;
     }
-    static Ints widen(Narrow v, int which) {
-        return _mm256_madd_epi16(v, _mm256_set1_epi16(which == Halves - 1 ? 1 : 16));
+    static Ints widen(Narrow v, int) { return _mm256_madd_epi16(v, _mm256_set1_epi16(1)); }
+};
+
+/// For few rows times codes of 8 bits: x = 16 h + l, h and l from -8 to 8, whose products with any code fit eight times.
+struct LanesAvx2Halves : LanesAvx2<4, 8> {
+    using Few = LanesAvx2Halves;
+    using X = std::int16_t;
+    static constexpr int halves = 2;
+    static_assert(narrow_quads * 2 * 255 * 8 <= 32767);
+
+    static Bytes quad(const std::int16_t* x, int half) {
+        int word;
+        std::memcpy(&word, x + 2 * half, sizeof word);
+        return _mm256_set1_epi32(word);
+    }
+    static Ints widen(Narrow v, int half) {
+        return _mm256_madd_epi16(v, _mm256_set1_epi16(half == 0 ? 16 : 1));
+    }
+    /// Codes of x, a multiple of 4, as quad() takes them: four h, four l.
+    static void widen_codes(const std::int8_t* from, std::size_t count, std::int16_t* to) {
+        const auto widen = [](__m128i v) {
+            v = _mm_cvtepi8_epi16(v);
+            const __m128i h = _mm_srai_epi16(_mm_add_epi16(v, _mm_set1_epi16(8)), 4);
+            const __m128i l = _mm_sub_epi16(v, _mm_slli_epi16(h, 4));
+            return _mm_shuffle_epi32(_mm_packs_epi16(h, l), 0xD8);
+        };
+        std::size_t i = 0;
+        for (; i + 8 <= count; i += 8)
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
+                             widen(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i))));
+        if (i < count) {
+            int four;
+            std::memcpy(&four, from + i, sizeof four);
+            _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i), widen(_mm_cvtsi32_si128(four)));
+        }
     }
 };
 
 /// For many rows times codes of 8 bits: products of words, which no code is too large for (int8_words.hpp).
 struct LanesAvx2Words : Lanes256 {
-    using Few = LanesAvx2<2>;
+    using Few = LanesAvx2Halves;
     using X = std::int16_t;
     /// Of four bytes of each channel or row, the even and the odd ones.
     struct Words {
         __m256i even, odd;
     };
-    static constexpr int chains = 1, tile_rows = 4, few_rows = 4, panel_tiles = 1, halves = 1,
+    static constexpr int chains = 1, tile_rows = 4, few_rows = 8, panel_tiles = 1, halves = 1,
                          narrow_quads = 0;
     static constexpr bool holds_totals = false;
 
-    static Bytes half(Bytes w, int) { return w; }
     static void store_bytes(std::uint8_t* p, Bytes v) {
         Lanes256::store_bytes(p, _mm256_and_si256(v, _mm256_set1_epi16(0xFF)));
         Lanes256::store_bytes(p + register_bytes, _mm256_srli_epi16(v, 8));
@@ -84,6 +115,17 @@ struct LanesAvx2Words : Lanes256 {
             std::memcpy(to + i, words, 8);
         }
     }
+};
+
+/// For a kernel of integers: the Lanes for codes of `Bits` bits. Panels pay with more rows where codes are taken from planes.
+struct KernelAvx2 : LanesAvx2<4, 8> {};
+template <int Bits>
+struct LanesOf<KernelAvx2, Bits> {
+    using Type = LanesAvx2<(Bits < 4 ? 4 : Bits), Bits == 2 || Bits == 4 ? 32 : 8>;
+};
+template <>
+struct LanesOf<KernelAvx2, 8> {
+    using Type = LanesAvx2Words;
 };
 
 }  // namespace

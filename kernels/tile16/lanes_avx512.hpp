@@ -18,11 +18,12 @@ struct Avx512 : LanesX86 {
     static constexpr std::size_t register_bytes = 64;
     static constexpr int chains = 4;        ///< independent sums that hide the latency of dot()
     static constexpr int narrow_quads = 0;  ///< sums of 16 bits: none
-    static constexpr int halves = 1;        ///< of a code, multiplied one after the other
+    static constexpr int halves = 1;        ///< of x, multiplied one after the other
     static constexpr int tile_rows = 12;  ///< straight from the stream: 12 sums and 12 totals of 32 registers
     static constexpr int few_rows = all_rows;  ///< with which panels do not pay
-    static constexpr int side_by_side(int rows, int field_bits) {
-        return rows <= 2 ? 8 / rows : rows <= 4 && field_bits == 8 ? 2 : 1;
+    static constexpr bool nests = true;
+    static constexpr int side_by_side(int rows, int bits) {
+        return rows <= 2 ? 8 / rows : rows <= 4 && bits > 4 ? 2 : 1;
     }
     static bool prefers_streams() { return cpu_prefers_streams(); }
 
@@ -74,7 +75,6 @@ struct Avx512 : LanesX86 {
     static Ints set_int(std::int32_t v) { return _mm512_set1_epi32(v); }
     static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
     static Ints multiply_ints(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
-    static Bytes half(Bytes w, int) { return w; }
     static Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
     /// Words of 16 bits.
     static Ints dot_pairs(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }

@@ -28,12 +28,13 @@ struct LanesNeon {
     static constexpr int x_quads = 1;             ///< fours of x that quad() loads
     static constexpr int chains = 8;              ///< two a cycle of four cycles, with or without forwarding
     static constexpr int narrow_quads = 0;        ///< sums of 16 bits: none
-    static constexpr int halves = 1;              ///< of a code, multiplied one after the other
+    static constexpr int halves = 1;              ///< of x, multiplied one after the other
     static constexpr bool signed_weights = true;  ///< of dot()
     static constexpr int tile_rows = 4, few_rows = 4, panel_tiles = 1;
     static constexpr int side_by_side(int, int) { return 1; }
     /// Sixteen sums leave too few of 32 registers for sixteen totals: told so, compilers move nothing about in the loop.
     static constexpr bool holds_totals = false;
+    static constexpr bool nests = false;
     static constexpr std::size_t chunk_elements = 1024;  ///< of K in a panel: 16 KiB, half of the smallest L1
 
     static void fetch(const void*) {}  // panels lie in L1
@@ -47,7 +48,6 @@ struct LanesNeon {
     static Bytes table(const std::int8_t* levels) { return vld1q_s8(levels); }
     static Bytes look_up(Bytes table, Bytes places) { return vqtbl1q_s8(table, vreinterpretq_u8_s8(places)); }
     static Bytes flip_signs(Bytes v) { return veorq_s8(v, vdupq_n_s8(-128)); }
-    static Bytes half(Bytes w, int) { return w; }
 
     // Bits of all channels, in words of 32.
     static Bytes set_bits(int v) { return vreinterpretq_s8_s32(vdupq_n_s32(v)); }

@@ -1,7 +1,7 @@
 // Weights in Layout::tile16 as tiles of kernels read them: straight from the stream of one tile of channels, or from a
 // panel, a chunk of K of several tiles side by side, unpacked once for many rows of x.
 //
-//   panel   codes       [k / 4][half][tile][64]   bytes, four of K for each channel (halves: Lanes::halves)
+//   panel   codes       [k / 4][tile][64]         bytes, four of K for each channel
 //                                                 (products of words: [k / 4][tile][128], k and k + 2 of 8 channels, k + 1 and k + 3)
 //           scales      [group][tile][16]         f32; offsets and zeros (int32) likewise
 //
@@ -14,13 +14,18 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Whether codes and activations are multiplied as words of 16 bits; and bytes of a code in a panel.
+/// Whether x takes two bytes for each code, made of it beside the products (Chunk::words).
 template <class Lanes>
-constexpr bool multiplies_words = sizeof(typename Lanes::X) == 2;
+constexpr bool widens_x = sizeof(typename Lanes::X) == 2;
+/// Whether codes of W are words of 16 bits too; and bytes of a code in a panel.
 template <class Lanes>
-constexpr int panel_code_bytes = multiplies_words<Lanes> ? 2 : Lanes::halves;
+constexpr bool multiplies_words = requires {
+    typename Lanes::Words;
+};
+template <class Lanes>
+constexpr int panel_code_bytes = multiplies_words<Lanes> ? 2 : 1;
 
-/// Codes of a panel, unpacked and halved.
+/// Codes of a panel, unpacked.
 template <class Lanes>
 struct PanelField {
     using Operand = typename Lanes::Bytes;
@@ -28,6 +33,7 @@ struct PanelField {
         static constexpr std::size_t step_elements = Lanes::depth;
     };
     static constexpr int quads = 1;
+    static constexpr bool is_table = false;
 };
 
 /// Codes of a panel as words.
@@ -45,6 +51,7 @@ struct PanelField<Lanes> {
         }
     };
     static constexpr int quads = 1;
+    static constexpr bool is_table = false;
 };
 
 /// `Tiles` x 16 channels x a chunk of K.
@@ -111,6 +118,7 @@ public:
     [[nodiscard]] std::int32_t middle() const { return middle_; }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return codes_ + at; }
     [[nodiscard]] static std::size_t apart() { return 0; }
+    [[nodiscard]] static std::size_t across() { return tile_channels; }
     [[nodiscard]] PanelField<Lanes> field() const { return {}; }
 
 private:
@@ -143,7 +151,7 @@ private:
                 continue;
             }
             for (; k < end; k += Field::Steps::step_elements, from += Field::Steps::step_bytes) {
-                constexpr int parts = Field::quads * Lanes::halves;
+                constexpr int parts = Field::quads;
                 constexpr std::size_t part_bytes = wide * Tiles * vector_bytes;
                 constexpr std::size_t written = parts * Field::Steps::vectors * part_bytes;
                 for (std::size_t line = 0; line < written; line += Tiles * vector_bytes)
@@ -154,9 +162,7 @@ private:
                     for_each<Field::Steps::vectors>([&](auto v) {
                         const auto vector = Field::Steps::template vector<v>(step);
                         for (int part = 0; part < parts; ++part, at += part_bytes)
-                            Lanes::store_bytes(at,
-                                               Lanes::half(source.field().quad(vector, part / Lanes::halves),
-                                                           part % Lanes::halves));
+                            Lanes::store_bytes(at, source.field().quad(vector, part));
                     });
                 }
                 to += written;

@@ -62,11 +62,16 @@ template <class Lanes>
 template <class Lanes, int Count>
 constexpr int row_registers = (Count + Lanes::rows - 1) / Lanes::rows;
 
-/// What Lanes::dot() takes of x for register r of the rows: product `i` from k on.
+/// What Lanes::dot() takes of x, or of a half of it, for register r of the rows: product `i` from k on.
 template <class Lanes, int Count>
-[[gnu::always_inline]] inline auto operand_of_x(const RowsOf<Lanes, Count>& x, int r, std::size_t k, int i) {
+[[gnu::always_inline]] inline auto operand_of_x(const RowsOf<Lanes, Count>& x, int r, std::size_t k, int i,
+                                                int half) {
     if constexpr (Lanes::x_quads == 1) {
-        return Lanes::quad(x.codes(r * Lanes::rows, k + static_cast<std::size_t>(i * Lanes::depth)));
+        const auto* const codes = x.codes(r * Lanes::rows, k + static_cast<std::size_t>(i * Lanes::depth));
+        if constexpr (Lanes::halves == 1)
+            return Lanes::quad(codes);
+        else
+            return Lanes::quad(codes, half);
     } else {  // fours of several rows are loaded together, and dot() takes one of them
         const int place = x.place(r, i), first = r - r % static_cast<int>(activation_tile_rows);
         return Lanes::quad(x.codes(first, k) + place / Lanes::x_quads * Lanes::register_bytes,

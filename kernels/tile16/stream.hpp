@@ -59,7 +59,7 @@ constexpr int stream_tile_rows(int field_bits) {
 /// What is known of scales and offsets when a tile is compiled: nothing, that each group has its own f16, or an i8 under an f16.
 enum class Scales { any, halves, two_levels };
 
-/// Codes where the packed matrix has them: the tile of channel n, or `Tiles` from there on, which are read side by side.
+/// Codes where the packed matrix has them: of a tile of channels, or of `Tiles` that are read side by side.
 template <class Lanes, class Field, Scales Known = Scales::any, int Tiles = 1>
 class StreamSource {
 public:
@@ -68,12 +68,14 @@ public:
     static constexpr Scales known = Known;
     /// Whether tiles of so many rows are worth versions of their own.
     static constexpr bool is_often(int rows) {
-        return Lanes::few_rows == all_rows && rows == stream_tile_rows<Lanes>(Field::Steps::bits);
+        return Lanes::few_rows > Lanes::tile_rows && rows == stream_tile_rows<Lanes>(Field::Steps::bits);
     }
     using Codes = Field;
 
-    StreamSource(const KernelCall& call, const Field& field, std::size_t n)
+    /// The tile of channel n, and those `span`, 2 * span, ... tiles behind it.
+    StreamSource(const KernelCall& call, const Field& field, std::size_t n, std::size_t span = 1)
         : w_(call.w),
+          span_(span),
           field_(field),
           places_(call.w, Field::Steps::step_elements, Field::Steps::step_bytes),
           tile_(call.w.codes + n / tile_channels * call.w.codes_stride_bytes) {}
@@ -117,8 +119,9 @@ public:
     /// The code of 0 where groups have none of their own.
     [[nodiscard]] std::int32_t middle() const { return Field::bias + (w_.has_offsets ? 0 : w_.middle_code); }
     [[nodiscard]] const std::uint8_t* codes(std::size_t at) const { return tile_ + at; }
-    /// Bytes from the codes of a tile to those of the next.
-    [[nodiscard]] std::size_t apart() const { return w_.codes_stride_bytes; }
+    /// From a tile to the one beside it: bytes of codes, and channels.
+    [[nodiscard]] std::size_t apart() const { return span_ * w_.codes_stride_bytes; }
+    [[nodiscard]] std::size_t across() const { return span_ * tile_channels; }
     /// use(address) of each line of the parameters before the codes at `codes`.
     void each_line_of(ParametersPlace at, std::size_t codes, auto&& use) const {
         for (std::size_t line = places_.begin(at); line < codes; line += vector_bytes) use(tile_ + line);
@@ -146,6 +149,7 @@ private:
     }
 
     const WeightsView& w_;
+    std::size_t span_;
     const Field& field_;
     StreamPlaces places_;
     const std::uint8_t* tile_;
