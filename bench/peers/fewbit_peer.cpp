@@ -101,7 +101,10 @@ double seconds_of(const Limit& limit, Executor& executor) {
 
 FEWBIT_PEER const char* fewbit_peer_error() { return last_error.c_str(); }
 
-FEWBIT_PEER void fewbit_peer_threads(std::size_t threads) { pool = std::make_unique<ThreadPool>(threads); }
+FEWBIT_PEER void fewbit_peer_threads(std::size_t threads) {
+    pool = std::make_unique<ThreadPool>(threads);
+    pool->keep_awake();  // between products, for a while, as other libraries' threads stay
+}
 
 /// `copies` packed matrices of w (n, k); null where that fails.
 FEWBIT_PEER void* fewbit_peer_weights(const char* format, const char* activations, const float* w,

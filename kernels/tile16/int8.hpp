@@ -17,26 +17,45 @@ inline bool nests_groups(const KernelCall& call) {
     return super == 0 || (super % x == 0 && x / w % 2 == 0);
 }
 
+/// Whether groups of x are left to their end, as tiles straight from the stream of `Lanes` can.
+template <class Lanes>
+bool is_nested(const KernelCall& call) {
+    if (call.x.groups == 1 || (call.w.groups == 1 && !call.w.has_offsets) || !nests_groups(call))
+        return false;
+    if constexpr (Lanes::scales_ints)
+        return call.w.super_groups != 0 && !call.w.has_zeros &&
+               call.x.m <= static_cast<std::size_t>(Lanes::few_rows_two_levels);
+    return Lanes::nests;
+}
+
+/// Whether all rows of the call run straight from the stream.
+template <class Lanes>
+bool runs_from_stream(const KernelCall& call) {
+    return is_few<Lanes>(call) || is_nested<typename Lanes::Few>(call);
+}
+
 template <class Lanes, template <class> class FieldOf>
 void int8_products(const KernelCall& call, const Rectangle& part, std::byte* memory) {
     using Few = typename Lanes::Few;
     const bool one_x = call.x.groups == 1, one_w = call.w.groups == 1 && !call.w.has_offsets;
-    const Scaling how = one_x ? Scaling::weights : one_w ? Scaling::activations : Scaling::both;
+    const Scaling how = one_x                  ? Scaling::weights
+                        : one_w                ? Scaling::activations
+                        : is_nested<Few>(call) ? Scaling::nested
+                                               : Scaling::both;
     if constexpr (Lanes::few_rows != all_rows)
-        if (!is_few<Lanes>(call)) {
+        if (!runs_from_stream<Lanes>(call)) {
             if constexpr (multiplies_words<Lanes>)
                 return multiply_words<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
             else
                 return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
         }
-    const bool nests = Few::nests && how == Scaling::both && nests_groups(call);
-    multiply_streams<Few>(call, FieldOf<Few>(call.w), nests ? Scaling::nested : how, part, memory);
+    multiply_streams<Few>(call, FieldOf<Few>(call.w), how, part, memory);
 }
 
 template <class Lanes>
 std::size_t int8_scratch_bytes(const KernelCall& call) noexcept {
     if constexpr (Lanes::few_rows != all_rows)
-        if (!is_few<Lanes>(call)) {
+        if (!runs_from_stream<Lanes>(call)) {
             if constexpr (multiplies_words<Lanes>)
                 return WordsScratch<Lanes>(call, nullptr).bytes;
             else

@@ -3,7 +3,7 @@
 // Few rows are bound by memory: Lanes::side_by_side tiles of channels are read at once.
 #pragma once
 
-#include "kernels/tile16/int8_tile.hpp"
+#include "kernels/tile16/int8_two_levels.hpp"
 
 namespace fewbit::inline v0::kernels {
 namespace {
@@ -79,8 +79,8 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
                     for (std::size_t tile = 0; tile < tiles; ++tile, n += tile_channels) {
                         const auto multiply = [&](auto scales) {
                             using Source = StreamSource<Lanes, Field, scales, streams>;
-                            multiply_tile<Lanes, Source, rows>(call, Source(call, field, n, tiles), how,
-                                                               chunk, block, n);
+                            multiply_stream_tile<Lanes, Source, rows>(call, Source(call, field, n, tiles),
+                                                                      how, chunk, block, n);
                         };
                         if constexpr (rows == 1)
                             with_scales(call.w, multiply);
@@ -97,7 +97,8 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
                 with_constant<most>(rows, [&](auto count) {
                     const auto multiply = [&](auto scales) {
                         using Source = StreamSource<Lanes, Field, scales>;
-                        multiply_tile<Lanes, Source, count>(call, Source(call, field, n), how, chunk, m, n);
+                        multiply_stream_tile<Lanes, Source, count>(call, Source(call, field, n), how, chunk,
+                                                                   m, n);
                     };
                     if constexpr (count == 1)
                         with_scales(call.w, multiply);

@@ -47,11 +47,20 @@ template <class Lanes>
     if ((a ^ b) >= every) Lanes::fetch_ahead(begin + ahead);
 }
 
+/// Sums of 16 bits as they are.
+template <class Lanes>
+struct Widen {
+    typename Lanes::Ints operator()(typename Lanes::Narrow sum, int half, int) const {
+        return Lanes::widen(sum, half);
+    }
+};
+
 /// `Count` of rows times `Steps` steps of codes of each tile of channels, from k on: quads of K (or what a product takes)
-/// go to parts 0, 1, ... in turn. Codes of the tiles of a stream stand `apart` bytes from each other.
+/// go to parts 0, 1, ... in turn. Codes of the tiles of a stream stand `apart` bytes from each other. Sums of 16 bits become
+/// widen(sum, half of x, register of channels).
 template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
 [[gnu::always_inline]] inline void add_steps(const Codes& field, const std::uint8_t* codes, std::size_t apart,
-                                             const RowsOf<Lanes, Count>& x, std::size_t k,
+                                             const RowsOf<Lanes, Count>& x, std::size_t k, const auto& widen,
                                              Sums<Lanes, Parts, Count, Tiles * Lanes::registers>& sums) {
     constexpr int all = Tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     // Sums of 16 bits of one tile after the other, and of both halves of x if rows are few, or registers would not suffice.
@@ -118,7 +127,7 @@ template <class Lanes, class Codes, int Tiles, int Steps, int Parts, int Count>
                                                  ? products
                                                  : Lanes::add_narrow(before, products);
                                     if ((quad + 1) % Lanes::narrow_quads == 0 || quad + 1 == Steps * quads)
-                                        sum = Lanes::add(sum, Lanes::widen(before, half + h));
+                                        sum = Lanes::add(sum, widen(before, half + h, begin + c));
                                 }
                             }
                         }
@@ -134,6 +143,7 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
 [[gnu::always_inline]] inline void add_products(const Codes& field, const std::uint8_t* codes,
                                                 std::size_t apart, const RowsOf<Lanes, Count>& x,
                                                 std::size_t k, std::size_t end, Ahead& ahead,
+                                                const auto& widen,
                                                 Sums<Lanes, 1, Count, Tiles * Lanes::registers>& sums) {
     // Too few sums do not hide the latency of their instruction: each gets several parts.
     constexpr int C = Tiles * Lanes::registers, R = row_registers<Lanes, Count>, chains = R * C;
@@ -151,19 +161,20 @@ template <class Lanes, class Codes, int Tiles, int Count, int Unit, bool IsOne>
     if constexpr (Unit != 0) {
         do {
             if constexpr (is_unpacked<Codes>) ahead.fetch<Lanes>();
-            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, apart, x, k, part);
+            add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, apart, x, k, widen, part);
             k += unrolled * step;
             codes += unrolled * step_bytes;
         } while (!IsOne && k != end);
     } else {
         if constexpr (step < step_overhang || Lanes::narrow_quads != 0)  // else one has enough to do
             for (; k + unrolled * step <= end; k += unrolled * step, codes += unrolled * step_bytes)
-                add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, apart, x, k, part);
+                add_steps<Lanes, Codes, Tiles, unrolled, parts, Count>(field, codes, apart, x, k, widen,
+                                                                       part);
         if constexpr (run > 1)
             for (; k + (run - 1) * step < end; k += run * step, codes += run * step_bytes)
-                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, apart, x, k, part);
+                add_steps<Lanes, Codes, Tiles, run, parts, Count>(field, codes, apart, x, k, widen, part);
         for (; k < end; k += step, codes += step_bytes)
-            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, apart, x, k, part);
+            add_steps<Lanes, Codes, Tiles, 1, parts, Count>(field, codes, apart, x, k, widen, part);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
@@ -269,6 +280,43 @@ template <class Lanes, class Source, int Count>
     add_nest<Lanes, Source, Count>(source, chunk, begin, end, two_levels, has_offsets, sums, before);
 }
 
+/// A tile of y, rows [m, m + Count) x channels, as registers: r of its rows, c of its channels. The channels of a tile of
+/// weights begin at n, those of the one beside it `across` further.
+template <class Lanes, int Count>
+class TileOfY {
+public:
+    TileOfY(const KernelCall& call, std::size_t m, std::size_t n, std::size_t across)
+        : y_(call.y.values + m * call.y.stride_elements + n),
+          bias_(call.y.bias + (call.y.bias == nullptr ? 0 : n)),
+          stride_(call.y.stride_elements),
+          across_(across),
+          channels_(call.w.n - n) {}
+
+    [[nodiscard]] typename Lanes::Floats load(int r, int c) const {
+        return load_rows<Lanes>(row(r) + first(c), stride_, rows(r), c % Lanes::registers, count(c));
+    }
+    void store(int r, int c, typename Lanes::Floats v) const {
+        store_rows<Lanes>(row(r) + first(c), stride_, rows(r), c % Lanes::registers, count(c), v);
+    }
+    [[nodiscard]] typename Lanes::Floats bias(int c) const {
+        return load_some<Lanes>(bias_ + first(c), c % Lanes::registers, count(c));
+    }
+
+private:
+    [[nodiscard]] float* row(int r) const { return y_ + static_cast<std::size_t>(r * Lanes::rows) * stride_; }
+    static int rows(int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; }
+    [[nodiscard]] std::size_t first(int c) const {
+        return static_cast<std::size_t>(c / Lanes::registers) * across_;
+    }
+    [[nodiscard]] std::size_t count(int c) const {
+        return channels_ > first(c) ? smaller(tile_channels, channels_ - first(c)) : 0;
+    }
+
+    float* y_;
+    const float* bias_;
+    std::size_t stride_, across_, channels_;
+};
+
 /// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
 /// the end of K the last scale and the bias. `Unit`: of pieces. `How`: Scaling, `Plain`: bool, or Constants of them.
 template <class Lanes, class Source, int Count, int Unit, class How, class Plain>
@@ -277,19 +325,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     constexpr int C = Source::tiles * Lanes::registers, R = row_registers<Lanes, Count>;
     const WeightsView& w = call.w;
     const RowsOf<Lanes, Count> x = rows_of_x<Lanes, Count>(call.x, chunk, m);
-    float* const y = call.y.values + m * call.y.stride_elements + n;
-    // Register c is of a tile that may stand apart from that before it.
-    const std::size_t channels = w.n - n;
-    const auto first_of = [&](int c) {
-        return static_cast<std::size_t>(c / Lanes::registers) * source.across();
-    };
-    const auto count_of = [&](int c) {
-        return channels > first_of(c) ? smaller(tile_channels, channels - first_of(c)) : 0;
-    };
-    const auto rows_of_y = [&](int r, int c) {
-        return y + static_cast<std::size_t>(r * Lanes::rows) * call.y.stride_elements + first_of(c);
-    };
-    const auto rows_in = [](int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; };
+    const TileOfY<Lanes, Count> y(call, m, n, source.across());
     const auto of_rows = [](auto* numbers, std::size_t p, int r) __attribute__((always_inline)) {
         return numbers + p * Count + static_cast<std::size_t>(r * Lanes::rows);
     };
@@ -314,9 +350,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
         for (int c = 0; c < C; ++c) {
-            total[r][c] = chunk.first ? Lanes::zero()
-                                      : load_rows<Lanes>(rows_of_y(r, c), call.y.stride_elements, rows_in(r),
-                                                         c % Lanes::registers, count_of(c));
+            total[r][c] = chunk.first ? Lanes::zero() : y.load(r, c);
             if (nested) {
                 before[r][c] = total[r][c];
                 total[r][c] = Lanes::zero();
@@ -356,7 +390,7 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
                 hint_stream<Lanes>(source.codes(piece.codes), source.codes(chunk.pieces[p + 1].codes));
             add_products<Lanes, typename Source::Codes, Source::tiles, Count, Unit, nested_ones>(
                 source.field(), source.codes(piece.codes), source.apart(), x, piece.begin,
-                chunk.pieces[p + 1].begin, ahead, sums);
+                chunk.pieces[p + 1].begin, ahead, Widen<Lanes>{}, sums);
 
             const auto add_scaled = [&](auto factors_of_row) __attribute__((always_inline)) {
 #pragma GCC unroll 16
@@ -423,11 +457,8 @@ void multiply_tile_as(const KernelCall& call, const Source& source, How how, Pla
                     Lanes::multiply(total[r][c], floats_of_rows<Lanes>(x.scales(r * Lanes::rows, 0)));
             if (last && how == Scaling::activations)
                 total[r][c] = Lanes::multiply(total[r][c], source.scale({}, c));
-            if (last && call.y.bias != nullptr)
-                total[r][c] = Lanes::add(total[r][c], load_some<Lanes>(call.y.bias + n + first_of(c),
-                                                                       c % Lanes::registers, count_of(c)));
-            store_rows<Lanes>(rows_of_y(r, c), call.y.stride_elements, rows_in(r), c % Lanes::registers,
-                              count_of(c), total[r][c]);
+            if (last && call.y.bias != nullptr) total[r][c] = Lanes::add(total[r][c], y.bias(c));
+            y.store(r, c, total[r][c]);
         }
 }
 

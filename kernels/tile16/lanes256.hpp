@@ -128,6 +128,11 @@ struct Lanes256 : LanesX86 {
     static Floats load_signed(const std::uint8_t* p) {
         return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
     }
+    /// Numbers of 8 bits of a and b in turn, as words of 16 bits.
+    static Ints load_signed_pairs(const std::uint8_t* a, const std::uint8_t* b) {
+        return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(a)),
+                                                      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(b))));
+    }
     static Floats broadcast(const std::uint8_t* p, Scalar type) { return kernels::broadcast(p, type); }
     /// The first `count` numbers, at most 8; zeros behind them.
     static Floats load_part(const float* p, std::size_t count) { return _mm256_maskload_ps(p, mask(count)); }

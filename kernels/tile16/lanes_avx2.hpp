@@ -1,5 +1,5 @@
 // Registers of 256 bits without VNNI. Products of two bytes and their sum are one instruction (vpmaddubsw), but in 16 bits,
-// where NarrowQuads sums of codes of few bits fit, so that only the last is widened. Codes of 8 bits are too large for one:
+// where `narrow_quads` sums of codes of few bits fit, so that only the last is widened. Codes of 8 bits are too large for one:
 // with few rows it is x that comes in two halves, with many both are words (vpmaddwd).
 #pragma once
 
@@ -13,15 +13,15 @@ namespace {
 template <int Bits, int FewRows>
 struct LanesAvx2 : Lanes256 {
     using Few = LanesAvx2;
-    static constexpr int chains = 1, tile_rows = 4, few_rows = FewRows, panel_tiles = 1, halves = 1,
-                         narrow_quads = Bits <= 4   ? 8
-                                        : Bits == 5 ? 4
-                                                    : 2;
+    static constexpr int chains = 1, tile_rows = 4, few_rows = FewRows, panel_tiles = 1, halves = 1;
+    static constexpr int narrow_quads = Bits <= 4 ? 8 : Bits == 5 ? 4 : 2;
     static_assert(narrow_quads * 2 * ((1 << Bits) - 1) * 127 <= 32767);
     /// Tiles of channels that few rows read at once: one stream alone does not keep the memory busy.
     static constexpr int side_by_side(int rows, int) { return rows == 1 ? 4 : 1; }
     static bool prefers_streams() { return true; }
-    static constexpr std::size_t chunk_elements = 2048;  ///< of K in a panel: 32 KiB
+    static constexpr bool scales_ints = true;
+    static constexpr int few_rows_two_levels = Bits == 5 ? 32 : all_rows;  ///< that run from the stream
+    static constexpr std::size_t chunk_elements = 2048;                    ///< of K in a panel: 32 KiB
 
     static Narrow products(Bytes w, Bytes x) { return _mm256_maddubs_epi16(w, x); }
     static Narrow add_narrow(Narrow a, Narrow b) {
@@ -30,6 +30,9 @@ struct LanesAvx2 : Lanes256 {
         return sum;
     }
     static Ints widen(Narrow v, int) { return _mm256_madd_epi16(v, _mm256_set1_epi16(1)); }
+    /// Times factors of each channel, two words of 16 bits.
+    static Ints widen(Narrow v, int, Ints factors) { return _mm256_madd_epi16(v, factors); }
+    static Ints dot_pairs(Ints sum, Ints a, Ints b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 };
 
 /// For few rows times codes of 8 bits: x = 16 h + l, h and l from -8 to 8, whose products with any code fit eight times.
@@ -37,6 +40,7 @@ struct LanesAvx2Halves : LanesAvx2<4, 8> {
     using Few = LanesAvx2Halves;
     using X = std::int16_t;
     static constexpr int halves = 2;
+    static constexpr bool scales_ints = false;
     static_assert(narrow_quads * 2 * 255 * 8 <= 32767);
 
     static Bytes quad(const std::int16_t* x, int half) {

@@ -32,9 +32,10 @@ struct LanesNeon {
     static constexpr bool signed_weights = true;  ///< of dot()
     static constexpr int tile_rows = 4, few_rows = 4, panel_tiles = 1;
     static constexpr int side_by_side(int, int) { return 1; }
+    static bool prefers_streams() { return false; }
     /// Sixteen sums leave too few of 32 registers for sixteen totals: told so, compilers move nothing about in the loop.
     static constexpr bool holds_totals = false;
-    static constexpr bool nests = false;
+    static constexpr bool nests = false, scales_ints = false;
     static constexpr std::size_t chunk_elements = 1024;  ///< of K in a panel: 16 KiB, half of the smallest L1
 
     static void fetch(const void*) {}  // panels lie in L1

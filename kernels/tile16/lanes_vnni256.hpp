@@ -23,11 +23,6 @@ struct LanesVnni256 : Lanes256 {
     static Ints dot(Ints sum, Bytes w, Bytes x) { return Dot::dot(sum, w, x); }
     /// Words of 16 bits.
     static Ints dot_pairs(Ints sum, Ints a, Ints b) { return Dot::dot_pairs(sum, a, b); }
-    /// Numbers of 8 bits of a and b in turn, as words of 16 bits.
-    static Ints load_signed_pairs(const std::uint8_t* a, const std::uint8_t* b) {
-        return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(a)),
-                                                      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(b))));
-    }
 };
 
 }  // namespace

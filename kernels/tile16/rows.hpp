@@ -94,7 +94,7 @@ struct Corrections {
     std::int32_t* starts;  ///< -zero * sum of the activations; without the zero where groups have their own
     float* scales;         ///< of the activations, where they are not left to the end
     float* sums;  ///< with offsets: sum of the activations, with their scale where it is not left to the end
-    std::int32_t* pairs;  ///< with offsets of two levels: sums of two pieces, 16 bits each, [piece / 2][row]
+    std::int32_t* pairs;  ///< with two levels: sums of two pieces, 16 bits each, [piece / 2][row]
 };
 
 /// How sums of activations meet offsets.
@@ -153,7 +153,7 @@ inline void correct(const KernelCall& call, const Piece* pieces, std::size_t cou
                     out.scales[p * rows + first + r] = scales[pieces[p].x_group * size + r];
         }
     }
-    if (call.w.has_offsets && offset_sums == OffsetSums::pairs) {
+    if (offset_sums == OffsetSums::pairs) {
         for (std::size_t i = 0; i < count / 2 * rows; ++i) {
             const std::int32_t* const sum = out.starts + i + i / rows * rows;
             out.pairs[i] = static_cast<std::int32_t>((static_cast<std::uint32_t>(sum[0]) & 0xFFFF) |

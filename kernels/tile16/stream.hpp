@@ -111,7 +111,11 @@ public:
     [[nodiscard]] typename Lanes::Floats upper_offset(ParametersPlace at, int c) const {
         return upper(at, places_.scales + places_.zeros, c);
     }
-    /// Of two groups, as words of 16 bits side by side.
+    // Of two groups, as words of 16 bits side by side.
+    [[nodiscard]] typename Lanes::Ints lower_scales(ParametersPlace a, ParametersPlace b, int c) const {
+        const std::uint8_t* const first = tile(c) + channel(c);
+        return Lanes::load_signed_pairs(first + a.group, first + b.group);
+    }
     [[nodiscard]] typename Lanes::Ints lower_offsets(ParametersPlace a, ParametersPlace b, int c) const {
         const std::uint8_t* const first = tile(c) + places_.scales + places_.zeros + channel(c);
         return Lanes::load_signed_pairs(first + a.group, first + b.group);

@@ -102,6 +102,7 @@ private:
         const std::size_t m = x.rows;
         const bool rotate = m <= largest_rotated_m;
         ExecutionContext context(*threads_[t].pool);
+        const KeepAwake awake(context);  // as a model's products find the threads
         LimitMeter& meter = *threads_[t].meter;
         Matrix y(m, matmul.n());
         Progress progress(fmt::format("{}, M = {}", name(matmul.format()), m));

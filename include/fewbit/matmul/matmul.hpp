@@ -156,6 +156,7 @@ struct CheckedProduct {
     if (scratch_bytes != 0 && !scratch)
         return fail(ErrorKind::out_of_memory, "no memory for ", scratch_bytes,
                     " bytes of scratch space of kernels");
+    const KeepAwake awake(context);  // who waits for the last task is not woken up for it
     context.parallel_for(tasks, [&](std::size_t task, std::size_t lane) {
         const CheckedProduct* p = products.data();
         for (; task >= p->split.tasks(); ++p) task -= p->split.tasks();
