@@ -10,7 +10,7 @@ namespace fewbit::inline v0::kernels {
 extern const KernelCode codebook_avx2_int8;
 extern const KernelCode codebook_avx2_f32;
 
-const KernelCode codebook_avx2_int8 = table_kernel<LanesAvx2Words>;
+const KernelCode codebook_avx2_int8 = table_kernel<LanesAvx2Words<4>>;
 const KernelCode codebook_avx2_f32 = float_kernel<Avx2F32>(codebook_float_products<Avx2F32>);
 
 }  // namespace fewbit::inline v0::kernels

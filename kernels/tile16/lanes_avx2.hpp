@@ -71,7 +71,8 @@ struct LanesAvx2Halves : LanesAvx2<4, 8> {
     }
 };
 
-/// For many rows times codes of 8 bits: products of words, which no code is too large for (int8_words.hpp).
+/// For more than FewRows rows times codes of 8 bits: products of words, which no code is too large for (int8_words.hpp).
+template <int FewRows>
 struct LanesAvx2Words : Lanes256 {
     using Few = LanesAvx2Halves;
     using X = std::int16_t;
@@ -79,7 +80,7 @@ struct LanesAvx2Words : Lanes256 {
     struct Words {
         __m256i even, odd;
     };
-    static constexpr int chains = 1, tile_rows = 4, few_rows = 8, panel_tiles = 1, halves = 1,
+    static constexpr int chains = 1, tile_rows = 4, few_rows = FewRows, panel_tiles = 1, halves = 1,
                          narrow_quads = 0;
     static constexpr bool holds_totals = false;
 
@@ -129,7 +130,7 @@ struct LanesOf<KernelAvx2, Bits> {
 };
 template <>
 struct LanesOf<KernelAvx2, 8> {
-    using Type = LanesAvx2Words;
+    using Type = LanesAvx2Words<8>;
 };
 
 }  // namespace
