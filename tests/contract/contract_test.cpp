@@ -153,7 +153,7 @@ TEST_CASE("every kernel is right on every format and shape that it accepts") {
     }
 }
 
-TEST_CASE("large products: several panels, long groups, and K at the bound of int32 sums") {
+TEST_CASE("large products: several panels, tiles side by side, long groups, K at the bound of int32 sums") {
     const Sample sample;
     Draw draw(77), picks(sample.seed());
     for (const KernelInfo& info : kernel_catalog())
@@ -161,12 +161,14 @@ TEST_CASE("large products: several panels, long groups, and K at the bound of in
              {"int4-g128", "int4-channel-asym", "int8-channel", "int8-channel-asym", "int8-tensor-fzero",
               "int3-channel", "f32", "q4_k", "iq4_xs", "q8_0", "nf4-g64-dq", "e2m1-channel", "mxfp8",
               "fp8-e5m2-tensor", "mxfp4", "q1_0"})
-            for (const char* x : {"f32", "bf16", "int8-row", "int8-g32", "int8-tensor-asym"}) {
+            for (const char* x : {"f32", "bf16", "int8-row", "int8-g32", "int8-g256", "int8-tensor-asym"}) {
                 const Format format = *parse_format(weights);
                 const ActivationFormat activations = *parse_activation_format(x);
                 if (activations.asymmetric && format.granularity == Granularity::group) continue;  // time
-                for (const Shape shape : {Shape{70, 100, 4096}, Shape{2, 17, max_int32_products},
-                                          Shape{1, 16, max_int32_products + 8}, Shape{3, 9, 70001}}) {
+                // One row meets tiles of channels side by side, as many as there are of 12 and of 24.
+                for (const Shape shape :
+                     {Shape{70, 100, 4096}, Shape{2, 17, max_int32_products}, Shape{1, 185, 512},
+                      Shape{1, 377, 512}, Shape{1, 16, max_int32_products + 8}, Shape{3, 9, 70001}}) {
                     if (!refusal(info, {format, activations, shape.m, shape.n, shape.k, Fallback::allow})
                              .empty() ||
                         sample.skips(picks))
