@@ -24,6 +24,7 @@ bool is_nested(const KernelCall& call) {
         return false;
     if constexpr (Lanes::scales_ints)
         return call.w.super_groups != 0 && !call.w.has_zeros &&
+               (call.w.group_elements == 16 || call.w.group_elements == 32) &&
                call.x.m <= static_cast<std::size_t>(Lanes::few_rows_two_levels);
     return Lanes::nests;
 }

@@ -92,14 +92,12 @@ void multiply_two_levels_as(const KernelCall& call, const Source& source, const 
 template <class Lanes, class Source, int Count>
 void multiply_stream_tile(const KernelCall& call, const Source& source, Scaling how, const Chunk& chunk,
                           std::size_t m, std::size_t n) {
-    if constexpr (Lanes::scales_ints)
+    // One row knows of its scales when it is compiled; groups have 16 or 32 elements (is_nested()).
+    if constexpr (Lanes::scales_ints && Source::known == (Count == 1 ? Scales::two_levels : Scales::any))
         if (how == Scaling::nested) {
-            const auto run = [&](auto unit, auto is_one) {
-                multiply_two_levels_as<Lanes, Source, Count, unit, is_one>(call, source, chunk, m, n);
-            };
-            if (call.w.group_elements == 32) return run(Constant<32>{}, Constant<true>{});
-            if (call.w.group_elements == 16) return run(Constant<16>{}, Constant<true>{});
-            return run(Constant<0>{}, Constant<false>{});
+            if (call.w.group_elements == 32)
+                return multiply_two_levels_as<Lanes, Source, Count, 32, true>(call, source, chunk, m, n);
+            return multiply_two_levels_as<Lanes, Source, Count, 16, true>(call, source, chunk, m, n);
         }
     multiply_tile<Lanes, Source, Count>(call, source, how, chunk, m, n);
 }
