@@ -18,7 +18,6 @@ struct Integers {
         static constexpr bool flipped =
             Lanes::signed_weights && Bits == 8;  ///< smaller ones are no less signed
         static constexpr int quads = Steps::quads, bias = flipped ? -128 : 0;
-        static constexpr bool is_table = false;
         explicit Field(const WeightsView&) {}
         [[nodiscard]] float unit() const { return 1.0f; }
         [[nodiscard]] typename Lanes::Bytes quad(typename Lanes::Bytes vector, int which) const {
@@ -40,7 +39,6 @@ public:
     using Steps = Planes<Lanes, 4>;
     using Operand = typename Lanes::Bytes;
     static constexpr int quads = Steps::quads, bias = Lanes::signed_weights ? 0 : 128;
-    static constexpr bool is_table = true;
     explicit TableField(const WeightsView& w)
         : levels_(Lanes::signed_weights ? Lanes::table(w.levels) : Lanes::flip_signs(Lanes::table(w.levels))),
           unit_(w.unit) {}

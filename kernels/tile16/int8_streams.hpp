@@ -29,8 +29,8 @@ struct StreamScratch {
     std::size_t bytes;
 };
 
-/// `streams` tiles of channels are read at once, from each of which the next follows: as many tiles each as there can be of
-/// `tiles`, but an odd number, or all would be in the same sets of the caches and the same banks of memory.
+/// `streams` runs of tiles are read at once, a tile of each: as many tiles as there can be of `tiles`, but an odd number, or
+/// all runs would be in the same sets of the caches and the same banks of memory.
 constexpr std::size_t tiles_of_streams(std::size_t tiles, std::size_t streams) {
     const std::size_t each = tiles / streams;
     return each - (each % 2 == 0 && each != 0 ? 1 : 0);
@@ -75,7 +75,8 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
             constexpr int streams = Lanes::side_by_side(rows, Field::Steps::bits);
             if constexpr (streams > 1)
                 while (Lanes::prefers_streams() && tiles_of(part.n_end - n) >= streams) {
-                    const std::size_t tiles = tiles_of_streams(tiles_of(part.n_end - n), streams);
+                    const std::size_t tiles =
+                        Lanes::streams_go_on ? tiles_of_streams(tiles_of(part.n_end - n), streams) : 1;
                     for (std::size_t tile = 0; tile < tiles; ++tile, n += tile_channels) {
                         const auto multiply = [&](auto scales) {
                             using Source = StreamSource<Lanes, Field, scales, streams>;

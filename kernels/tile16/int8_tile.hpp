@@ -280,43 +280,6 @@ template <class Lanes, class Source, int Count>
     add_nest<Lanes, Source, Count>(source, chunk, begin, end, two_levels, has_offsets, sums, before);
 }
 
-/// A tile of y, rows [m, m + Count) x channels, as registers: r of its rows, c of its channels. The channels of a tile of
-/// weights begin at n, those of the one beside it `across` further.
-template <class Lanes, int Count>
-class TileOfY {
-public:
-    TileOfY(const KernelCall& call, std::size_t m, std::size_t n, std::size_t across)
-        : y_(call.y.values + m * call.y.stride_elements + n),
-          bias_(call.y.bias + (call.y.bias == nullptr ? 0 : n)),
-          stride_(call.y.stride_elements),
-          across_(across),
-          channels_(call.w.n - n) {}
-
-    [[nodiscard]] typename Lanes::Floats load(int r, int c) const {
-        return load_rows<Lanes>(row(r) + first(c), stride_, rows(r), c % Lanes::registers, count(c));
-    }
-    void store(int r, int c, typename Lanes::Floats v) const {
-        store_rows<Lanes>(row(r) + first(c), stride_, rows(r), c % Lanes::registers, count(c), v);
-    }
-    [[nodiscard]] typename Lanes::Floats bias(int c) const {
-        return load_some<Lanes>(bias_ + first(c), c % Lanes::registers, count(c));
-    }
-
-private:
-    [[nodiscard]] float* row(int r) const { return y_ + static_cast<std::size_t>(r * Lanes::rows) * stride_; }
-    static int rows(int r) { return Count - r * Lanes::rows < Lanes::rows ? 1 : Lanes::rows; }
-    [[nodiscard]] std::size_t first(int c) const {
-        return static_cast<std::size_t>(c / Lanes::registers) * across_;
-    }
-    [[nodiscard]] std::size_t count(int c) const {
-        return channels_ > first(c) ? smaller(tile_channels, channels_ - first(c)) : 0;
-    }
-
-    float* y_;
-    const float* bias_;
-    std::size_t stride_, across_, channels_;
-};
-
 /// Rows [m, m + Count) x the channels of `source`, from n on, over a chunk: y = (the first one ? 0 : y) + products; at
 /// the end of K the last scale and the bias. `Unit`: of pieces. `How`: Scaling, `Plain`: bool, or Constants of them.
 template <class Lanes, class Source, int Count, int Unit, class How, class Plain>

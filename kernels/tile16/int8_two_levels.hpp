@@ -13,14 +13,14 @@
 namespace fewbit::inline v0::kernels {
 namespace {
 
-/// Rows [m, m + Count) x the channels of `source`, from n on, over all of K. `Unit`: of pieces, each one where it `IsOne`.
-template <class Lanes, class Source, int Count, int Unit, bool IsOne>
+/// Rows [m, m + Count) x the channels of `source`, from n on, over all of K. Groups of W have `Group` elements.
+template <class Lanes, class Source, int Count, int Group>
 void multiply_two_levels_as(const KernelCall& call, const Source& source, const Chunk& chunk, std::size_t m,
                             std::size_t n) {
     constexpr int C = Source::tiles * Lanes::registers;
     using Codes = typename Source::Codes;
     const RowsOf<Lanes, Count> x = rows_of_x<Lanes, Count>(call.x, chunk, m);
-    const std::size_t nest = call.x.group_elements / call.w.group_elements;
+    const std::size_t nest = call.x.group_elements / Group;
     const std::int32_t zero = source.middle();
     const auto pairs_of = [&](std::size_t p) { return chunk.corrections.pairs + p / 2 * Count; };
     Ahead ahead;
@@ -49,10 +49,10 @@ void multiply_two_levels_as(const KernelCall& call, const Source& source, const 
 #pragma GCC unroll 16
             for (int c = 0; c < C; ++c)
                 factors[c] = source.lower_scales(piece.parameters, piece.parameters, c);
-            add_products<Lanes, Codes, Source::tiles, Count, Unit, IsOne>(
+            add_products<Lanes, Codes, Source::tiles, Count, Group, true>(
                 source.field(), source.codes(piece.codes), source.apart(), x, piece.begin,
                 chunk.pieces[p + 1].begin, ahead,
-                [&](auto narrow, int half, int c) { return Lanes::widen(narrow, half, factors[c]); }, sums);
+                [&](auto narrow, int, int c) { return Lanes::widen(narrow, factors[c]); }, sums);
         }
         if (zero != 0) {  // behind the products, or the stream would be read out of its order
 #pragma GCC unroll 16
@@ -96,8 +96,8 @@ void multiply_stream_tile(const KernelCall& call, const Source& source, Scaling 
     if constexpr (Lanes::scales_ints && Source::known == (Count == 1 ? Scales::two_levels : Scales::any))
         if (how == Scaling::nested) {
             if (call.w.group_elements == 32)
-                return multiply_two_levels_as<Lanes, Source, Count, 32, true>(call, source, chunk, m, n);
-            return multiply_two_levels_as<Lanes, Source, Count, 16, true>(call, source, chunk, m, n);
+                return multiply_two_levels_as<Lanes, Source, Count, 32>(call, source, chunk, m, n);
+            return multiply_two_levels_as<Lanes, Source, Count, 16>(call, source, chunk, m, n);
         }
     multiply_tile<Lanes, Source, Count>(call, source, how, chunk, m, n);
 }

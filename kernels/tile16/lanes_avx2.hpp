@@ -19,6 +19,7 @@ struct LanesAvx2 : Lanes256 {
     /// Tiles of channels that few rows read at once: one stream alone does not keep the memory busy.
     static constexpr int side_by_side(int rows, int) { return rows == 1 ? 4 : 1; }
     static bool prefers_streams() { return true; }
+    static constexpr bool streams_go_on = true;
     static constexpr bool scales_ints = true;
     static constexpr int few_rows_two_levels = Bits == 5 ? 32 : all_rows;  ///< that run from the stream
     static constexpr std::size_t chunk_elements = 2048;                    ///< of K in a panel: 32 KiB
@@ -31,7 +32,7 @@ struct LanesAvx2 : Lanes256 {
     }
     static Ints widen(Narrow v, int) { return _mm256_madd_epi16(v, _mm256_set1_epi16(1)); }
     /// Times factors of each channel, two words of 16 bits.
-    static Ints widen(Narrow v, int, Ints factors) { return _mm256_madd_epi16(v, factors); }
+    static Ints widen(Narrow v, Ints factors) { return _mm256_madd_epi16(v, factors); }
     static Ints dot_pairs(Ints sum, Ints a, Ints b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 };
 

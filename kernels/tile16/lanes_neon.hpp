@@ -33,6 +33,7 @@ struct LanesNeon {
     static constexpr int tile_rows = 4, few_rows = 4, panel_tiles = 1;
     static constexpr int side_by_side(int, int) { return 1; }
     static bool prefers_streams() { return false; }
+    static constexpr bool streams_go_on = false;
     /// Sixteen sums leave too few of 32 registers for sixteen totals: told so, compilers move nothing about in the loop.
     static constexpr bool holds_totals = false;
     static constexpr bool nests = false, scales_ints = false;

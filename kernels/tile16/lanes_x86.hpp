@@ -24,7 +24,9 @@ struct LanesX86 {
     static constexpr int x_quads = 1;           ///< fours of x that quad() loads
     static constexpr bool holds_totals = true;  ///< in registers beside the sums
     static constexpr bool signed_weights = false;
-    static constexpr bool nests = false;        ///< groups of W in groups of x (int8_tile.hpp)
+    static constexpr bool streams_go_on =
+        false;                            ///< tiles side by side: each is followed by the next of its own run
+    static constexpr bool nests = false;  ///< groups of W in groups of x (int8_tile.hpp)
     static constexpr bool scales_ints = false;  ///< by lower scales of two levels (int8_two_levels.hpp)
 
     /// Into L1, soon to be written. (Stores to lines of L2 wait for them one after another.)

@@ -33,7 +33,6 @@ struct PanelField {
         static constexpr std::size_t step_elements = Lanes::depth;
     };
     static constexpr int quads = 1;
-    static constexpr bool is_table = false;
 };
 
 /// Codes of a panel as words.
@@ -51,7 +50,6 @@ struct PanelField<Lanes> {
         }
     };
     static constexpr int quads = 1;
-    static constexpr bool is_table = false;
 };
 
 /// `Tiles` x 16 channels x a chunk of K.

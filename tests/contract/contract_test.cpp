@@ -165,7 +165,7 @@ TEST_CASE("large products: several panels, tiles side by side, long groups, K at
                 const Format format = *parse_format(weights);
                 const ActivationFormat activations = *parse_activation_format(x);
                 if (activations.asymmetric && format.granularity == Granularity::group) continue;  // time
-                // One row meets tiles of channels side by side, as many as there are of 12 and of 24.
+                // One row over 12 and over 24 tiles of channels, the last one short: runs of tiles side by side.
                 for (const Shape shape :
                      {Shape{70, 100, 4096}, Shape{2, 17, max_int32_products}, Shape{1, 185, 512},
                       Shape{1, 377, 512}, Shape{1, 16, max_int32_products + 8}, Shape{3, 9, 70001}}) {
