@@ -1,4 +1,4 @@
-// AVX2 kernels for float weights (f32, f16, bf16) in Layout::rows with f32 activations.
+// AVX2 kernels for float weights (f32, f16, bf16) in Layout::rows with f32 and bf16 activations.
 //
 //   few rows of x    dot products along K, in place (rows.hpp)
 //   more             blocks of W and x copied into panels that the caches hold, and a tile of 6 rows by 16
@@ -16,6 +16,7 @@
 namespace fewbit::inline v0::kernels {
 
 extern const KernelCode dense_avx2_f32;
+extern const KernelCode dense_avx2_bf16;
 
 namespace {
 
@@ -237,9 +238,11 @@ void run_f32(const KernelCall& call, const Rectangle& part, void* scratch) noexc
         rectangle<Scalar::f32>(call, part, scratch);
 }
 
+constexpr KernelCode code{run_f32, (w_panel_elements + x_panel_elements) * sizeof(float), block_rows, 48};
+
 }  // namespace
 
-const KernelCode dense_avx2_f32{run_f32, (w_panel_elements + x_panel_elements) * sizeof(float), block_rows,
-                                48};
+const KernelCode dense_avx2_f32 = code;
+const KernelCode dense_avx2_bf16 = code.for_bf16();
 
 }  // namespace fewbit::inline v0::kernels

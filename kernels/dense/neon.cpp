@@ -1,4 +1,4 @@
-// NEON kernels for float weights (f32, f16, bf16) in Layout::rows with f32 activations: dot products along K in lanes of 4 (rows.hpp),
+// NEON kernels for float weights (f32, f16, bf16) in Layout::rows with f32 and bf16 activations: dot products along K in lanes of 4 (rows.hpp),
 // whatever the rows. 32 registers hold 4 x 4 sums beside what they are made of: 8 loads for 16 multiply-adds, which no panel
 // would halve.
 #include "kernels/dense/rows.hpp"
@@ -7,6 +7,7 @@
 namespace fewbit::inline v0::kernels {
 
 extern const KernelCode dense_neon_f32;
+extern const KernelCode dense_neon_bf16;
 
 namespace {
 
@@ -39,8 +40,11 @@ void run(const KernelCall& call, const Rectangle& part, void*) noexcept {
     }
 }
 
+constexpr KernelCode code{run, 0, 4, 24};
+
 }  // namespace
 
-const KernelCode dense_neon_f32{run, 0, 4, 24};
+const KernelCode dense_neon_f32 = code;
+const KernelCode dense_neon_bf16 = code.for_bf16();
 
 }  // namespace fewbit::inline v0::kernels

@@ -1,4 +1,4 @@
-// AVX-512 kernels for integer codes in Layout::tile16: int8 activations through VNNI, f32 through FMA. kernels/tile16/README.md has the arithmetic
+// AVX-512 kernels for integer codes in Layout::tile16: int8 activations through VNNI, f32 and bf16 through FMA. kernels/tile16/README.md has the arithmetic
 // and what limits it.
 #include "kernels/tile16/fields.hpp"
 #include "kernels/tile16/floats.hpp"
@@ -8,8 +8,11 @@ namespace fewbit::inline v0::kernels {
 
 extern const KernelCode int_grouped_avx512_vnni_int8;
 extern const KernelCode int_grouped_avx512_vnni_f32;
+extern const KernelCode int_grouped_avx512_vnni_bf16;
 
 const KernelCode int_grouped_avx512_vnni_int8 = integer_kernel<Avx512>;
 const KernelCode int_grouped_avx512_vnni_f32 = float_kernel<Avx512F32>(integer_float_products<Avx512F32>);
+const KernelCode int_grouped_avx512_vnni_bf16 =
+    float_kernel<Avx512F32>(integer_float_products<Avx512F32>).for_bf16();
 
 }  // namespace fewbit::inline v0::kernels

@@ -67,7 +67,7 @@ TEST_CASE("a fallback is refused by default, allowed on request, and reported") 
 TEST_CASE("a tuned kernel is chosen where the CPU has one, and is no fallback") {
     for (const char* weights : {"int4-g32", "int4-g128-asym", "int2-g64", "int6-g32-asym", "int8-channel",
                                 "int8-g64-fzero", "int4-tensor"})
-        for (const char* activations : {"f32", "int8-row", "int8-g32"}) {
+        for (const char* activations : {"f32", "bf16", "int8-row", "int8-g32"}) {
             const auto kernel = select_kernel(query(weights, activations, Fallback::refuse));
             INFO(weights << " " << activations);
             if (has_tuned_kernels()) {

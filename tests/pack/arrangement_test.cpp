@@ -130,6 +130,47 @@ TEST_CASE("a kernel refuses rows that stand otherwise") {
 }
 
 TEST_CASE(
+    "bf16 for kernels that read f32: the same numbers in 4 bytes, alone and together; other kernels refuse "
+    "them") {
+    Draw draw(23);
+    for (const std::size_t rows : {1, 2, 6, 13})
+        for (const std::size_t k : {1, 4, 15, 16, 250, 257, 1031}) {
+            const Matrix x = draw_x(rows, k, draw);
+            for (const std::size_t together : {1, 6}) {
+                const auto packed = pack_activations(x.view(), bf16_activations(),
+                                                     {.rows_together = together, .bf16_as_f32 = true});
+                REQUIRE(packed);
+                INFO(rows << " x " << k << ", " << together << " together");
+                const auto* const values = static_cast<const std::byte*>(packed->view().values);
+                const std::size_t stride = packed->view().stride_elements;
+                std::size_t wrong = 0;
+                for (std::size_t m = 0; m < rows; ++m)
+                    for (std::size_t i = 0; i < round_up(k, together == 1 ? 4 : 16); ++i) {
+                        const std::size_t first = m / together * together;
+                        const std::size_t size = std::min(together, rows - first);
+                        std::uint32_t bits;
+                        std::memcpy(&bits, values + 4 * (first * stride + i * size + (m - first)),
+                                    sizeof bits);
+                        wrong += bits !=
+                                 (i < k ? std::uint32_t{bf16_from_float(x(m, i))} << 16 : std::uint32_t{0});
+                    }
+                CHECK(wrong == 0);
+            }
+        }
+    const Format format = *parse_format("int4-g32");
+    const auto kernel = *select_kernel({format, bf16_activations(), 5, 16, 64, Fallback::allow});
+    const auto packed = *pack(*QuantizedMatrix::allocate(format, 16, 64), kernel.layout());
+    Matrix x(5, 64), y(5, 16);
+    const KernelCode& code = *kernel.info().code;
+    const auto other =
+        *pack_activations(x.view(), bf16_activations(),
+                          {.rows_together = code.rows_together, .bf16_as_f32 = !code.bf16_as_f32});
+    const auto refused = matmul(kernel, other, packed, y.view());
+    REQUIRE(!refused);
+    CHECK(refused.error().message.find("reads bf16 in ") != std::string::npos);
+}
+
+TEST_CASE(
     "rows of floats together: words of f32, or of two bf16 that stand two apart, zeros up to a multiple of "
     "16") {
     Draw draw(22);

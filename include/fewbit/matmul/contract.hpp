@@ -86,8 +86,8 @@ inline constexpr std::size_t max_sum_elements = 256;
 /// Activations as a kernel sees them, in tiles of rows_together rows, the last one perhaps of fewer. f32, bf16: of a tile
 /// of r rows [word][r], so that the tile of row m starts at m * stride_elements. A word is one f32, or two bf16: of each
 /// four along K the first and third, then the second and fourth; zeros beyond k, up to a multiple of 16. Rows one by one
-/// stand as they are, f32 where the caller has them, bf16 with zeros up to a multiple of 4. What follows the stride is
-/// empty. int8: of a tile of r rows, with e for elements_together
+/// stand as they are, f32 where the caller has them, bf16 with zeros up to a multiple of 4. bf16_as_f32: numbers rounded to
+/// bf16 that stand as f32 does. What follows the stride is empty. int8: of a tile of r rows, with e for elements_together
 ///   codes   [stride_elements / e][r][e]   zeros beyond k, at least 64 for each row
 ///   scales  [groups][r]
 ///   sums    [sum_groups][r]               of codes, over runs of sum_group_elements along K
@@ -99,6 +99,7 @@ struct ActivationsView {
     std::size_t stride_elements = 0;
     std::size_t rows_together = 1;
     std::size_t elements_together = 4;
+    bool bf16_as_f32 = false;
     const float* scales = nullptr;
     std::size_t group_elements = 0;
     std::size_t groups = 0;
@@ -158,6 +159,14 @@ struct KernelCode {
     void (*quantize)(const ActivationTile&) noexcept =
         nullptr;                        ///< for rows_together; null: portable code does
     std::size_t elements_together = 4;  ///< of K of each row, where rows stand together: what a product takes
+    bool bf16_as_f32 = false;           ///< bf16 activations: how it reads them
+
+    /// A kernel for f32 activations as one for bf16, whose numbers are f32 too. (consteval: nothing of it is linked.)
+    [[nodiscard]] consteval KernelCode for_bf16() const {
+        KernelCode code = *this;
+        code.bf16_as_f32 = true;
+        return code;
+    }
 };
 
 }  // namespace fewbit::inline v0

@@ -76,6 +76,7 @@ public:
                sum_group() == other.sum_group() &&
                kernel().info().code->rows_together == other.kernel().info().code->rows_together &&
                kernel().info().code->elements_together == other.kernel().info().code->elements_together &&
+               kernel().info().code->bf16_as_f32 == other.kernel().info().code->bf16_as_f32 &&
                range_ == other.range_ && transform_.hadamard == other.transform_.hadamard &&
                transform_.permutation == other.transform_.permutation &&
                transform_.channel_scales == other.transform_.channel_scales && channels_ == other.channels_;

@@ -44,9 +44,10 @@ struct RunReport {
     const std::size_t sum_group =
         activation_sum_elements(w.format().group_elements(w.k()), kernel.activations(), w.k());
     const KernelCode& code = *kernel.info().code;
-    return pack_activations(x, kernel.activations(),
-                            {sum_group, code.rows_together, code.quantize, code.elements_together}, context,
-                            range);
+    return pack_activations(
+        x, kernel.activations(),
+        {sum_group, code.rows_together, code.quantize, code.elements_together, code.bf16_as_f32}, context,
+        range);
 }
 
 namespace detail {
@@ -90,6 +91,11 @@ struct CheckedProduct {
         return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " was chosen for ",
                     name(kernel.activations()), " activations, but x is packed as ", name(x.format()));
 
+    if (x.format().element == ActivationElement::bf16 &&
+        x.view().bf16_as_f32 != kernel.info().code->bf16_as_f32)
+        return fail(ErrorKind::bad_input, "kernel ", kernel.name(), " reads bf16 in ",
+                    kernel.info().code->bf16_as_f32 ? 4 : 2, " bytes, but x is packed in ",
+                    x.view().bf16_as_f32 ? 4 : 2);
     if (x.view().rows_together != kernel.info().code->rows_together ||
         (x.format().element == ActivationElement::int8 &&
          x.view().elements_together != kernel.info().code->elements_together))

@@ -52,11 +52,11 @@ struct Activations {
     std::vector<double> sizes;   ///< (M, K) |scale| (|code| + |zero|): what kernels add up, zero points apart
 };
 
-/// How far from those of weight_row(), relative to each, a kernel's weights may be: tuned kernels for bf16 activations
-/// round them to bf16, unless that is what they are.
+/// How far from those of weight_row(), relative to each, a kernel's weights may be: those that multiply bf16 by bf16 round
+/// them to it, unless that is what they are.
 [[nodiscard]] inline double weight_rounding(Isa isa, const Format& weights,
                                             const ActivationFormat& activations) noexcept {
-    const bool rounds = activations.element == ActivationElement::bf16 && isa != Isa::generic &&
+    const bool rounds = activations.element == ActivationElement::bf16 && isa == Isa::avx512_bf16 &&
                         !(weights.is_float() && element_scalar(weights) == Scalar::bf16);
     return rounds ? 0x1p-8 : 0;
 }

@@ -8,7 +8,7 @@
 //   zeros   int32 (M), only of asymmetric formats: kernels multiply by codes as they are, matmul() subtracts
 //           scale * zero * sum_k w[n][k] afterwards
 // A grid that several rows share stands in each of them.
-// f32 and bf16: the numbers alone, rounded to bf16. Rows of f32 for kernels that take them one by one are only a view of x,
+// f32 and bf16: the numbers alone, rounded to bf16 (and kept as f32 for kernels that want it so). Rows of f32 for kernels that take them one by one are only a view of x,
 // which must outlive it; so may a single row be.
 #pragma once
 
@@ -44,6 +44,7 @@ struct ActivationArrangement {
     std::size_t rows_together = 1;       ///< KernelCode::rows_together
     void (*quantize)(const ActivationTile&) noexcept = nullptr;  ///< KernelCode::quantize
     std::size_t elements_together = 4;                           ///< KernelCode::elements_together
+    bool bf16_as_f32 = false;                                    ///< KernelCode::bf16_as_f32
 };
 
 class PackedActivations {
@@ -75,7 +76,7 @@ public:
     }
 
     friend Result<PackedActivations> pack_float_activations(MatrixView<const float>, const ActivationFormat&,
-                                                            std::size_t, ExecutionContext);
+                                                            const ActivationArrangement&, ExecutionContext);
     friend Result<PackedActivations> pack_activations(MatrixView<const float>, const ActivationFormat&,
                                                       const ActivationArrangement&, ExecutionContext,
                                                       const std::optional<StaticRange>&);
@@ -146,18 +147,23 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
 /// pack_activations() of f32 and bf16.
 [[nodiscard]] inline Result<PackedActivations> pack_float_activations(MatrixView<const float> x,
                                                                       const ActivationFormat& format,
-                                                                      std::size_t rows_together,
+                                                                      const ActivationArrangement& wanted,
                                                                       ExecutionContext context) {
-    const bool bf16 = format.element == ActivationElement::bf16;
-    const std::size_t element_bytes = bf16 ? 2 : sizeof(float);
+    using detail::FloatWord;
+    const FloatWord word = format.element != ActivationElement::bf16 ? FloatWord::f32
+                           : wanted.bf16_as_f32                      ? FloatWord::bf16_as_f32
+                                                                     : FloatWord::two_bf16;
+    const std::size_t element_bytes = word == FloatWord::two_bf16 ? 2 : sizeof(float);
+    const std::size_t rows_together = wanted.rows_together;
     PackedActivations packed;
     packed.format_ = format;
     packed.k_ = x.cols;
     ActivationsView& view = packed.view_;
     view.m = x.rows;
     view.rows_together = rows_together;
+    view.bf16_as_f32 = word == FloatWord::bf16_as_f32;
     const bool fits = rows_together == 1 || (x.rows <= 1 && x.cols % detail::float_tile_elements == 0);
-    if (!bf16 && fits) {
+    if (word == FloatWord::f32 && fits) {
         view.values = x.data;
         view.stride_elements = x.stride_elements;
         packed.bytes_ = x.rows * x.cols * sizeof(float);
@@ -171,12 +177,11 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
     std::byte* const memory = packed.memory_.get();
     const auto arrange_tile = [&](std::size_t index, std::size_t) {
         const std::size_t first = index * rows_together, rows = std::min(rows_together, x.rows - first);
-        if (rows_together == 1)
-            return detail::round_row(x.data + first * x.stride_elements, x.cols,
-                                     memory + first * view.stride_elements * element_bytes);
-        (bf16 ? detail::arrange_rows<true>
-              : detail::arrange_rows<false>)(x.data + first * x.stride_elements, x.stride_elements, rows,
-                                             x.cols, memory + first * view.stride_elements * element_bytes);
+        const float* const from = x.data + first * x.stride_elements;
+        std::byte* const to = memory + first * view.stride_elements * element_bytes;
+        if (rows_together == 1 && word == FloatWord::two_bf16) return detail::round_row(from, x.cols, to);
+        if (rows_together == 1) return detail::widen_row(from, x.cols, to);
+        detail::arrange_rows(word, from, x.stride_elements, rows, x.cols, to);
     };
     const std::size_t tiles = ceil_div(x.rows, rows_together);
     if (tiles == 1)
@@ -200,7 +205,7 @@ inline int quantize_row(const ActivationTile& tile, std::size_t lane, const Acti
         return fail(
             ErrorKind::bad_input, name(format), " activations ",
             range ? "find their range in x; none can be given" : "need a range that was found beforehand");
-    if (!integer) return pack_float_activations(x, format, wanted.rows_together, context);
+    if (!integer) return pack_float_activations(x, format, wanted, context);
     PackedActivations packed;
     packed.format_ = format;
     packed.k_ = x.cols;
