@@ -124,11 +124,15 @@ void multiply_stream(const KernelCall& call, const Levels& field, const float* x
 #pragma GCC unroll 2
         for (int c = 0; c < C; ++c) total[r][c] = Lanes::zero();
     group.read(w, source, {}, true);
-    for (std::size_t k = 0; k < w.k;) {
-        const std::size_t g = k / w.group_elements;
-        const std::size_t end = smaller(smaller(w.k, (g + 1) * w.group_elements), k + longest_piece);
-        const std::uint8_t* codes = source.codes(source.places().codes(g, k));
-        group.read(w, source, source.places().parameters(g), w.has_zeros);
+    for (std::size_t k = 0, g = 0, group_end = w.group_elements; k < w.k;) {
+        const std::size_t end = smaller(smaller(w.k, group_end), k + longest_piece);
+        const ParametersPlace parameters = source.places().parameters(g);
+        const std::uint8_t* codes = source.codes(source.places().codes(parameters, g, k));
+        group.read(w, source, parameters, w.has_zeros);
+        if (end == group_end) {
+            ++g;
+            group_end += w.group_elements;
+        }
         typename Lanes::Floats sum[parts][Count][C];
 #pragma GCC unroll 8
         for (int p = 0; p < parts; ++p)
@@ -231,10 +235,11 @@ void fill_panel(const KernelCall& call, const StreamSource<Lanes, Levels>& sourc
     using Steps = typename Levels::Steps;
     const WeightsView& w = call.w;
     LevelGroup<Lanes, Levels> group;
-    while (k < k_end) {
-        const std::size_t g = k / w.group_elements, end = smaller(k_end, (g + 1) * w.group_elements);
-        group.read(w, source, source.places().parameters(g), true);
-        const std::uint8_t* from = source.codes(source.places().codes(g, k));
+    for (std::size_t g = k / w.group_elements; k < k_end; ++g) {
+        const std::size_t end = smaller(k_end, (g + 1) * w.group_elements);
+        const ParametersPlace parameters = source.places().parameters(g);
+        group.read(w, source, parameters, true);
+        const std::uint8_t* from = source.codes(source.places().codes(parameters, g, k));
         for (; k < end; k += Steps::step_elements, from += Steps::step_bytes) {
 #pragma GCC unroll 2
             for (int c = 0; c < Lanes::registers; ++c) {

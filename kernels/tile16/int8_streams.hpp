@@ -36,6 +36,27 @@ constexpr std::size_t tiles_of_streams(std::size_t tiles, std::size_t streams) {
     return each - (each % 2 == 0 && each != 0 ? 1 : 0);
 }
 
+/// Rows [m, m + Rows) times runs of tiles of channels that are read side by side, as long as there are enough before n_end;
+/// returns where those that are left begin.
+template <class Lanes, int Rows, class Field>
+std::size_t multiply_side_by_side(const KernelCall& call, const Field& field, Scaling how, const Chunk& chunk,
+                                  std::size_t m, std::size_t n, std::size_t n_end) {
+    constexpr int streams = Lanes::side_by_side(Rows, Field::Steps::bits);
+    if constexpr (streams > 1)
+        while (Lanes::prefers_streams() && tiles_of(n_end - n) >= streams) {
+            const std::size_t tiles =
+                Lanes::streams_go_on ? tiles_of_streams(tiles_of(n_end - n), streams) : 1;
+            for (std::size_t tile = 0; tile < tiles; ++tile, n += tile_channels)
+                with_scales_of<Rows>(call.w, [&](auto scales) {
+                    using Source = StreamSource<Lanes, Field, scales, streams>;
+                    multiply_stream_tile<Lanes, Source, Rows>(call, Source(call, field, n, tiles), how, chunk,
+                                                              m, n);
+                });
+            n += (streams - 1) * tiles * tile_channels;
+        }
+    return n;
+}
+
 template <class Lanes, class Field>
 void multiply_streams(const KernelCall& call, const Field& field, Scaling how, const Rectangle& part,
                       std::byte* memory) {
@@ -71,40 +92,18 @@ void multiply_streams(const KernelCall& call, const Field& field, Scaling how, c
                     widened * rows, scratch.words + (m - block) * widened);
         });
         std::size_t n = part.n_begin;
-        const auto side_by_side = [&](auto rows) {
-            constexpr int streams = Lanes::side_by_side(rows, Field::Steps::bits);
-            if constexpr (streams > 1)
-                while (Lanes::prefers_streams() && tiles_of(part.n_end - n) >= streams) {
-                    const std::size_t tiles =
-                        Lanes::streams_go_on ? tiles_of_streams(tiles_of(part.n_end - n), streams) : 1;
-                    for (std::size_t tile = 0; tile < tiles; ++tile, n += tile_channels) {
-                        const auto multiply = [&](auto scales) {
-                            using Source = StreamSource<Lanes, Field, scales, streams>;
-                            multiply_stream_tile<Lanes, Source, rows>(call, Source(call, field, n, tiles),
-                                                                      how, chunk, block, n);
-                        };
-                        if constexpr (rows == 1)
-                            with_scales(call.w, multiply);
-                        else
-                            multiply(Constant<Scales::any>{});
-                    }
-                    n += (streams - 1) * tiles * tile_channels;
-                }
-        };
         if (call.x.m <= activation_tile_rows)
-            with_constant<static_cast<int>(activation_tile_rows)>(call.x.m, side_by_side);
+            with_constant<static_cast<int>(activation_tile_rows)>(call.x.m, [&](auto rows) {
+                n = multiply_side_by_side<Lanes, rows>(call, field, how, chunk, block, n, part.n_end);
+            });
         for (; n < part.n_end; n += tile_channels)
             each_tile([&](std::size_t m, std::size_t rows) {
                 with_constant<most>(rows, [&](auto count) {
-                    const auto multiply = [&](auto scales) {
+                    with_scales_of<count>(call.w, [&](auto scales) {
                         using Source = StreamSource<Lanes, Field, scales>;
                         multiply_stream_tile<Lanes, Source, count>(call, Source(call, field, n), how, chunk,
                                                                    m, n);
-                    };
-                    if constexpr (count == 1)
-                        with_scales(call.w, multiply);
-                    else
-                        multiply(Constant<Scales::any>{});
+                    });
                 });
             });
     }

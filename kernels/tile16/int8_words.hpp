@@ -43,8 +43,9 @@ template <class Steps>
 StreamPart bytes_of(const StreamPlaces& places, std::size_t group_elements, std::size_t k,
                     std::size_t k_end) {
     const std::size_t last = (k_end - 1) / Steps::step_elements * Steps::step_elements;
+    const std::size_t group = (k_end - 1) / group_elements;
     return {places.begin(places.parameters(k / group_elements)),
-            places.codes((k_end - 1) / group_elements, last) + Steps::step_bytes};
+            places.codes(places.parameters(group), group, last) + Steps::step_bytes};
 }
 
 template <class Lanes, class Field>

@@ -107,7 +107,7 @@ void prepare_piece(const WeightsView& w, const Source& source, std::size_t begin
                    MatrixCodes& codes) {
     const std::size_t group = begin / w.group_elements, numbers = part * tile_channels;
     const ParametersPlace parameters = source.places().parameters(group);
-    const std::size_t place = source.places().codes(group, begin);
+    const std::size_t place = source.places().codes(parameters, group, begin);
     LanesAmx::store(panel.scales + numbers, source.scale(parameters, 0));
     if (w.has_offsets) LanesAmx::store(panel.offsets + numbers, source.offset(parameters, 0));
     const auto zero = w.has_zeros ? source.zero(parameters, 0) : LanesAmx::set_int(source.middle());

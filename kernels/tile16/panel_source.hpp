@@ -96,7 +96,7 @@ public:
         [[nodiscard]] ParametersPlace parameters(std::size_t group) const {
             return {static_cast<std::uint32_t>((group - first_group) * numbers)};
         }
-        [[nodiscard]] std::size_t codes(std::size_t, std::size_t k) const {
+        [[nodiscard]] std::size_t codes(ParametersPlace, std::size_t, std::size_t k) const {
             return (k - first_k) * code_bytes;
         }
     };
@@ -129,20 +129,20 @@ private:
     void fill_tile(const StreamSource<Lanes, Field>& source, const Places& places, std::size_t tile,
                    std::size_t k, std::size_t k_end) {
         middle_ = source.middle();
-        while (k < k_end) {
-            const std::size_t group = k / w_.group_elements;
-            const ParametersPlace parameters = source.places().parameters(group);
+        for (std::size_t group = k / w_.group_elements; k < k_end; ++group) {
+            const ParametersPlace parameters = source.places().parameters(group),
+                                  stored = places.parameters(group);
             const std::size_t end = smaller(k_end, (group + 1) * w_.group_elements);
             for (int c = 0; c < Lanes::registers; ++c) {
-                const std::size_t at =
-                    places.parameters(group).group + tile * tile_channels * Lanes::rows + channel(c);
+                const std::size_t at = stored.group + tile * tile_channels * Lanes::rows + channel(c);
                 Lanes::store(scales_ + at, source.scale(parameters, c));
                 if (w_.has_offsets) Lanes::store(offsets_ + at, source.offset(parameters, c));
                 if (w_.has_zeros) Lanes::store_ints(zeros_ + at, source.zero(parameters, c));
             }
-            const std::uint8_t* from = source.codes(source.places().codes(group, k));
+            const std::uint8_t* from = source.codes(source.places().codes(parameters, group, k));
             constexpr std::size_t wide = multiplies_words<Lanes> ? 2 : 1;
-            std::uint8_t* to = codes_ + places.codes(group, k) + wide * tile * tile_channels * Lanes::depth;
+            std::uint8_t* to =
+                codes_ + places.codes(stored, group, k) + wide * tile * tile_channels * Lanes::depth;
             if constexpr (Lanes::depth == 8) {
                 fill_runs<Field>(source.field(), from, to, k, end);
                 k = end;

@@ -72,17 +72,28 @@ constexpr std::size_t most_pieces(const KernelCall& call, std::size_t elements) 
 }
 
 /// The pieces of [k, limit), and one behind them that begins at limit; returns how many without it. `places`: of the
-/// source, codes(group, k) and parameters(group).
+/// source, parameters(group) and codes(parameters, group, k).
 template <class Places>
 std::size_t find_pieces(const KernelCall& call, const Places& places, std::size_t k, std::size_t limit,
                         Piece* pieces) {
-    const std::size_t elements = smaller(call.w.group_elements, call.x.group_elements);
     const auto narrow = [](std::size_t v) { return static_cast<std::uint32_t>(v); };
-    std::size_t count = 0;
-    for (; k < limit; k = smaller(limit, (k / elements + 1) * elements)) {
-        const std::size_t group = k / call.w.group_elements;
-        pieces[count++] = {narrow(k), narrow(places.codes(group, k)), places.parameters(group),
-                           narrow(k / call.x.group_elements)};
+    // Counted on, because every task finds all of them, and divisions for each would take as long as some tiles.
+    const std::size_t w_elements = call.w.group_elements, x_elements = call.x.group_elements;
+    std::size_t group = k / w_elements, x_group = k / x_elements, count = 0;
+    std::size_t group_end = (group + 1) * w_elements, x_end = (x_group + 1) * x_elements;
+    ParametersPlace parameters = places.parameters(group);
+    while (k < limit) {
+        pieces[count++] = {narrow(k), narrow(places.codes(parameters, group, k)), parameters,
+                           narrow(x_group)};
+        k = smaller(limit, smaller(group_end, x_end));
+        if (k == x_end) {
+            ++x_group;
+            x_end += x_elements;
+        }
+        if (k == group_end && k < limit) {
+            parameters = places.parameters(++group);
+            group_end += w_elements;
+        }
     }
     pieces[count] = {narrow(limit), 0, {}, 0};
     return count;

@@ -24,29 +24,33 @@ public:
           step_bytes_(step_bytes),
           before_codes_(scales + zeros + (w.has_offsets ? scales : 0)),
           group_bytes_(before_codes_ + (w.group_elements + step_elements - 1) / step_elements * step_bytes),
-          super_groups_(w.super_groups != 0 ? w.super_groups : w.groups),
+          super_groups_(static_cast<std::uint32_t>(w.super_groups)),
           before_groups_(w.super_groups != 0 ? before_codes_ * scalar_bytes(w.scale) : 0),
           super_bytes_(before_groups_ + super_groups_ * group_bytes_) {}
 
     [[nodiscard]] ParametersPlace parameters(std::size_t group) const {
-        const std::size_t super = group / super_groups_ * super_bytes_;
-        return {static_cast<std::uint32_t>(super + before_groups_ + group % super_groups_ * group_bytes_),
+        if (super_groups_ == 0) return {static_cast<std::uint32_t>(group * group_bytes_)};
+        const auto number = static_cast<std::uint32_t>(group);  // divides faster
+        const std::size_t super = number / super_groups_ * super_bytes_;
+        return {static_cast<std::uint32_t>(super + before_groups_ + number % super_groups_ * group_bytes_),
                 static_cast<std::uint32_t>(super)};
     }
     /// Where what precedes the codes of a group begins, the parameters of its super-block too if it is the first there.
     [[nodiscard]] std::size_t begin(ParametersPlace at) const {
         return at.group - at.super == before_groups_ ? at.super : at.group;
     }
-    [[nodiscard]] std::size_t codes(std::size_t group, std::size_t k) const {
-        return parameters(group).group + before_codes_ +
-               (k - group * group_elements_) / step_elements_ * step_bytes_;
+    /// Those of k, in a group whose parameters are at `at`.
+    [[nodiscard]] std::size_t codes(ParametersPlace at, std::size_t group, std::size_t k) const {
+        const std::size_t within = k - group * group_elements_;
+        return at.group + before_codes_ + (within == 0 ? 0 : within / step_elements_ * step_bytes_);
     }
 
     std::size_t scales, zeros;  ///< bytes of a group's
 
 private:
     std::size_t group_elements_, step_elements_, step_bytes_, before_codes_, group_bytes_;
-    std::size_t super_groups_, before_groups_, super_bytes_;
+    std::uint32_t super_groups_;  ///< 0: there is one level
+    std::size_t before_groups_, super_bytes_;
 };
 
 /// The most rows of a tile straight from the stream. (Of planes few tiles are compiled.)
@@ -159,10 +163,13 @@ private:
     const std::uint8_t* tile_;
 };
 
-/// use(Constant of Scales), what is known of those of w.
-void with_scales(const WeightsView& w, auto&& use) {
-    if (w.super_groups != 0) return use(Constant<Scales::two_levels>{});
-    if (w.scale == Scalar::f16 && !w.per_tensor) return use(Constant<Scales::halves>{});
+/// use(Constant of Scales), what a tile of `Rows` rows knows of those of w: only one row pays for versions of its own.
+template <int Rows>
+void with_scales_of(const WeightsView& w, auto&& use) {
+    if constexpr (Rows == 1) {
+        if (w.super_groups != 0) return use(Constant<Scales::two_levels>{});
+        if (w.scale == Scalar::f16 && !w.per_tensor) return use(Constant<Scales::halves>{});
+    }
     use(Constant<Scales::any>{});
 }
 
