@@ -10,7 +10,7 @@ struct Avx2F32 : Lanes256 {
     static constexpr std::size_t word_elements = 1;  ///< of K in 4 bytes of x
     static constexpr int tile_rows = 6;            ///< 6 x 2 sums, 2 weights and one of x: 15 of 16 registers
     static constexpr int panel_tiles = 1;          ///< x 6 rows
-    static constexpr int few_rows = 1;             ///< with which panels do not pay
+    static constexpr int few_rows = 2;             ///< with which panels do not pay
     static constexpr bool many_registers = false;  ///< room for the constants of PlacedLevels
     static constexpr bool finds_fast = false;  ///< Table: as many instructions as arithmetic takes, and more
     static constexpr int chains = 4, most_parts = 4;  ///< independent sums of a single row
