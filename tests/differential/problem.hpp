@@ -120,8 +120,8 @@ inline void draw_shape_of(Problem& p) {
                                                   72, 96, 120, 128, 172, 256, 264, 512, 1024, 2048};
     // Most cases are tiny, so that there are many; some reach the second panel with more rows than a tile has.
     const std::size_t size = draw.below(4096);
-    const std::size_t products = size < 16 ? 300000 : size < 256 ? 40000 : 6000;
-    const std::size_t weights = size < 16 ? 40000 : size < 256 ? 8000 : 2000;
+    const std::size_t products = size < 48 ? 300000 : size < 256 ? 40000 : 6000;
+    const std::size_t weights = size < 48 ? 40000 : size < 256 ? 8000 : 2000;
     const std::size_t unit = p.format.is_block() ? ggml::traits(p.format.block).elements : 1;
     p.m = draw_extent(draw, m_edges, 70);
     p.n = draw_extent(draw, n_edges, 100);
@@ -135,6 +135,12 @@ inline void draw_shape_of(Problem& p) {
         p.m = draw.below(40);
         p.n = draw.below(4);
         p.k = round_up(16000 + draw.below(18000), unit);
+        return;
+    }
+    if (size < 32) {  // few rows over many tiles of channels, some of which are read side by side
+        p.m = draw.below(6);
+        p.n = 100 + draw.below(400);
+        p.k = round_up(draw.below(300), unit);
         return;
     }
     const auto extent = [](std::size_t value) { return std::max<std::size_t>(value, 1); };
