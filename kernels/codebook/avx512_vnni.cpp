@@ -1,5 +1,5 @@
-// AVX-512 kernels for codebooks in Layout::tile16: tables of 16 with int8 activations through VNNI, all with f32 and bf16 through FMA. kernels/tile16/README.md has the arithmetic
-// and what limits it.
+// AVX-512 kernels for codebooks in Layout::tile16: tables of 16 with int8 activations through VNNI, all with f32 and bf16
+// through FMA. kernels/tile16/README.md has the arithmetic and what limits it.
 #include "kernels/tile16/fields.hpp"
 #include "kernels/tile16/floats.hpp"
 #include "kernels/tile16/lanes_avx512_f32.hpp"

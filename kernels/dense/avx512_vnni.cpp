@@ -1,5 +1,5 @@
-// AVX-512 kernels for float weights (f32, f16, bf16) in Layout::rows with f32 and bf16 activations. README.md of this folder has the
-// sizes and the reasons.
+// AVX-512 kernels for float weights (f32, f16, bf16) in Layout::rows with f32 and bf16 activations.
+// README.md of this folder has the sizes and the reasons.
 #include "kernels/dense/avx512.hpp"
 #include "kernels/tile16/lanes_avx512_f32.hpp"
 

@@ -1,6 +1,6 @@
-// NEON kernels for float weights (f32, f16, bf16) in Layout::rows with f32 and bf16 activations: dot products along K in lanes of 4 (rows.hpp),
-// whatever the rows. 32 registers hold 4 x 4 sums beside what they are made of: 8 loads for 16 multiply-adds, which no panel
-// would halve.
+// NEON kernels for float weights (f32, f16, bf16) in Layout::rows with f32 and bf16 activations: dot products along K in
+// lanes of 4 (rows.hpp), whatever the rows. 32 registers hold 4 x 4 sums beside what they are made of: 8 loads for 16
+// multiply-adds, which no panel would halve.
 #include "kernels/dense/rows.hpp"
 #include "kernels/tile16/lanes_neon_f32.hpp"
 

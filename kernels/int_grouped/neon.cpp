@@ -1,5 +1,5 @@
-// NEON kernels for integer codes in Layout::tile16 with int8, f32 and bf16 activations. kernels/tile16/README.md has the arithmetic and what
-// limits it.
+// NEON kernels for integer codes in Layout::tile16 with int8, f32 and bf16 activations.
+// kernels/tile16/README.md has the arithmetic and what limits it.
 #include "kernels/tile16/fields.hpp"
 #include "kernels/tile16/floats.hpp"
 #include "kernels/tile16/lanes_neon.hpp"

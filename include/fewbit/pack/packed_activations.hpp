@@ -8,8 +8,8 @@
 //   zeros   int32 (M), only of asymmetric formats: kernels multiply by codes as they are, matmul() subtracts
 //           scale * zero * sum_k w[n][k] afterwards
 // A grid that several rows share stands in each of them.
-// f32 and bf16: the numbers alone, rounded to bf16 (and kept as f32 for kernels that want it so). Rows of f32 for kernels that take them one by one are only a view of x,
-// which must outlive it; so may a single row be.
+// f32 and bf16: the numbers alone, rounded to bf16 (and kept as f32 for kernels that want it so). Rows of f32 for kernels
+// that take them one by one are only a view of x, which must outlive it; so may a single row be.
 #pragma once
 
 #include <algorithm>
