@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <span>
 
@@ -21,6 +23,10 @@ public:
     /// `bytes` bytes of poison, with more of it around.
     [[nodiscard]] std::span<std::byte> place(std::size_t bytes, Place place, std::size_t offset_bytes = 0) {
         const auto all = memory_.between();
+        if (bytes > all.size()) {  // the fault of who drew the shape, not of a kernel
+            std::fprintf(stderr, "%zu bytes do not fit an arena of %zu\n", bytes, all.size());
+            std::abort();
+        }
         const std::size_t at = place == Place::end     ? all.size() - bytes
                                : place == Place::start ? 0
                                                        : std::min(offset_bytes, all.size() - bytes);

@@ -140,7 +140,7 @@ inline void draw_shape_of(Problem& p) {
     if (size < 32) {  // few rows over many tiles of channels, some of which are read side by side
         p.m = draw.below(6);
         p.n = 100 + draw.below(250);
-        p.k = round_up(draw.below(200), unit);  // as many codes as an arena holds in f32
+        p.k = round_up(draw.below(200), unit);  // an arena holds as many in f32
         return;
     }
     const auto extent = [](std::size_t value) { return std::max<std::size_t>(value, 1); };
