@@ -1,5 +1,6 @@
 // Eight codes at a time, which fill as many bytes as one has bits: from bits that lie side by side, lowest first, to bytes,
-// by shifts of whole words. (No instruction set is asked for: packing a model and its dequantization start here.)
+// by shifts of whole words. (No instruction set is asked for: packing a model and its dequantization start here.) A Word is
+// of 64 bits, or four of them (four_words.hpp).
 #pragma once
 
 #include <bit>
@@ -9,11 +10,16 @@
 
 namespace fewbit::inline v0::detail {
 
+/// A byte in all eight.
+[[nodiscard]] constexpr std::uint64_t in_all_bytes(std::uint64_t byte) noexcept {
+    return byte * 0x0101010101010101u;
+}
+
 /// Eight codes of `Bits` bits each, side by side from the lowest bit on, as eight bytes.
-template <int Bits>
-[[nodiscard]] constexpr std::uint64_t bytes_of_codes(std::uint64_t codes) noexcept {
+template <int Bits, class Word>
+[[nodiscard]] constexpr Word bytes_of_codes(Word codes) noexcept {
     if constexpr (Bits == 1) {  // each byte keeps a bit of its own, which carries to its highest
-        const std::uint64_t own = (codes & 0xFF) * 0x0101010101010101u & 0x8040201008040201u;
+        const Word own = in_all_bytes(codes & 0xFF) & 0x8040201008040201u;
         return (own + 0x7F7F7F7F7F7F7F7Fu) >> 7 & 0x0101010101010101u;
     }
     constexpr std::uint64_t one = (1u << Bits) - 1, two = (1u << 2 * Bits) - 1, four = (1u << 4 * Bits) - 1;
@@ -35,6 +41,18 @@ template <int Bits>
     std::uint64_t word;
     std::memcpy(&word, p, sizeof word);
     return word;
+}
+/// The `Count` bytes: a load for each power of two of it. (Copied into a word, they would wait for the cache.)
+template <std::size_t Count>
+[[nodiscard]] inline std::uint64_t load_bytes(const std::uint8_t* p) noexcept {
+    if constexpr (Count >= 8 || std::endian::native != std::endian::little) return load_bytes(p, Count);
+    const auto part = [&]<class Part>(Part value) {
+        constexpr std::size_t at = Count / (2 * sizeof value) * (2 * sizeof value);
+        if ((Count & sizeof value) == 0) return std::uint64_t{0};
+        std::memcpy(&value, p + at, sizeof value);
+        return static_cast<std::uint64_t>(value) << (8 * at);
+    };
+    return part(std::uint32_t{}) | part(std::uint16_t{}) | part(std::uint8_t{});
 }
 inline void store_bytes(std::uint64_t word, std::uint8_t* p) noexcept {
     if constexpr (std::endian::native == std::endian::little)

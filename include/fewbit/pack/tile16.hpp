@@ -28,22 +28,24 @@ template <class Stored>
 inline constexpr auto stored_mxfp4_scales = stored_scales(ggml::detail::mxfp4_scale, e8m0_from_float);
 inline constexpr auto stored_nvfp4_scales = stored_scales(ggml::detail::nvfp4_scale, f16_from_float);
 
-/// Writes one channel of a tile of a matrix of blocks; missing channels are cleared beforehand. Groups divide
-/// blocks and blocks K, so that all groups are full.
+/// A block of each of 16 channels in a tile. Groups divide blocks and blocks K, so that all groups are full.
 template <ggml::BlockType Type>
-void pack_tile16_channel(const std::uint8_t* block, std::size_t blocks, std::size_t c,
-                         std::uint8_t* out) noexcept {
-    using ggml::BlockType;
-    constexpr ggml::BlockTraits t = ggml::traits(Type);
-    constexpr ggml::HalfPlaces halves = ggml::half_places(Type);
-    constexpr bool two_levels = ggml::has_two_levels(Type), minima = t.grid == ggml::Grid::real;
-    constexpr int bits = t.bits == 1 ? 2 : t.bits;
-    constexpr std::size_t scale_bytes = two_levels || Type == BlockType::mxfp4 ? 1
-                                        : Type == BlockType::q8_k              ? 4
-                                                                               : 2;
-    constexpr std::size_t parameter_bytes = tile16_channels * scale_bytes * (minima ? 2 : 1);
-    constexpr std::size_t group_bytes = parameter_bytes + tile16_channels * t.group * bits / 8;
-    for (; blocks != 0; --blocks, block += t.bytes) {
+struct BlockInTile16 {
+    static constexpr ggml::BlockTraits t = ggml::traits(Type);
+    static constexpr ggml::HalfPlaces halves = ggml::half_places(Type);
+    static constexpr bool two_levels = ggml::has_two_levels(Type), minima = t.grid == ggml::Grid::real;
+    static constexpr int bits = t.bits == 1 ? 2 : t.bits;
+    static constexpr std::size_t scale_bytes = two_levels || Type == ggml::BlockType::mxfp4 ? 1
+                                               : Type == ggml::BlockType::q8_k              ? 4
+                                                                                            : 2;
+    static constexpr std::size_t parameter_bytes = tile16_channels * scale_bytes * (minima ? 2 : 1);
+    static constexpr std::size_t group_bytes = parameter_bytes + tile16_channels * t.group * bits / 8;
+    static constexpr std::size_t above_bytes = two_levels ? 2 * parameter_bytes : 0;  ///< before the groups
+    static constexpr std::size_t bytes = above_bytes + t.elements / t.group * group_bytes;
+
+    /// Scales and minima of channel c.
+    static void write_parameters(const std::uint8_t* block, std::size_t c, std::uint8_t* out) noexcept {
+        using ggml::BlockType;
         if constexpr (two_levels) {
             std::memcpy(out + 2 * c, block + *halves.scale, 2);
             if constexpr (minima) {
@@ -51,10 +53,9 @@ void pack_tile16_channel(const std::uint8_t* block, std::size_t blocks, std::siz
                 std::memcpy(minimum, block + *halves.minimum, 2);
                 minimum[1] ^= 0x80;  // its sign
             }
-            out += 2 * parameter_bytes;
         }
         for (std::size_t g = 0; g < t.elements / t.group; ++g) {
-            std::uint8_t* const scale = out + g * group_bytes + c * scale_bytes;
+            std::uint8_t* const scale = out + above_bytes + g * group_bytes + c * scale_bytes;
             if constexpr (two_levels) {
                 const auto factors = ggml::group_factors(Type, block, g);
                 scale[0] = static_cast<std::uint8_t>(factors.scale);
@@ -69,15 +70,33 @@ void pack_tile16_channel(const std::uint8_t* block, std::size_t blocks, std::siz
                     std::memcpy(scale + tile16_channels * scale_bytes, block + *halves.minimum, 2);
             }
         }
-        ggml::detail::each_sixteen<Type>(block, [&](std::size_t i, ggml::detail::Sixteen codes) {
-            if constexpr (Type == BlockType::q1_0)  // codes 0 and 1: -1 and 1, which are 1 and 3 of int2
-                codes = codes << 1 |
-                        ggml::detail::Sixteen{ggml::detail::in_each_byte, ggml::detail::in_each_byte};
+    }
+
+    /// Codes of channel c, or of it and three more.
+    static void write_codes(auto block, std::size_t c, std::uint8_t* out) noexcept {
+        out += above_bytes + parameter_bytes;
+        ggml::detail::each_sixteen<Type>(block, [&](std::size_t i, auto codes) {
+            if constexpr (Type == ggml::BlockType::q1_0)  // 0 and 1: -1 and 1, which are 1 and 3 of int2
+                codes = codes << 1 ^ ggml::detail::in_each_byte;
             write_tile16_sixteen<bits>(
                 codes.first, codes.second, c,
-                out + i / t.group * group_bytes + parameter_bytes + i % t.group * tile16_channels * bits / 8);
+                out + i / t.group * group_bytes + i % t.group * tile16_channels * bits / 8);
         });
-        out += t.elements / t.group * group_bytes;
+    }
+};
+
+/// Writes a tile of a matrix of blocks: `channels` rows of `blocks`. Missing channels are cleared beforehand.
+template <ggml::BlockType Type>
+void pack_tile16_blocks(const std::uint8_t* rows, std::size_t blocks, std::size_t channels,
+                        std::uint8_t* out) noexcept {
+    using Block = BlockInTile16<Type>;
+    const std::size_t row_bytes = blocks * Block::t.bytes;
+    for (; blocks != 0; --blocks, rows += Block::t.bytes, out += Block::bytes) {
+        std::size_t c = 0;
+        for (; Block::t.bits != 1 && c + 4 <= channels; c += 4)  // single bits spread best by multiplication
+            Block::write_codes(FourRows{rows + c * row_bytes, row_bytes}, c, out);
+        for (; c < channels; ++c) Block::write_codes(rows + c * row_bytes, c, out);
+        for (c = 0; c < channels; ++c) Block::write_parameters(rows + c * row_bytes, c, out);
     }
 }
 
@@ -96,20 +115,25 @@ inline void copy_column(const std::byte* from, std::size_t stride, std::size_t c
 }
 
 /// Writes codes [k, k + count), a group or what there is of it, of `channels` rows from `first` on.
-template <int Bits>
+template <int Bits, int Stored>
 void pack_tile16_codes(const BitMatrix& codes, std::size_t first, std::size_t channels, std::size_t k,
                        std::size_t count, std::uint8_t* out) noexcept {
     // Some steps at a time, all channels: what is written stays in the nearest cache.
     constexpr std::size_t block = 256, step = tile16_step<Bits>,
                           step_bytes = tile16_channels * step * Bits / 8;
+    constexpr std::size_t unit = Bits == 8 && Stored != 8 ? 2 : 1;  // steps that eight codes fill
     for (const std::size_t end = k + count; k < end; k += block, out += block / step * step_bytes) {
         const std::size_t part = std::min(block, end - k);
-        const std::size_t whole = codes.bits() == Bits ? part / step : 0, rest = part - whole * step;
-        // Groups are a multiple of 8, so that they begin with a byte.
-        const std::uint8_t* row = codes.row(first) + k * static_cast<unsigned>(codes.bits()) / 8;
-        for (std::size_t c = 0; c < channels; ++c, row += codes.row_bytes()) {
-            write_tile16_row<Bits>(row, whole, c, out);
-            if (rest == 0) continue;
+        const std::size_t whole = part / (step * unit) * unit, rest = part - whole * step;
+        const auto row = [&](std::size_t c) {
+            // Groups are a multiple of 8, so that they begin with a byte.
+            return codes.row(first + c) + k * static_cast<std::size_t>(Stored) / 8;
+        };
+        std::size_t c = 0;
+        for (; c + 4 <= channels; c += 4)
+            write_tile16_row<Bits, Stored>(FourRows{row(c), codes.row_bytes()}, whole, c, out);
+        for (; c < channels; ++c) write_tile16_row<Bits, Stored>(row(c), whole, c, out);
+        for (c = 0; rest != 0 && c < channels; ++c) {
             std::uint8_t bytes[block + tile16_plane_elements];
             codes.unpack(first + c, k + whole * step, {bytes, rest});
             std::memset(bytes + rest, 0, tile16_plane_elements);
@@ -129,9 +153,8 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
         const auto* const blocks = reinterpret_cast<const std::uint8_t*>(source.blocks.bytes().data());
         const std::size_t row_bytes = ggml::row_bytes(format.block, source.k());
         ggml::with_type(format.block, [&]<ggml::BlockType Type>() {
-            for (std::size_t c = 0; c < channels; ++c)
-                pack_tile16_channel<Type>(blocks + (first + c) * row_bytes,
-                                          source.k() / ggml::traits(Type).elements, c, out);
+            pack_tile16_blocks<Type>(blocks + first * row_bytes, source.k() / ggml::traits(Type).elements,
+                                     channels, out);
         });
         return;
     }
@@ -166,7 +189,9 @@ inline void pack_tile16(const QuantizedMatrix& source, const Tile16Shape& shape,
         const std::size_t steps = ceil_div(count, shape.step_elements);
         if (channels < tile16_channels) std::memset(out, 0, steps * shape.step_bytes);
         with_field_bits(shape.field_bits, [&]<int Bits>() {
-            pack_tile16_codes<Bits>(source.codes, first, channels, k_begin, count, out);
+            with_stored_bits<Bits>(source.codes.bits(), [&]<int Stored>() {
+                pack_tile16_codes<Bits, Stored>(source.codes, first, channels, k_begin, count, out);
+            });
         });
         out += steps * shape.step_bytes;
     }

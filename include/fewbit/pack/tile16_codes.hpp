@@ -1,4 +1,4 @@
-// How codes of one channel enter a tile of Layout::tile16 (layout.hpp draws the tile).
+// How codes of one channel, or of four at once (four_words.hpp), enter a tile of Layout::tile16 (layout.hpp draws the tile).
 //
 // A step of planes holds 16 of K, w[c][4q + j] with q < 4 and j < 4, and of each code, from its lowest bit on:
 //
@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "fewbit/formats/eight_codes.hpp"
+#include "fewbit/formats/four_words.hpp"
 #include "fewbit/pack/layout.hpp"
 
 namespace fewbit::inline v0::detail {
@@ -23,28 +23,32 @@ namespace fewbit::inline v0::detail {
 static_assert(std::endian::native == std::endian::little, "tile16 is packed through little-endian words");
 
 /// Exchanges the bits of `mask` with those `distance` above.
-[[nodiscard]] constexpr std::uint64_t exchange_bits(std::uint64_t x, int distance,
-                                                    std::uint64_t mask) noexcept {
-    const std::uint64_t changed = (x ^ x >> distance) & mask;
+template <class Word>
+[[nodiscard]] constexpr Word exchange_bits(Word x, int distance, std::uint64_t mask) noexcept {
+    const Word changed = (x ^ x >> distance) & mask;
     return x ^ changed ^ changed << distance;
 }
 /// Eight 4-bit codes n0..n7 (n_i at bits 4i) as four bytes n_j | n_{4+j} << 4; twice.
-[[nodiscard]] constexpr std::uint64_t interleave_nibbles(std::uint64_t x) noexcept {
+template <class Word>
+[[nodiscard]] constexpr Word interleave_nibbles(Word x) noexcept {
     return exchange_bits(exchange_bits(x, 8, 0x0000FF000000FF00u), 4, 0x00F000F000F000F0u);
 }
 /// Sixteen 2-bit codes, four q of four j, as four bytes j with q = 0, 2, 1, 3; twice.
-[[nodiscard]] constexpr std::uint64_t interleave_pairs(std::uint64_t x) noexcept {
+template <class Word>
+[[nodiscard]] constexpr Word interleave_pairs(Word x) noexcept {
     x = exchange_bits(x, 12, 0x0000F0F00000F0F0u);
     return exchange_bits(exchange_bits(x, 6, 0x00CC00CC00CC00CCu), 2, 0x0C0C0C0C0C0C0C0Cu);
 }
 
 /// Bits [first, first + count) of eight codes, one a byte.
-[[nodiscard]] constexpr std::uint64_t bits_of_bytes(std::uint64_t codes, int first, int count) noexcept {
+template <class Word>
+[[nodiscard]] constexpr Word bits_of_bytes(Word codes, int first, int count) noexcept {
     return codes >> first & 0x0101010101010101u * ((1u << count) - 1);
 }
-/// n_j | n_{4+j} << 4 of eight nibbles, one a byte.
-[[nodiscard]] constexpr std::uint32_t halves_together(std::uint64_t nibbles) noexcept {
-    return static_cast<std::uint32_t>(nibbles | nibbles >> 28);
+/// n_j | n_{4+j} << 4 of eight nibbles, one a byte; in the lower half of the word.
+template <class Word>
+[[nodiscard]] constexpr Word halves_together(Word nibbles) noexcept {
+    return nibbles | nibbles >> 28;
 }
 
 /// Elements of K in a step of codes of `Bits`.
@@ -53,37 +57,67 @@ inline constexpr std::size_t tile16_step = Bits == 8   ? 4
                                            : Bits == 4 ? 8
                                                        : tile16_plane_elements;
 
-inline void put_word(std::uint32_t word, std::uint8_t* to) noexcept { std::memcpy(to, &word, sizeof word); }
+/// The lower half of a word; of each of four, side by side.
+inline void put_lower(std::uint64_t word, std::uint8_t* to) noexcept {
+    const auto lower = static_cast<std::uint32_t>(word);
+    std::memcpy(to, &lower, sizeof lower);
+}
+inline void put_lower(FourWords words, std::uint8_t* to) noexcept {
+    typedef std::uint32_t Halves __attribute__((vector_size(16)));
+    const Halves lower = __builtin_shufflevector(reinterpret_cast<Halves>(words.low),
+                                                 reinterpret_cast<Halves>(words.high), 0, 2, 4, 6);
+    std::memcpy(to, &lower, sizeof lower);
+}
+/// Both halves, each where it goes.
+inline void put_halves(std::uint64_t word, std::uint8_t* lower, std::uint8_t* upper) noexcept {
+    put_lower(word, lower);
+    put_lower(word >> 32, upper);
+}
+inline void put_halves(FourWords words, std::uint8_t* lower, std::uint8_t* upper) noexcept {
+    typedef std::uint32_t Halves __attribute__((vector_size(16)));
+    const Halves high = __builtin_shufflevector(reinterpret_cast<Halves>(words.low),
+                                                reinterpret_cast<Halves>(words.high), 1, 3, 5, 7);
+    put_lower(words, lower);
+    std::memcpy(upper, &high, sizeof high);
+}
+/// The lowest 16 bits.
+inline void put_quarter(std::uint64_t word, std::uint8_t* to) noexcept {
+    const auto quarter = static_cast<std::uint16_t>(word);
+    std::memcpy(to, &quarter, sizeof quarter);
+}
+inline void put_quarter(FourWords words, std::uint8_t* to) noexcept {
+    typedef std::uint16_t Quarters __attribute__((vector_size(16)));
+    const Quarters four =
+        __builtin_shufflevector(reinterpret_cast<Quarters>(words.low), reinterpret_cast<Quarters>(words.high),
+                                0, 4, 8, 12, 0, 4, 8, 12);
+    std::memcpy(to, &four, sizeof four / 2);
+}
 
-/// Sixteen codes of channel c, one a byte: the steps that they fill, or one of planes.
-template <int Bits>
-void write_tile16_sixteen(std::uint64_t first, std::uint64_t second, std::size_t c,
-                          std::uint8_t* step) noexcept {
+/// Sixteen codes of channel c, one a byte: the steps that they fill, or one of planes. A Word of four channels: c to c + 3.
+template <int Bits, class Word>
+[[gnu::always_inline]] inline void write_tile16_sixteen(Word first, Word second, std::size_t c,
+                                                        std::uint8_t* step) noexcept {
     if constexpr (Bits == 8) {
-        for (const std::uint64_t eight : {first, second}) {
-            put_word(static_cast<std::uint32_t>(eight), step + 4 * c);
-            put_word(static_cast<std::uint32_t>(eight >> 32), step + 4 * c + 64);
-            step += 128;
-        }
+        step += 4 * c;
+        put_halves(first, step, step + 64);
+        put_halves(second, step + 128, step + 192);
         return;
     }
     constexpr int nibbles = Bits >= 4 ? 4 : 0, pairs = Bits % 4 / 2 * 2;
     if constexpr (nibbles != 0) {
-        put_word(halves_together(bits_of_bytes(first, 0, 4)), step + 4 * c);
-        put_word(halves_together(bits_of_bytes(second, 0, 4)), step + 4 * c + 64);
+        put_lower(halves_together(bits_of_bytes(first, 0, 4)), step + 4 * c);
+        put_lower(halves_together(bits_of_bytes(second, 0, 4)), step + 4 * c + 64);
         step += 128;
     }
     if constexpr (pairs != 0) {  // q = 0, 1 are the first, q = 2, 3 the second
-        put_word(halves_together(bits_of_bytes(first, nibbles, 2) | bits_of_bytes(second, nibbles, 2) << 2),
-                 step + 4 * c);
+        put_lower(halves_together(bits_of_bytes(first, nibbles, 2) | bits_of_bytes(second, nibbles, 2) << 2),
+                  step + 4 * c);
         step += 64;
     }
     if constexpr (Bits % 2 != 0) {
         constexpr int bit = nibbles + pairs;
-        const std::uint32_t bits =
-            halves_together(bits_of_bytes(first, bit, 1) | bits_of_bytes(second, bit, 1) << 1);
-        const auto half = static_cast<std::uint16_t>(bits | bits >> 14);
-        std::memcpy(step + 2 * c, &half, sizeof half);
+        const Word bits = halves_together(bits_of_bytes(first, bit, 1) | bits_of_bytes(second, bit, 1) << 1);
+        put_quarter(bits | bits >> 14, step + 2 * c);
     }
 }
 
@@ -97,45 +131,58 @@ void write_tile16_bytes(const std::uint8_t* codes, std::size_t count, std::size_
         if constexpr (Bits == 8)
             std::memcpy(out + 4 * c, codes, 4);
         else if constexpr (Bits == 4)
-            put_word(halves_together(load_bytes(codes)), out + 4 * c);
+            put_lower(halves_together(load_bytes(codes)), out + 4 * c);
         else
             write_tile16_sixteen<Bits>(load_bytes(codes), load_bytes(codes + 8), c, out);
 }
 
-/// The same for whole steps of a row whose codes lie side by side (bit_matrix.hpp). Reads no byte behind them.
-template <int Bits>
-void write_tile16_row(const std::uint8_t* row, std::size_t steps, std::size_t c, std::uint8_t* out) noexcept {
-    constexpr std::size_t row_step = tile16_step<Bits> * Bits / 8, out_step = tile16_channels * row_step;
-    if constexpr (Bits == 8) {
-        write_tile16_bytes<8>(row, steps * row_step, c, out);
-    } else if constexpr (Bits == 2 || Bits == 4) {  // a word a step, two at a time
-        const auto interleave = [](std::uint64_t words) {
-            return Bits == 2 ? interleave_pairs(words) : interleave_nibbles(words);
+/// use(offset, the `Bytes` bytes, up to 8, that begin there) for each `Bytes` of `bytes`. Reads no byte behind them.
+template <std::size_t Bytes, class Place>
+void each_word(Place row, std::size_t bytes, auto&& use) noexcept {
+    std::size_t at = 0;
+    for (; at + 8 <= bytes; at += Bytes) use(at, load_bytes(row + at));
+    for (; at < bytes; at += Bytes)  // the last of them end where the row may end
+        use(at, bytes < 8 ? load_bytes<Bytes>(row + at)
+                          : load_bytes(row + (bytes - 8)) >> static_cast<int>(8 * (at + 8 - bytes)));
+}
+
+/// Codes of `Stored` bits, side by side in rows (bit_matrix.hpp), in fields of `Bits`: whole steps, an even number where fields
+/// are wider. Row: that of channel c, or of it and three more.
+template <int Bits, int Stored, class Place>
+void write_tile16_row(Place row, std::size_t steps, std::size_t c, std::uint8_t* out) noexcept {
+    constexpr std::size_t step_bytes = tile16_step<Bits> * Bits / 8, out_step = tile16_channels * step_bytes;
+    if constexpr (Bits != Stored) {  // eight codes are one step of 4 bits, two of 8
+        each_word<Stored>(row, steps * tile16_step<Bits> / 8 * Stored, [&](std::size_t at, auto word) {
+            std::uint8_t* const to = out + at / Stored * (8 / tile16_step<Bits>)*out_step + 4 * c;
+            const auto codes = bytes_of_codes<Stored>(word);
+            if constexpr (Bits == 8)
+                put_halves(codes, to, to + out_step);
+            else
+                put_lower(halves_together(codes), to);
+        });
+    } else if constexpr (Bits == 2 || Bits == 4 || Bits == 8) {  // half a word a step
+        const auto interleave = [](auto words) {
+            if constexpr (Bits == 2)
+                return interleave_pairs(words);
+            else if constexpr (Bits == 4)
+                return interleave_nibbles(words);
+            else
+                return words;
         };
         out += 4 * c;
-        for (; steps >= 2; steps -= 2, row += 2 * row_step, out += 2 * out_step) {
-            const std::uint64_t two = interleave(load_bytes(row));
-            put_word(static_cast<std::uint32_t>(two), out);
-            put_word(static_cast<std::uint32_t>(two >> 32), out + out_step);
-        }
-        if (steps != 0) put_word(static_cast<std::uint32_t>(interleave(load_bytes(row, 4))), out);
+        for (; steps >= 2; steps -= 2, row = row + 2 * step_bytes, out += 2 * out_step)
+            put_halves(interleave(load_bytes(row)), out, out + out_step);
+        if (steps != 0) put_lower(interleave(load_bytes<step_bytes>(row)), out);
+    } else if constexpr (Bits == 3) {
+        each_word<step_bytes>(row, steps * step_bytes, [&](std::size_t at, auto word) {
+            write_tile16_sixteen<3>(bytes_of_codes<3>(word), bytes_of_codes<3>(word >> 24), c,
+                                    out + at * tile16_channels);
+        });
     } else {
-        for (; steps != 0; --steps, row += row_step, out += out_step) {
-            std::uint64_t first, second;
-            if constexpr (row_step >= 8) {
-                first = load_bytes(row);
-                second = load_bytes(row + row_step - 8) >> 8 * (8 - row_step / 2);
-            } else {
-                std::uint32_t low;
-                std::uint16_t high;
-                static_assert(row_step == sizeof low + sizeof high);
-                std::memcpy(&low, row, sizeof low);
-                std::memcpy(&high, row + sizeof low, sizeof high);
-                first = low | static_cast<std::uint64_t>(high) << 32;
-                second = first >> 8 * (row_step / 2);
-            }
-            write_tile16_sixteen<Bits>(bytes_of_codes<Bits>(first), bytes_of_codes<Bits>(second), c, out);
-        }
+        for (; steps != 0; --steps, row = row + step_bytes, out += out_step)
+            write_tile16_sixteen<Bits>(
+                bytes_of_codes<Bits>(load_bytes(row)),
+                bytes_of_codes<Bits>(load_bytes(row + (step_bytes - 8)) >> 8 * (8 - Bits)), c, out);
     }
 }
 
@@ -149,6 +196,13 @@ void with_field_bits(int field_bits, auto&& use) {
         case 6: return use.template operator()<6>();
         default: use.template operator()<8>();
     }
+}
+/// use.operator()<bits>() for the bits of codes that fields of `Bits` hold: no fewer than 2 in 4, 5 in 8.
+template <int Bits, int Stored = Bits>
+void with_stored_bits(int bits, auto&& use) {
+    if constexpr (Bits % 4 == 0 && Stored > (Bits == 4 ? 2 : 5))
+        if (bits < Stored) return with_stored_bits<Bits, Stored - 1>(bits, use);
+    use.template operator()<Stored>();
 }
 
 }  // namespace fewbit::inline v0::detail
