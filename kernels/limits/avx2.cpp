@@ -24,8 +24,11 @@ void read_lines(const char* p, __m256i (&sum)[4]) {
         sum[i] = _mm256_xor_si256(sum[i], _mm256_xor_si256(load(p + 64 * i), load(p + 64 * i + 32)));
 }
 
+/// Of all parts of the sums, so that it depends on every byte.
 std::uint64_t total(const __m256i (&sum)[4]) {
-    return low_bits(_mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3])));
+    __m256i all = _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3]));
+    all = _mm256_xor_si256(all, _mm256_permute4x64_epi64(all, 0x4E));
+    return low_bits(_mm256_xor_si256(all, _mm256_shuffle_epi32(all, 0x4E)));
 }
 
 }  // namespace

@@ -29,7 +29,11 @@ std::uint64_t read_side_by_side(const void* p, std::size_t bytes) {
 #pragma GCC unroll 4
             for (int i = 0; i < 4; ++i) sum[i] = _mm512_xor_si512(sum[i], _mm512_load_si512(line + 64 * i));
         }
-    return low_bits(_mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3])));
+    std::uint64_t lanes[8], all = 0;
+    _mm512_storeu_si512(lanes,
+                        _mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3])));
+    for (const std::uint64_t lane : lanes) all ^= lane;  // so that it depends on every byte
+    return all;
 }
 
 }  // namespace

@@ -9,7 +9,9 @@ namespace fewbit::inline v0::kernels {
 namespace {
 
 typedef float Floats __attribute__((vector_size(16)));
-typedef std::uint16_t Shorts __attribute__((vector_size(16)));  // unsigned: the sums wrap
+typedef std::uint16_t Shorts __attribute__((vector_size(16)));
+typedef std::int32_t Ints __attribute__((vector_size(16)));
+typedef std::uint32_t Words __attribute__((vector_size(16)));  // sums: unsigned, so that they wrap
 
 constexpr int sums = 8;
 
@@ -39,17 +41,24 @@ std::uint64_t limit_generic_fma_f32(std::size_t iterations) noexcept {
 }
 
 std::uint64_t limit_generic_dot_int8(std::size_t iterations) noexcept {
-    Shorts sum[sums] = {}, a = {1, 2, 3, 4, 5, 6, 7, 8}, b = {1, 0, 1, 0, 1, 0, 1, 0};
+    constexpr int pairs = 4;  // of sums, for products in even and in odd places
+    Words even[pairs] = {}, odd[pairs] = {};
+    Shorts a = {1, 2, 3, 4, 5, 6, 7, 8}, b = {3, 5, 3, 5, 3, 5, 3, 5};
+    FEWBIT_OPAQUE(b);
     for (std::size_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 8
-        for (int s = 0; s < sums; ++s) {
+#pragma GCC unroll 4
+        for (int s = 0; s < pairs; ++s) {
             FEWBIT_OPAQUE(a);
-            sum[s] += a * b;
+            const Shorts product = a * b;  // one of 255 x 127 fits, a sum of two does not
+            even[s] +=
+                reinterpret_cast<Words>(reinterpret_cast<Ints>(reinterpret_cast<Words>(product) << 16) >> 16);
+            odd[s] += reinterpret_cast<Words>(reinterpret_cast<Ints>(product) >> 16);
         }
     }
-    for (int s = 1; s < sums; ++s) sum[0] += sum[s];
+    even[0] += odd[0];
+    for (int s = 1; s < pairs; ++s) even[0] += even[s] + odd[s];
     std::uint64_t bits;
-    std::memcpy(&bits, &sum[0], sizeof bits);
+    std::memcpy(&bits, &even[0], sizeof bits);
     return bits;
 }
 

@@ -32,6 +32,19 @@ std::uint64_t limit_avx512_bf16_dot_bf16(std::size_t) noexcept;
 #if defined(FEWBIT_BUILT_AMX_INT8)
 std::uint64_t limit_amx_int8_dot_int8(std::size_t) noexcept;
 #endif
+#if defined(FEWBIT_BUILT_NEON)
+std::uint64_t limit_neon_fma_f32(std::size_t) noexcept;
+std::uint64_t limit_neon_dot_int8(std::size_t) noexcept;
+std::uint64_t limit_neon_dot_int4(std::size_t) noexcept;
+std::uint64_t limit_neon_read(const void*, std::size_t) noexcept;
+std::uint64_t limit_neon_read_streams(const void*, std::size_t) noexcept;
+#endif
+#if defined(FEWBIT_BUILT_NEON_DOTPROD)
+std::uint64_t limit_neon_dotprod_dot_int8(std::size_t) noexcept;
+#endif
+#if defined(FEWBIT_BUILT_NEON_I8MM)
+std::uint64_t limit_neon_i8mm_dot_int8(std::size_t) noexcept;
+#endif
 }  // namespace kernels
 
 namespace {
@@ -39,7 +52,7 @@ namespace {
 // operations: accumulators x lanes x 2, as the kernel files say.
 constexpr std::array compute {
     ComputeLimit{"fma-f32", Isa::generic, "multiply, add", 8 * 4 * 2, kernels::limit_generic_fma_f32},
-        ComputeLimit{"dot-int8", Isa::generic, "16-bit multiply, add", 8 * 8 * 2,
+        ComputeLimit{"dot-int8", Isa::generic, "16-bit multiply, widen, add", 4 * 8 * 2,
                      kernels::limit_generic_dot_int8},
 #if defined(FEWBIT_BUILT_AVX2)
         ComputeLimit{"fma-f32", Isa::avx2, "fmadd", 12 * 8 * 2, kernels::limit_avx2_fma_f32},
@@ -60,6 +73,20 @@ constexpr std::array compute {
         ComputeLimit{"dot-int8", Isa::amx_int8, "tdpbssd", 4 * 16 * 16 * 64 * 2,
                      kernels::limit_amx_int8_dot_int8},
 #endif
+#if defined(FEWBIT_BUILT_NEON)
+        ComputeLimit{"fma-f32", Isa::neon, "fmla", 16 * 4 * 2, kernels::limit_neon_fma_f32},
+        ComputeLimit{"dot-int8", Isa::neon, "smull, smlal2, sadalp", 16 * 16 * 2,
+                     kernels::limit_neon_dot_int8},
+        ComputeLimit{"dot-int4", Isa::neon, "smull, 15 smlal, sadalp", 16 * 16 * 8 * 2,
+                     kernels::limit_neon_dot_int4},
+#endif
+#if defined(FEWBIT_BUILT_NEON_DOTPROD)
+        ComputeLimit{"dot-int8", Isa::neon_dotprod, "sdot", 16 * 16 * 2,
+                     kernels::limit_neon_dotprod_dot_int8},
+#endif
+#if defined(FEWBIT_BUILT_NEON_I8MM)
+        ComputeLimit{"dot-int8", Isa::neon_i8mm, "smmla", 16 * 32 * 2, kernels::limit_neon_i8mm_dot_int8},
+#endif
 };
 
 constexpr std::array read {
@@ -72,6 +99,10 @@ constexpr std::array read {
 #if defined(FEWBIT_BUILT_AVX512_VNNI)
         ReadLimit{"plain", Isa::avx512_vnni, kernels::limit_avx512_vnni_read},
         ReadLimit{"streams", Isa::avx512_vnni, kernels::limit_avx512_vnni_read_streams},
+#endif
+#if defined(FEWBIT_BUILT_NEON)
+        ReadLimit{"plain", Isa::neon, kernels::limit_neon_read},
+        ReadLimit{"streams", Isa::neon, kernels::limit_neon_read_streams},
 #endif
 };
 

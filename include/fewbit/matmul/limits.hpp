@@ -16,7 +16,7 @@ namespace fewbit::inline v0 {
 /// Arithmetic: `run(iterations)` does iterations * operations multiplications and additions.
 struct ComputeLimit {
     std::string_view
-        name;  ///< "fma-f32": float products. "dot-int8", "dot-int4": integer products of that many bits
+        name;  ///< "fma-f32", "dot-bf16": float products. "dot-int8", "dot-int4": integer products of that many bits
     Isa isa;
     std::string_view instructions;  ///< what the loop consists of
     double operations;              ///< per iteration; a multiply-add counts as two
