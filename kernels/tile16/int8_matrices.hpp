@@ -264,6 +264,10 @@ inline bool is_few_for_matrices(const KernelCall& call) {
     return call.x.m <= 24 || piece < 32 || call.w.has_offsets;
 }
 template <const KernelCode& Few>
+const KernelCode* few_rows_to(const KernelCall& call) noexcept {
+    return is_few_for_matrices(call) ? &Few : nullptr;
+}
+template <const KernelCode& Few>
 std::size_t matrix_scratch_bytes(const KernelCall& call) noexcept {
     return is_few_for_matrices(call) ? Few.scratch_bytes_of(call) : MatrixScratch(call, nullptr).bytes;
 }
@@ -290,7 +294,9 @@ constexpr KernelCode matrix_kernel(decltype(KernelCode::run) run) {
             matrix_scratch_bytes<Few>,
             activation_tile_rows,
             quantize_tile<LanesAmx>,
-            LanesAmx::run};
+            LanesAmx::run,
+            false,
+            few_rows_to<Few>};
 }
 
 }  // namespace

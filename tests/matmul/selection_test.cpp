@@ -210,3 +210,28 @@ TEST_CASE("activations that suit a format have the kernels that int8-g32 has, an
     CHECK(suits("int8-channel", "int8-row"));
     CHECK(suits("bf16", "f32"));
 }
+
+TEST_CASE("a report names the kernel that ran, also where the chosen one hands a product on") {
+    const auto kernel = select_kernel(query("int4-g32", "int8-g32", Fallback::allow));
+    REQUIRE(kernel);
+    static const KernelCode* other;  // of generic code, which every build has
+    for (const KernelInfo& info : kernel_catalog())
+        if (info.name == "int_grouped/generic/int8") other = info.code;
+    REQUIRE(other != nullptr);
+    KernelCode code = *other;
+    code.hands_to = [](const KernelCall& call) noexcept { return call.x.m < 3 ? other : nullptr; };
+    const KernelInfo info{
+        "int_grouped/mine/int8", "int_grouped", Isa::generic, ActivationElement::int8, Layout::rows,
+        integer_weights,         &code};
+    const Kernel mine(info, *parse_activation_format("int8-g32"), {});
+    const auto w = QuantizedMatrix::allocate(*parse_format("int4-g32"), 5, 64);
+    REQUIRE(w);
+    const auto packed = pack(*w, Layout::rows);
+    REQUIRE(packed);
+    for (const std::size_t m : {1, 2, 3}) {
+        Matrix x(m, 64), y(m, 5);
+        const auto report = matmul(mine, x.view(), *packed, y);
+        REQUIRE(report);
+        CHECK(report->kernel == (m < 3 ? "int_grouped/generic/int8" : "int_grouped/mine/int8"));
+    }
+}

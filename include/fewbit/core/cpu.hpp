@@ -15,17 +15,24 @@ namespace fewbit::inline v0 {
 #endif
 }
 
+#if defined(__x86_64__) && defined(__GNUC__)
+namespace detail {
+/// EAX and EDX of CPUID's leaf 7: features that older compilers cannot ask for by name. EAX of subleaf 0 counts the others.
+struct CpuidLeaf7 {
+    unsigned eax = 7, edx = 0;
+    explicit CpuidLeaf7(unsigned subleaf) noexcept {
+        [[maybe_unused]] unsigned b = 0, c = subleaf;
+        __asm__("cpuid" : "+a"(eax), "=b"(b), "+c"(c), "=d"(edx));
+    }
+};
+}  // namespace detail
+#endif
+
 /// VNNI on 256 bits without AVX-512, besides what cpu_has_avx2() asks for.
 [[nodiscard]] inline bool cpu_has_avx_vnni() noexcept {
 #if defined(__x86_64__) && defined(__GNUC__)
-    if (!cpu_has_avx2()) return false;
-    // Older compilers cannot ask for it by name: leaf 7, whose subleaf 0 counts the others; bit 4 of EAX of subleaf 1.
-    const auto leaf_7 = [](unsigned subleaf) {
-        [[maybe_unused]] unsigned a = 7, b = 0, c = subleaf, d = 0;
-        __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-        return a;
-    };
-    return leaf_7(0) >= 1 && (leaf_7(1) >> 4 & 1u) != 0;
+    constexpr unsigned avx_vnni = 1u << 4;
+    return cpu_has_avx2() && detail::CpuidLeaf7(0).eax >= 1 && (detail::CpuidLeaf7(1).eax & avx_vnni) != 0;
 #else
     return false;
 #endif
@@ -68,10 +75,8 @@ inline bool may_use_tiles() noexcept {
 #if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
     static const bool has = [] {
         if (!cpu_has_avx512_vnni()) return false;
-        unsigned a = 7, b = 0, c = 0, d = 0;
-        __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-        constexpr unsigned amx_tile = 1u << 24, amx_int8 = 1u << 25;
-        return (d & amx_tile) != 0 && (d & amx_int8) != 0 && detail::may_use_tiles();
+        constexpr unsigned amx_tile = 1u << 24, amx_int8 = 1u << 25, both = amx_tile | amx_int8;
+        return (detail::CpuidLeaf7(0).edx & both) == both && detail::may_use_tiles();
     }();
     return has;
 #else

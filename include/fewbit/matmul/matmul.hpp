@@ -28,7 +28,7 @@ namespace fewbit::inline v0 {
 
 /// What a product was computed with.
 struct RunReport {
-    std::string_view kernel;
+    std::string_view kernel;  ///< the one that ran: perhaps not the one chosen, which may hand few rows on
     Isa isa = Isa::generic;
     ActivationFormat activations;
     bool is_fallback = false;
@@ -73,6 +73,16 @@ struct CheckedProduct {
     Split split;                       ///< among the tasks of a region
     RunReport report;
 };
+
+/// The line of the catalogue that computes a call for the one of `info`.
+[[nodiscard]] inline const KernelInfo& runs_as(const KernelInfo& info, const KernelCall& call) noexcept {
+    const KernelCode* const other = info.code->hands_to == nullptr || call.x.m == 0 || call.w.k == 0
+                                        ? nullptr
+                                        : info.code->hands_to(call);
+    for (const KernelInfo& line : kernel_catalog())
+        if (other != nullptr && line.code == other) return line;
+    return info;
+}
 
 /// Error: what matmul() refuses.
 [[nodiscard]] inline Result<CheckedProduct> check_product(const Kernel& kernel, const PackedActivations& x,
@@ -121,8 +131,9 @@ struct CheckedProduct {
                     name(x.format()), " activations");
     product.x = &x;
     if (!x.zeros().empty()) product.row_sums = w.row_sums();
-    product.report = {kernel.name(),
-                      kernel.isa(),
+    const KernelInfo& ran = runs_as(kernel.info(), product.call);
+    product.report = {ran.name,
+                      ran.isa,
                       x.format(),
                       kernel.is_fallback(),
                       w.size_bytes() + product.row_sums.size_bytes(),
