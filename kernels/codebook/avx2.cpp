@@ -11,7 +11,7 @@ extern const KernelCode codebook_avx2_int8;
 extern const KernelCode codebook_avx2_f32;
 extern const KernelCode codebook_avx2_bf16;
 
-const KernelCode codebook_avx2_int8 = table_kernel<LanesAvx2Words<4>>;
+const KernelCode codebook_avx2_int8 = table_kernel<LanesAvx2Words<8>>;
 const KernelCode codebook_avx2_f32 = float_kernel<Avx2F32>(codebook_float_products<Avx2F32>);
 const KernelCode codebook_avx2_bf16 = float_kernel<Avx2F32>(codebook_float_products<Avx2F32>).for_bf16();
 

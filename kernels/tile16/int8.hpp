@@ -35,6 +35,15 @@ bool runs_from_stream(const KernelCall& call) {
     return is_few<Lanes>(call) || is_nested<typename Lanes::Few>(call);
 }
 
+/// use.operator()<Lanes>() with those that do so.
+template <class Lanes>
+auto with_stream_lanes(const KernelCall& call, auto&& use) {
+    using Few = typename Lanes::Few;
+    if constexpr (requires { typename Few::Several; })
+        if (!is_few<Few>(call)) return use.template operator()<typename Few::Several>();
+    return use.template operator()<Few>();
+}
+
 template <class Lanes, template <class> class FieldOf>
 void int8_products(const KernelCall& call, const Rectangle& part, std::byte* memory) {
     using Few = typename Lanes::Few;
@@ -50,7 +59,9 @@ void int8_products(const KernelCall& call, const Rectangle& part, std::byte* mem
             else
                 return multiply_panels<Lanes>(call, FieldOf<Lanes>(call.w), how, part, memory);
         }
-    multiply_streams<Few>(call, FieldOf<Few>(call.w), how, part, memory);
+    with_stream_lanes<Lanes>(call, [&]<class Stream>() {
+        multiply_streams<Stream>(call, FieldOf<Stream>(call.w), how, part, memory);
+    });
 }
 
 template <class Lanes>
@@ -62,7 +73,8 @@ std::size_t int8_scratch_bytes(const KernelCall& call) noexcept {
             else
                 return PanelScratch<Lanes>(call, nullptr).bytes;
         }
-    return StreamScratch<typename Lanes::Few>(call, nullptr).bytes;
+    return with_stream_lanes<Lanes>(
+        call, [&]<class Stream>() { return StreamScratch<Stream>(call, nullptr).bytes; });
 }
 
 }  // namespace

@@ -27,9 +27,10 @@ constexpr std::size_t bytes_of_step =
 /// best by itself; with more it falls behind.
 constexpr std::size_t stream_ahead = 8192;
 template <class Lanes, class Codes, int Count>
-constexpr bool fetches_stream = !is_unpacked<Codes> && Count >= (Lanes::narrow_quads != 0 ? 2
-                                                                 : Codes::quads == 2      ? 3
-                                                                                          : 5);
+constexpr bool fetches_stream =
+    !is_unpacked<Codes> && Count >= (Lanes::narrow_quads != 0 || multiplies_words<Lanes> ? 2
+                                     : Codes::quads == 2                                 ? 3
+                                                                                         : 5);
 
 /// The CPU stops fetching ahead where a page ends, and with one row or two is not far ahead: a line now and then leads it on.
 /// (Every line would be in its way. So is this with scales of two levels, or of groups of 16.)
