@@ -64,6 +64,22 @@ std::uint64_t limit_avx2_dot_int8(std::size_t iterations) noexcept {
     return low_bits(sum[0]);
 }
 
+std::uint64_t limit_avx2_dot_words(std::size_t iterations) noexcept {
+    constexpr int sums = 8;
+    __m256i sum[sums], a = _mm256_set1_epi16(255), b = _mm256_set1_epi16(3);
+    FEWBIT_OPAQUE(b);
+    for (int s = 0; s < sums; ++s) sum[s] = _mm256_setzero_si256();
+    for (std::size_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 8
+        for (int s = 0; s < sums; ++s) {
+            FEWBIT_OPAQUE(a);
+            sum[s] = _mm256_add_epi32(sum[s], _mm256_madd_epi16(a, b));
+        }
+    }
+    for (int s = 1; s < sums; ++s) sum[0] = _mm256_add_epi32(sum[0], sum[s]);
+    return low_bits(sum[0]);
+}
+
 std::uint64_t limit_avx2_dot_int4(std::size_t iterations) noexcept {
     constexpr int sums = 4;
     __m256i sum[sums], a = _mm256_set1_epi8(15), b = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);

@@ -114,17 +114,17 @@ private:
             std::ranges::fill(y.values(), std::numeric_limits<float>::quiet_NaN());
             subject.report =
                 expect(fewbit::matmul(kernel, x, matmul.packed(kernel.layout(), 0, context), y, {}, context));
-            const auto same = std::ranges::find_if(
-                subjects, [&](const Subject& other) { return other.kernel.name() == subject.report.kernel; });
-            if (same != subjects.end()) {  // it would be timed twice
-                same->stands_for = kernel.name();
-                continue;
-            }
             std::string complaint;
             const auto verified = verifier.verify(kernel, y, complaint);
             if (!verified) {
                 note("fewbit: {}; it is not timed\n", complaint);
                 wrong_ = true;
+                continue;
+            }
+            const auto same = std::ranges::find_if(
+                subjects, [&](const Subject& other) { return other.kernel.name() == subject.report.kernel; });
+            if (same != subjects.end()) {  // it would be timed twice
+                same->stands_for = kernel.name();
                 continue;
             }
             subject.verified = *verified;

@@ -15,6 +15,7 @@ std::uint64_t limit_generic_read(const void*, std::size_t) noexcept;
 #if defined(FEWBIT_BUILT_AVX2)
 std::uint64_t limit_avx2_fma_f32(std::size_t) noexcept;
 std::uint64_t limit_avx2_dot_int8(std::size_t) noexcept;
+std::uint64_t limit_avx2_dot_words(std::size_t) noexcept;
 std::uint64_t limit_avx2_dot_int4(std::size_t) noexcept;
 std::uint64_t limit_avx2_read(const void*, std::size_t) noexcept;
 std::uint64_t limit_avx2_read_prefetch(const void*, std::size_t) noexcept;
@@ -57,6 +58,7 @@ constexpr std::array compute {
 #if defined(FEWBIT_BUILT_AVX2)
         ComputeLimit{"fma-f32", Isa::avx2, "fmadd", 12 * 8 * 2, kernels::limit_avx2_fma_f32},
         ComputeLimit{"dot-int8", Isa::avx2, "maddubs, madd, add", 8 * 32 * 2, kernels::limit_avx2_dot_int8},
+        ComputeLimit{"dot-int8", Isa::avx2, "16-bit madd, add", 8 * 16 * 2, kernels::limit_avx2_dot_words},
         ComputeLimit{"dot-int4", Isa::avx2, "8 maddubs, madd, 8 add", 4 * 8 * 32 * 2,
                      kernels::limit_avx2_dot_int4},
 #endif

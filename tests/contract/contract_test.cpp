@@ -52,7 +52,8 @@ std::string run_case(const KernelInfo& info, const Format& format, const Activat
         const ExecutionContext context = lanes == 1 ? ExecutionContext{} : ExecutionContext{pool};
         auto report = matmul(kernel, x.view, *packed, y.view, bias, context, range);
         if (!report) return report.error().message;
-        if (report->kernel != info.name) return text("the report names ", report->kernel);
+        if (report->kernel != info.name && info.code->hands_to == nullptr)
+            return text("the report names ", report->kernel);
         std::vector<std::uint32_t> bits;
         for (std::size_t m = 0; m < shape.m; ++m)
             for (std::size_t n = 0; n < shape.n; ++n) {
@@ -207,7 +208,7 @@ TEST_CASE("the worst sums are exact: extreme codes against extreme activations")
                     const auto packed = pack(*w, kernel.layout());
                     const double exact =
                         static_cast<double>(sign) * 127.0 * (code - zero) * static_cast<double>(k);
-                    for (const std::size_t m : {1, 18}) {  // few rows and many run differently
+                    for (const std::size_t m : {1, 5, 18}) {  // few, some and many rows run differently
                         Matrix x(m, k), y(m, n);
                         for (float& value : x.values()) value = sign * 127.0f;
                         REQUIRE(matmul(kernel, x.view(), *packed, y.view()).has_value());

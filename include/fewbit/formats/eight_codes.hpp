@@ -45,7 +45,8 @@ template <int Bits, class Word>
 /// The `Count` bytes: a load for each power of two of it. (Copied into a word, they would wait for the cache.)
 template <std::size_t Count>
 [[nodiscard]] inline std::uint64_t load_bytes(const std::uint8_t* p) noexcept {
-    if constexpr (Count >= 8 || std::endian::native != std::endian::little) return load_bytes(p, Count);
+    static_assert(Count < 8);
+    if constexpr (std::endian::native != std::endian::little) return load_bytes(p, Count);
     const auto part = [&]<class Part>(Part value) {
         constexpr std::size_t at = Count / (2 * sizeof value) * (2 * sizeof value);
         if ((Count & sizeof value) == 0) return std::uint64_t{0};

@@ -34,6 +34,16 @@ struct FourWords {
     }
 };
 
+/// Elements of a, and behind them of b, in another order.
+template <int... Places, class Vector>
+[[nodiscard]] inline Vector shuffled(Vector a, Vector b) noexcept {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(a, b, Places...);
+#else
+    return __builtin_shuffle(a, b, Vector{Places...});
+#endif
+}
+
 /// A byte of each word in all eight of it.
 [[nodiscard]] inline FourWords in_all_bytes(FourWords x) noexcept {
     x = x | x << 8;

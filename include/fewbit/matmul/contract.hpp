@@ -160,7 +160,7 @@ struct KernelCode {
         nullptr;                        ///< for rows_together; null: portable code does
     std::size_t elements_together = 4;  ///< of K of each row, where rows stand together: what a product takes
     bool bf16_as_f32 = false;           ///< bf16 activations: how it reads them
-    /// The kernel of another instruction set that this one hands a call to, or null: it runs itself. May be null.
+    /// Returns the kernel of another instruction set that this one hands a call to; null: none. Null itself: never.
     const KernelCode* (*hands_to)(const KernelCall&) noexcept = nullptr;
 
     /// A kernel for f32 activations as one for bf16, whose numbers are f32 too. (consteval: nothing of it is linked.)

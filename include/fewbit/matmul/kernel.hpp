@@ -94,7 +94,7 @@ private:
 /// Chooses the strongest instruction set among the kernels that fit.
 /// The environment can force one: FEWBIT_FORCE_ISA (a name of isa_table) or FEWBIT_FORCE_KERNEL (a name of
 /// the catalogue); an unknown, unbuilt or unsupported name is an error. What is forced is not refused as a
-/// fallback.
+/// fallback. (A kernel may hand a product to another's; the report names what ran.)
 [[nodiscard]] FEWBIT_API Result<Kernel, SelectionError> select_kernel(const MatmulQuery& query);
 
 }  // namespace fewbit::inline v0

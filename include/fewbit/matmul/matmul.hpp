@@ -28,7 +28,7 @@ namespace fewbit::inline v0 {
 
 /// What a product was computed with.
 struct RunReport {
-    std::string_view kernel;  ///< the one that ran: perhaps not the one chosen, which may hand few rows on
+    std::string_view kernel;  ///< the one that ran: perhaps not the one chosen, which may hand a product on
     Isa isa = Isa::generic;
     ActivationFormat activations;
     bool is_fallback = false;
@@ -79,8 +79,9 @@ struct CheckedProduct {
     const KernelCode* const other = info.code->hands_to == nullptr || call.x.m == 0 || call.w.k == 0
                                         ? nullptr
                                         : info.code->hands_to(call);
+    if (other == nullptr) return info;
     for (const KernelInfo& line : kernel_catalog())
-        if (other != nullptr && line.code == other) return line;
+        if (line.code == other) return line;
     return info;
 }
 

@@ -64,8 +64,8 @@ inline void put_lower(std::uint64_t word, std::uint8_t* to) noexcept {
 }
 inline void put_lower(FourWords words, std::uint8_t* to) noexcept {
     typedef std::uint32_t Halves __attribute__((vector_size(16)));
-    const Halves lower = __builtin_shufflevector(reinterpret_cast<Halves>(words.low),
-                                                 reinterpret_cast<Halves>(words.high), 0, 2, 4, 6);
+    const auto lower =
+        shuffled<0, 2, 4, 6>(reinterpret_cast<Halves>(words.low), reinterpret_cast<Halves>(words.high));
     std::memcpy(to, &lower, sizeof lower);
 }
 /// Both halves, each where it goes.
@@ -75,8 +75,8 @@ inline void put_halves(std::uint64_t word, std::uint8_t* lower, std::uint8_t* up
 }
 inline void put_halves(FourWords words, std::uint8_t* lower, std::uint8_t* upper) noexcept {
     typedef std::uint32_t Halves __attribute__((vector_size(16)));
-    const Halves high = __builtin_shufflevector(reinterpret_cast<Halves>(words.low),
-                                                reinterpret_cast<Halves>(words.high), 1, 3, 5, 7);
+    const auto high =
+        shuffled<1, 3, 5, 7>(reinterpret_cast<Halves>(words.low), reinterpret_cast<Halves>(words.high));
     put_lower(words, lower);
     std::memcpy(upper, &high, sizeof high);
 }
@@ -87,9 +87,8 @@ inline void put_quarter(std::uint64_t word, std::uint8_t* to) noexcept {
 }
 inline void put_quarter(FourWords words, std::uint8_t* to) noexcept {
     typedef std::uint16_t Quarters __attribute__((vector_size(16)));
-    const Quarters four =
-        __builtin_shufflevector(reinterpret_cast<Quarters>(words.low), reinterpret_cast<Quarters>(words.high),
-                                0, 4, 8, 12, 0, 4, 8, 12);
+    const auto four = shuffled<0, 4, 8, 12, 0, 4, 8, 12>(reinterpret_cast<Quarters>(words.low),
+                                                         reinterpret_cast<Quarters>(words.high));
     std::memcpy(to, &four, sizeof four / 2);
 }
 
@@ -136,7 +135,8 @@ void write_tile16_bytes(const std::uint8_t* codes, std::size_t count, std::size_
             write_tile16_sixteen<Bits>(load_bytes(codes), load_bytes(codes + 8), c, out);
 }
 
-/// use(offset, the `Bytes` bytes, up to 8, that begin there) for each `Bytes` of `bytes`. Reads no byte behind them.
+/// use(offset, the `Bytes` bytes, up to 8, that begin there) for each `Bytes` of `bytes`, a multiple of it. Reads no byte
+/// behind them.
 template <std::size_t Bytes, class Place>
 void each_word(Place row, std::size_t bytes, auto&& use) noexcept {
     std::size_t at = 0;
@@ -146,8 +146,8 @@ void each_word(Place row, std::size_t bytes, auto&& use) noexcept {
                           : load_bytes(row + (bytes - 8)) >> static_cast<int>(8 * (at + 8 - bytes)));
 }
 
-/// Codes of `Stored` bits, side by side in rows (bit_matrix.hpp), in fields of `Bits`: whole steps, an even number where fields
-/// are wider. Row: that of channel c, or of it and three more.
+/// Codes of `Stored` bits, side by side in rows (bit_matrix.hpp), in fields of `Bits`: whole steps, of wider fields of 8
+/// bits an even number. Row: that of channel c, or of it and three more.
 template <int Bits, int Stored, class Place>
 void write_tile16_row(Place row, std::size_t steps, std::size_t c, std::uint8_t* out) noexcept {
     constexpr std::size_t step_bytes = tile16_step<Bits> * Bits / 8, out_step = tile16_channels * step_bytes;

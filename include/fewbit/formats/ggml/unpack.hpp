@@ -108,12 +108,12 @@ void each_sixteen_trits(Place block, auto&& use) noexcept {
         i += 5 * bytes;
     }
     Trits<Word> last(load_bytes(block, 4));
-    Sixteen<Word> codes{};
-    for (Word* const eight : {&codes.first, &codes.second}) {
-        *eight = last.next();
-        *eight = *eight | last.next() << 32;
-    }
-    use(i, codes);
+    const auto eight = [&] {
+        const Word low = last.next();
+        return low | last.next() << 32;
+    };
+    const Word first = eight();
+    use(i, Sixteen<Word>{first, eight()});
 }
 
 /// use(i, codes i to i + 15) for all of a block, in any order.
