@@ -31,6 +31,37 @@ std::uint64_t total(const __m256i (&sum)[4]) {
     return low_bits(_mm256_xor_si256(all, _mm256_shuffle_epi32(all, 0x4E)));
 }
 
+__m256i opaque(__m256i value) {
+    FEWBIT_OPAQUE(value);
+    return value;
+}
+
+/// Eight sums of what `product` makes of `a`. Four products before their sums: in turn, a CPU with half-wide pipes gives
+/// some of the sums to the one pipe that multiplies.
+std::uint64_t sum_of_products(std::size_t iterations, __m256i a, auto product) {
+    constexpr int sums = 8, together = 4;
+    const __m256i b = opaque(_mm256_set1_epi8(3));
+    __m256i sum[sums];
+#pragma GCC unroll 8
+    for (int s = 0; s < sums; ++s) sum[s] = _mm256_setzero_si256();
+    for (std::size_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 2
+        for (int first = 0; first < sums; first += together) {
+            __m256i products[together];
+#pragma GCC unroll 4
+            for (int s = 0; s < together; ++s) {
+                FEWBIT_OPAQUE(a);  // or the product, which never changes, would be taken out of the loop
+                products[s] = opaque(product(a, b));
+            }
+#pragma GCC unroll 4
+            for (int s = 0; s < together; ++s) sum[first + s] = _mm256_add_epi32(sum[first + s], products[s]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int s = 1; s < sums; ++s) sum[0] = _mm256_add_epi32(sum[0], sum[s]);
+    return low_bits(sum[0]);
+}
+
 }  // namespace
 
 std::uint64_t limit_avx2_fma_f32(std::size_t iterations) noexcept {
@@ -48,36 +79,15 @@ std::uint64_t limit_avx2_fma_f32(std::size_t iterations) noexcept {
 }
 
 std::uint64_t limit_avx2_dot_int8(std::size_t iterations) noexcept {
-    constexpr int sums = 8;
-    __m256i sum[sums], a = _mm256_set1_epi8(7), b = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
-    FEWBIT_OPAQUE(b);
-    FEWBIT_OPAQUE(ones);
-    for (int s = 0; s < sums; ++s) sum[s] = _mm256_setzero_si256();
-    for (std::size_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 8
-        for (int s = 0; s < sums; ++s) {
-            FEWBIT_OPAQUE(a);  // or the product, which never changes, would be taken out of the loop
-            sum[s] = _mm256_add_epi32(sum[s], _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
-        }
-    }
-    for (int s = 1; s < sums; ++s) sum[0] = _mm256_add_epi32(sum[0], sum[s]);
-    return low_bits(sum[0]);
+    const __m256i ones = opaque(_mm256_set1_epi16(1));
+    return sum_of_products(iterations, _mm256_set1_epi8(7), [ones](__m256i a, __m256i b) {
+        return _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones);
+    });
 }
 
 std::uint64_t limit_avx2_dot_words(std::size_t iterations) noexcept {
-    constexpr int sums = 8;
-    __m256i sum[sums], a = _mm256_set1_epi16(255), b = _mm256_set1_epi16(3);
-    FEWBIT_OPAQUE(b);
-    for (int s = 0; s < sums; ++s) sum[s] = _mm256_setzero_si256();
-    for (std::size_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 8
-        for (int s = 0; s < sums; ++s) {
-            FEWBIT_OPAQUE(a);
-            sum[s] = _mm256_add_epi32(sum[s], _mm256_madd_epi16(a, b));
-        }
-    }
-    for (int s = 1; s < sums; ++s) sum[0] = _mm256_add_epi32(sum[0], sum[s]);
-    return low_bits(sum[0]);
+    return sum_of_products(iterations, _mm256_set1_epi16(255),
+                           [](__m256i a, __m256i b) { return _mm256_madd_epi16(a, b); });
 }
 
 std::uint64_t limit_avx2_dot_int4(std::size_t iterations) noexcept {
