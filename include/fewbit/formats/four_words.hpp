@@ -37,7 +37,7 @@ struct FourWords {
 /// Elements of a, and behind them of b, in another order.
 template <int... Places, class Vector>
 [[nodiscard]] inline Vector shuffled(Vector a, Vector b) noexcept {
-#if defined(__clang__) || __GNUC__ >= 12
+#if defined(__clang__) || (__GNUC__ >= 12 && !defined(__CUDACC__))
     return __builtin_shufflevector(a, b, Places...);
 #else
     return __builtin_shuffle(a, b, Vector{Places...});
